@@ -1,0 +1,43 @@
+// Package event names what everybody outside sees: the subjects of SPEC §4 and their envelope. A leaf:
+// standard library only.
+package event
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+)
+
+// Type is an event's subject, "domain.name".
+type Type string
+
+const (
+	ProvisioningRequested             Type = "provisioning.requested"
+	ProvisioningActive                Type = "provisioning.active"
+	ProvisioningFailed                Type = "provisioning.failed"
+	ProvisioningReleasingRequested    Type = "provisioning.releasing.requested"
+	ProvisioningReleasingCompleted    Type = "provisioning.releasing.completed"
+	ProvisioningReleaseFailed         Type = "provisioning.release_failed"
+	ProvisioningForceReleaseRequested Type = "provisioning.force_release_requested"
+	BillingBalanceDepleted            Type = "billing.balance_depleted"
+	BillingUsageRecorded              Type = "billing.usage_recorded"
+)
+
+// Stream is the stream a subject belongs to: its first word in capitals.
+func (t Type) Stream() string {
+	domain, _, _ := strings.Cut(string(t), ".")
+	return strings.ToUpper(domain)
+}
+
+// Version is the envelope's version.
+const Version = "1.0"
+
+// Envelope is the body of every published message. OccurredAt is UTC, RFC 3339.
+type Envelope struct {
+	EventID       string          `json:"event_id"`
+	EventType     Type            `json:"event_type"`
+	OccurredAt    time.Time       `json:"occurred_at"`
+	Version       string          `json:"version"`
+	CorrelationID string          `json:"correlation_id"`
+	Payload       json.RawMessage `json:"payload"`
+}

@@ -1,0 +1,86 @@
+// Package id holds the typed identifiers of every noun: a visible prefix and 26 characters of
+// lower-case base32. Two nouns meet by id and by nothing else, so this leaf imports only the
+// standard library and makes no randomness of its own: entropy is passed in.
+package id
+
+import (
+	"encoding/base32"
+	"fmt"
+	"strings"
+)
+
+type (
+	// Allocation names one tenant's hold on one node, from request to release ("alloc_…").
+	Allocation string
+	// Node names an enrolled machine ("node_…").
+	Node string
+	// User names a person, made at first sign-in and keyed by (iss, sub) ("user_…").
+	User string
+	// Tenant names who owns projects and the billing account ("tenant_…").
+	Tenant string
+	// Project names the folder allocations live in ("proj_…").
+	Project string
+	// Account names a ledger account, a tenant's or the platform's ("acct_…").
+	Account string
+	// Price names one insert-only price row of a SKU ("price_…").
+	Price string
+	// Adjustment names one correction of an account's balance ("adj_…").
+	Adjustment string
+	// SKU is the operator's own slug for a kind of node, such as "h100-8x".
+	SKU string
+)
+
+// Kind is any identifier that carries a prefix.
+type Kind interface {
+	Allocation | Node | User | Tenant | Project | Account | Price | Adjustment
+}
+
+var encoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+
+// encodedLength is what 16 bytes of entropy become in base32.
+const encodedLength = 26
+
+// New renders 16 bytes of entropy (random, or an HMAC where the id must derive from a request) as an
+// id of kind K.
+func New[K Kind](entropy [16]byte) K {
+	return K(prefix[K]() + encoding.EncodeToString(entropy[:]))
+}
+
+// Parse accepts exactly what New produces for the kind K; anything else is an error that names the
+// expected prefix.
+func Parse[K Kind](text string) (K, error) {
+	rest, found := strings.CutPrefix(text, prefix[K]())
+	if !found || len(rest) != encodedLength {
+		return "", fmt.Errorf("an id of this kind is %q followed by %d characters of lower-case base32", prefix[K](), encodedLength)
+	}
+	raw, err := encoding.DecodeString(rest)
+	if err != nil {
+		return "", fmt.Errorf("an id of this kind is %q followed by lower-case base32: %w", prefix[K](), err)
+	}
+	if encoding.EncodeToString(raw) != rest {
+		return "", fmt.Errorf("the id %q has stray bits at its end", text)
+	}
+	return K(text), nil
+}
+
+func prefix[K Kind]() string {
+	var zero K
+	switch any(zero).(type) {
+	case Allocation:
+		return "alloc_"
+	case Node:
+		return "node_"
+	case User:
+		return "user_"
+	case Tenant:
+		return "tenant_"
+	case Project:
+		return "proj_"
+	case Account:
+		return "acct_"
+	case Price:
+		return "price_"
+	default:
+		return "adj_"
+	}
+}
