@@ -1,0 +1,4 @@
+package workflows
+
+// AllocationState is everything a run hands to the next one.
+type AllocationState struct{}
