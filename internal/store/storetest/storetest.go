@@ -1,0 +1,149 @@
+// Package storetest gives a test a database of its own on a real PostgreSQL: migrated, seeded with nothing, and
+// dropped when the test ends. It needs GPUAAS_TEST_DATABASE_URL, which `make test-integration` sets.
+package storetest
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/gpuaas/gpuaas/internal/store"
+)
+
+// Database is one test's database. App connects with the rights of the programs, Owner with those of the migrations.
+type Database struct {
+	App, Owner       *pgxpool.Pool
+	AppURL, OwnerURL string
+}
+
+// templates makes the migrated template database once a process and keeps its name.
+var templates = sync.OnceValues(makeTemplate)
+
+// New makes a migrated database for t and drops it when t ends.
+func New(t testing.TB, options ...store.Option) *Database {
+	t.Helper()
+	template, err := templates()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	name := "test_" + suffix()
+	if err := execute(ctx, adminURL(), fmt.Sprintf("CREATE DATABASE %s TEMPLATE %s", name, template)); err != nil {
+		t.Fatal(err)
+	}
+	database := &Database{OwnerURL: withDatabase(adminURL(), name, "", ""), AppURL: withDatabase(adminURL(), name, appLogin, appPassword)}
+	if database.Owner, err = store.Open(ctx, database.OwnerURL, store.MaxConnections(8)); err != nil {
+		t.Fatal(err)
+	}
+	if database.App, err = store.Open(ctx, database.AppURL, options...); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		database.App.Close()
+		database.Owner.Close()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if err := execute(ctx, adminURL(), fmt.Sprintf("DROP DATABASE IF EXISTS %s WITH (FORCE)", name)); err != nil {
+			t.Error(err)
+		}
+	})
+	return database
+}
+
+// NewEmpty makes a database without any migration and answers its owner's URL.
+func NewEmpty(t testing.TB) string {
+	t.Helper()
+	if adminURL() == "" {
+		t.Fatal(errNoServer)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	name := "test_" + suffix()
+	if err := execute(ctx, adminURL(), "CREATE DATABASE "+name); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if err := execute(ctx, adminURL(), fmt.Sprintf("DROP DATABASE IF EXISTS %s WITH (FORCE)", name)); err != nil {
+			t.Error(err)
+		}
+	})
+	return withDatabase(adminURL(), name, "", "")
+}
+
+var errNoServer = errors.New("GPUAAS_TEST_DATABASE_URL is not set: run `make test-integration`, which starts a private PostgreSQL")
+
+const (
+	appLogin    = "gpuaas_test_app"
+	appPassword = "gpuaas_test_app"
+)
+
+func adminURL() string { return os.Getenv("GPUAAS_TEST_DATABASE_URL") }
+
+func makeTemplate() (string, error) {
+	if adminURL() == "" {
+		return "", errNoServer
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	name := "template_" + suffix()
+	if err := execute(ctx, adminURL(), "CREATE DATABASE "+name); err != nil {
+		return "", err
+	}
+	if _, err := store.Migrate(ctx, withDatabase(adminURL(), name, "", "")); err != nil {
+		return "", err
+	}
+	login := fmt.Sprintf(`DO $$ BEGIN
+		CREATE ROLE %[1]s LOGIN PASSWORD '%[2]s';
+	EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$`, appLogin, appPassword)
+	if err := execute(ctx, adminURL(), login); err != nil {
+		return "", err
+	}
+	grant := fmt.Sprintf(`DO $$ BEGIN
+		PERFORM pg_advisory_xact_lock(1735423329);
+		IF NOT pg_has_role('%[1]s', 'gpuaas_app', 'MEMBER') THEN GRANT gpuaas_app TO %[1]s; END IF;
+	END $$`, appLogin)
+	return name, execute(ctx, adminURL(), grant)
+}
+
+func execute(ctx context.Context, databaseURL, statement string) error {
+	conn, err := pgx.Connect(ctx, databaseURL)
+	if err != nil {
+		return fmt.Errorf("connect to the test database server: %w", err)
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	if _, err := conn.Exec(ctx, statement); err != nil {
+		return fmt.Errorf("%s: %w", statement, err)
+	}
+	return nil
+}
+
+func withDatabase(base, name, user, password string) string {
+	parsed, err := url.Parse(base)
+	if err != nil {
+		return base
+	}
+	parsed.Path = "/" + name
+	if user != "" {
+		parsed.User = url.UserPassword(user, password)
+	}
+	return parsed.String()
+}
+
+func suffix() string {
+	random := make([]byte, 6)
+	_, _ = rand.Read(random) // never fails since Go 1.24
+	return hex.EncodeToString(random)
+}

@@ -1,0 +1,44 @@
+package queries
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/gpuaas/gpuaas/domain/identity"
+)
+
+// Audit is one row of the audit log. Details hold ids and reasons, never personal data.
+type Audit struct {
+	// TenantID is empty for what concerns the platform alone.
+	TenantID      string
+	Actor         identity.Actor
+	Action        string
+	TargetType    string
+	TargetID      string
+	Refused       bool
+	Details       map[string]any
+	CorrelationID string
+}
+
+// InsertAudit writes the row in the transaction of the change it tells of.
+func InsertAudit(ctx context.Context, db DB, row Audit) error {
+	result := "success"
+	if row.Refused {
+		result = "refused"
+	}
+	details := row.Details
+	if details == nil {
+		details = map[string]any{}
+	}
+	var tenant *string
+	if row.TenantID != "" {
+		tenant = &row.TenantID
+	}
+	_, err := execute(ctx, db, "AuditInsert", pgx.NamedArgs{
+		"tenant_id": tenant, "actor_user_id": row.Actor.ID, "actor_role": row.Actor.Role, "action": row.Action,
+		"target_type": row.TargetType, "target_id": row.TargetID, "result": result, "details": details,
+		"correlation_id": row.CorrelationID,
+	})
+	return err
+}

@@ -1,0 +1,73 @@
+package queries
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/gpuaas/gpuaas/domain/event"
+)
+
+// Event is one row of the outbox to be. Fact names what happened, once for ever (for instance
+// "alloc_…/transition/3"): the event's id derives from it, so that a repeated step writes the same message id.
+type Event struct {
+	Type          event.Type
+	Fact          string
+	AggregateID   string
+	OccurredAt    time.Time
+	CorrelationID string
+	Payload       any
+}
+
+// InsertOutbox writes the event in the transaction of the change it tells of, after the aggregate is locked.
+func InsertOutbox(ctx context.Context, db DB, e Event) error {
+	row, err := e.Row()
+	if err != nil {
+		return err
+	}
+	_, err = execute(ctx, db, "OutboxInsert", pgx.NamedArgs{
+		"stream": row.Stream, "subject": row.Subject, "msg_id": row.MsgID, "aggregate_id": row.AggregateID, "payload": row.Payload,
+	})
+	return err
+}
+
+// OutboxRow is an event as its row holds it; Payload is the whole envelope.
+type OutboxRow struct {
+	Stream, Subject, MsgID, AggregateID string
+	Payload                             json.RawMessage
+}
+
+// Row renders the event as its outbox row.
+func (e Event) Row() (OutboxRow, error) {
+	payload, err := json.Marshal(e.Payload)
+	if err != nil {
+		return OutboxRow{}, fmt.Errorf("payload of %s: %w", e.Type, err)
+	}
+	eventID := factUUID(string(e.Type) + "\x00" + e.Fact)
+	envelope, err := json.Marshal(event.Envelope{
+		EventID: eventID, EventType: e.Type, OccurredAt: e.OccurredAt.UTC().Truncate(time.Millisecond),
+		Version: event.Version, CorrelationID: e.CorrelationID, Payload: payload,
+	})
+	if err != nil {
+		return OutboxRow{}, fmt.Errorf("envelope of %s: %w", e.Type, err)
+	}
+	return OutboxRow{Stream: e.Type.Stream(), Subject: string(e.Type), MsgID: eventID, AggregateID: e.AggregateID, Payload: envelope}, nil
+}
+
+// factUUID is a version 8 UUID over the SHA-256 of a fact's name.
+func factUUID(fact string) string {
+	sum := sha256.Sum256([]byte(fact))
+	sum[6] = sum[6]&0x0f | 0x80
+	sum[8] = sum[8]&0x3f | 0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", sum[0:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
+}
+
+// MakeOutboxPartitions makes the partitions of today and the next days; safe to run twice and by two processes.
+func MakeOutboxPartitions(ctx context.Context, db DB, days int) (made int, err error) {
+	row, err := one[struct{ Made int }](ctx, db, "OutboxMakePartitions", pgx.NamedArgs{"days": days})
+	return row.Made, err
+}
