@@ -19,12 +19,15 @@ CREATE TABLE nodes (
   enrolled_at    timestamptz(3) NOT NULL DEFAULT now(),
   updated_at     timestamptz(3) NOT NULL DEFAULT now()
 );
+CREATE INDEX nodes_by_time ON nodes (enrolled_at DESC, id DESC);
 CREATE INDEX nodes_claimable ON nodes (sku_id) WHERE claimed_by IS NULL AND reachability = 'online' AND scheduling = 'open';
 
 CREATE TABLE node_leases (
   node_id        text NOT NULL REFERENCES nodes,
   generation     bigint NOT NULL CHECK (generation > 0),
   allocation_id  text NOT NULL CHECK (allocation_id ~ '^alloc_[a-z2-7]{26}$'),
+  -- which claim of its allocation this is: the claim that follows a given one is the next ordinal
+  ordinal        integer NOT NULL CHECK (ordinal > 0),
   claimed_at     timestamptz(3) NOT NULL DEFAULT now(),
   -- given up: the allocation went on without this node; custody stays until the node is proven clean
   given_up_at    timestamptz(3),
@@ -36,7 +39,7 @@ CREATE TABLE node_leases (
   CHECK ((closed_at IS NULL) = (closed_by IS NULL))
 );
 CREATE UNIQUE INDEX node_leases_one_open ON node_leases (node_id) WHERE closed_at IS NULL;
-CREATE INDEX node_leases_allocation ON node_leases (allocation_id);
+CREATE UNIQUE INDEX node_leases_allocation ON node_leases (allocation_id, ordinal);
 
 CREATE UNLOGGED TABLE node_heartbeats (
   node_id        text PRIMARY KEY,

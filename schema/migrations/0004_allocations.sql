@@ -46,6 +46,8 @@ CREATE TABLE allocations (
   failure_message        text NOT NULL DEFAULT '',
   certificate            jsonb,
   correlation_id         text NOT NULL,
+  -- the workflow run this allocation belongs to; a run that finds another's closes
+  owner_run_id           text NOT NULL DEFAULT '',
   created_at             timestamptz(3) NOT NULL DEFAULT now(),
   updated_at             timestamptz(3) NOT NULL DEFAULT now(),
   ended_at               timestamptz(3),

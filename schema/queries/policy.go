@@ -1,0 +1,43 @@
+package queries
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// PolicyValue is one version of a key's value, as JSON of the key's type.
+type PolicyValue struct {
+	Key         string
+	Version     int64
+	Value       json.RawMessage
+	Reason      string
+	ActorUserID string
+	CreatedAt   time.Time
+}
+
+// NewestPolicyValues reads the newest version of every key that was ever set.
+func NewestPolicyValues(ctx context.Context, db DB) ([]PolicyValue, error) {
+	return many[PolicyValue](ctx, db, "PolicyNewest")
+}
+
+// PolicyHistory reads a key's versions, newest first.
+func PolicyHistory(ctx context.Context, db DB, key string, limit int) ([]PolicyValue, error) {
+	return many[PolicyValue](ctx, db, "PolicyHistory", pgx.NamedArgs{"key": key, "limit": limit})
+}
+
+// LockPolicy makes writers of policy take turns until the transaction ends, for a value is judged beside all others.
+func LockPolicy(ctx context.Context, db DB) error {
+	_, err := execute(ctx, db, "PolicyLock")
+	return err
+}
+
+// InsertPolicyValue adds a version.
+func InsertPolicyValue(ctx context.Context, db DB, value PolicyValue) error {
+	_, err := execute(ctx, db, "PolicyInsert", pgx.NamedArgs{
+		"key": value.Key, "version": value.Version, "value": value.Value, "reason": value.Reason, "actor_user_id": value.ActorUserID,
+	})
+	return err
+}
