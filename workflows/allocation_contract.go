@@ -26,6 +26,8 @@ type AllocationInput struct {
 	AllocationID id.Allocation `json:"allocation_id"`
 	// AdmitBefore closes a run whose Admit never came; nothing was claimed then.
 	AdmitBefore time.Time `json:"admit_before"`
+	// ContinueAfterEvents continues the run as new at this history length; 0 leaves it to the server's suggestion.
+	ContinueAfterEvents int `json:"continue_after_events,omitempty"`
 	// Carried is set by continue-as-new alone.
 	Carried *AllocationState `json:"carried,omitempty"`
 }
@@ -56,8 +58,11 @@ type AdmitRequest struct {
 	// RequestHash is the SHA-256 of the canonical request body.
 	RequestHash   []byte `json:"request_hash"`
 	CorrelationID string `json:"correlation_id"`
-	// RunID is filled in by the workflow: the run that asks.
+	// RunID is filled in by the workflow: the first run of the chain that asks, which continue-as-new keeps.
 	RunID string `json:"run_id"`
+	// AdmitBefore is filled in by the workflow: from this instant on the step admits nothing new, so that a caller who
+	// has long gone is never charged. A stored answer is still given.
+	AdmitBefore time.Time `json:"admit_before"`
 }
 
 // AdmitReply is the stored answer: an admission, or a refusal with its fault. Both replay.
@@ -141,6 +146,8 @@ type Explanation struct {
 	LastError     string       `json:"last_error,omitempty"`
 	GivenUpNodes  []id.Node    `json:"given_up_nodes,omitempty"`
 	PendingSignal string       `json:"pending_signal,omitempty"`
+	// ReleaseAsks counts the releases and force-releases heard so far, the ones that changed nothing included.
+	ReleaseAsks int `json:"release_asks,omitempty"`
 }
 
 // retryAlways is for faults of ours that heal: a database that is away comes back.

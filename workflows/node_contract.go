@@ -16,9 +16,11 @@ func NodeWorkflowID(nodeID id.Node) string { return "node/" + string(nodeID) }
 
 // NodeInput starts, or continues, a node's workflow.
 type NodeInput struct {
-	NodeID  id.Node    `json:"node_id"`
-	SKU     id.SKU     `json:"sku"`
-	Carried *NodeState `json:"carried,omitempty"`
+	NodeID id.Node `json:"node_id"`
+	SKU    id.SKU  `json:"sku"`
+	// ContinueAfterEvents continues the run as new at this history length; 0 leaves it to the server's suggestion.
+	ContinueAfterEvents int        `json:"continue_after_events,omitempty"`
+	Carried             *NodeState `json:"carried,omitempty"`
 }
 
 // Signals and queries of Node.
@@ -63,10 +65,12 @@ const (
 
 // NodeReclaim is a lease whose node must be scrubbed before anybody gets it.
 type NodeReclaim struct {
-	Lease         node.Lease `json:"lease"`
-	Reason        string     `json:"reason"`
-	Abandoned     bool       `json:"abandoned"`
-	CorrelationID string     `json:"correlation_id"`
+	Lease     node.Lease `json:"lease"`
+	Reason    string     `json:"reason"`
+	Abandoned bool       `json:"abandoned"`
+	// Distrusted says that the machine itself is at fault: once scrubbed it stays quarantined until an operator's word.
+	Distrusted    bool   `json:"distrusted"`
+	CorrelationID string `json:"correlation_id"`
 }
 
 // NodeExplanation is what is going on in one node's workflow.
@@ -103,6 +107,8 @@ type NodeRecord struct {
 	Reachability node.Reachability `json:"reachability"`
 	Scheduling   node.Scheduling   `json:"scheduling"`
 	Lease        *node.Lease       `json:"lease,omitempty"`
+	// GivenUp says that the open lease was given up: a Node workflow that starts anew finds its unfinished reclaim.
+	GivenUp bool `json:"given_up"`
 }
 
 // CloseNodeLeaseIn closes a lease from the Node workflow: on evidence, or on an operator's word.

@@ -55,7 +55,9 @@ func (s Step[In, Out]) Start(ctx workflow.Context, summary string, in In) workfl
 		ScheduleToCloseTimeout: s.ScheduleToClose,
 		HeartbeatTimeout:       s.Heartbeat,
 		RetryPolicy:            s.Retry,
-		Summary:                summary,
+		// A step that heartbeats is work on a machine: whoever cancels it must know that it ended before undoing it.
+		WaitForCancellation: s.Heartbeat > 0,
+		Summary:             summary,
 	})
 	return workflow.ExecuteActivity(ctx, s.Name, in)
 }
