@@ -12,6 +12,8 @@ CREATE TABLE outbox (
   PRIMARY KEY (created_at, id)
 ) PARTITION BY RANGE (created_at);
 CREATE INDEX outbox_by_id ON outbox (id);
+CREATE TRIGGER outbox_xid_first BEFORE INSERT ON outbox FOR EACH STATEMENT EXECUTE FUNCTION take_xid_first();
+ALTER TABLE outbox ENABLE ALWAYS TRIGGER outbox_xid_first;
 -- Partitions are made ahead of time by outbox_make_partitions; what slips past them lands in the default.
 CREATE TABLE outbox_default PARTITION OF outbox DEFAULT;
 

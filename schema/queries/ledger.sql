@@ -1,0 +1,103 @@
+-- name: AccountPlatform
+SELECT id FROM accounts WHERE kind = @kind AND currency = @currency AND tenant_id IS NULL;
+
+-- name: LedgerBalance
+WITH checkpoint AS MATERIALIZED (
+  SELECT up_to_id, balance_micros FROM ledger_checkpoints WHERE account_id = @account_id ORDER BY up_to_id DESC LIMIT 1
+)
+SELECT (coalesce((SELECT balance_micros FROM checkpoint), 0)
+  + coalesce((SELECT sum(amount_micros) FROM ledger_entries
+      WHERE credit_account_id = @account_id AND id > coalesce((SELECT up_to_id FROM checkpoint), 0)), 0)
+  - coalesce((SELECT sum(amount_micros) FROM ledger_entries
+      WHERE debit_account_id = @account_id AND id > coalesce((SELECT up_to_id FROM checkpoint), 0)), 0))::bigint AS balance_micros;
+
+-- name: LedgerTenantBalance
+WITH owned AS MATERIALIZED (
+  SELECT id, currency FROM accounts WHERE id = @account_id AND tenant_id = @tenant_id
+), checkpoint AS MATERIALIZED (
+  SELECT up_to_id, balance_micros FROM ledger_checkpoints WHERE account_id = (SELECT id FROM owned) ORDER BY up_to_id DESC LIMIT 1
+)
+SELECT owned.currency, (coalesce((SELECT balance_micros FROM checkpoint), 0)
+  + coalesce((SELECT sum(amount_micros) FROM ledger_entries
+      WHERE credit_account_id = owned.id AND id > coalesce((SELECT up_to_id FROM checkpoint), 0)), 0)
+  - coalesce((SELECT sum(amount_micros) FROM ledger_entries
+      WHERE debit_account_id = owned.id AND id > coalesce((SELECT up_to_id FROM checkpoint), 0)), 0))::bigint AS balance_micros
+FROM owned;
+
+-- name: LedgerBalancesSince
+-- The balances of many accounts, each continued from a sealed id that the caller knows the balance of. Answers the
+-- balance now, and the one at the newest seal, to continue from next time.
+WITH known AS MATERIALIZED (
+  SELECT coalesce(max(sealed_id), 0) AS sealed_id FROM seals WHERE relation = 'ledger_entries'
+)
+SELECT since.account_id, since.balance_micros + tail.all_micros AS balance_micros,
+  greatest(since.up_to_id, known.sealed_id) AS sealed_id, since.balance_micros + tail.sealed_micros AS sealed_balance_micros
+FROM known, unnest(@account_ids::text[], @up_to_ids::bigint[], @balances::bigint[]) AS since (account_id, up_to_id, balance_micros),
+LATERAL (
+  SELECT coalesce(sum(part.micros), 0)::bigint AS all_micros,
+    coalesce(sum(part.micros) FILTER (WHERE part.id <= known.sealed_id), 0)::bigint AS sealed_micros
+  FROM (
+    SELECT id, amount_micros AS micros FROM ledger_entries WHERE credit_account_id = since.account_id AND id > since.up_to_id
+    UNION ALL
+    SELECT id, -amount_micros FROM ledger_entries WHERE debit_account_id = since.account_id AND id > since.up_to_id
+  ) AS part
+) AS tail;
+
+-- name: LedgerCheckpointsNewest
+SELECT DISTINCT ON (account_id) account_id, up_to_id, balance_micros
+FROM ledger_checkpoints WHERE account_id = ANY (@account_ids::text[]) ORDER BY account_id, up_to_id DESC;
+
+-- name: LedgerLastPostedEnds
+SELECT wanted.id AS allocation_id, (
+  SELECT max(usage_end) FROM ledger_entries WHERE usage_allocation_id = wanted.id
+) AS posted_to, EXISTS (
+  SELECT FROM ledger_settlements WHERE ledger_settlements.allocation_id = wanted.id
+) AS settled
+FROM unnest(@allocation_ids::text[]) AS wanted (id);
+
+-- name: MetersRunning
+-- Every meter of an account that may not be settled yet.
+SELECT id AS allocation_id, rate_micros_per_hour, metered_from, metered_to
+FROM allocations
+WHERE account_id = @account_id AND tenant_id = @tenant_id AND metered_from IS NOT NULL AND state NOT IN ('released', 'failed');
+
+-- name: LedgerEntries
+SELECT id, kind, currency, amount_micros, coalesce(allocation_id, '') AS allocation_id, period_start, period_end,
+  idempotency_key, reverses_id, created_at
+FROM (
+  (SELECT id, kind, currency, -amount_micros AS amount_micros, allocation_id, period_start, period_end, idempotency_key, reverses_id, created_at
+   FROM ledger_entries
+   WHERE debit_account_id = (SELECT id FROM accounts WHERE id = @account_id AND tenant_id = @tenant_id) AND id < @before_id
+   ORDER BY id DESC LIMIT @row_limit)
+  UNION ALL
+  (SELECT id, kind, currency, amount_micros, allocation_id, period_start, period_end, idempotency_key, reverses_id, created_at
+   FROM ledger_entries
+   WHERE credit_account_id = (SELECT id FROM accounts WHERE id = @account_id AND tenant_id = @tenant_id) AND id < @before_id
+   ORDER BY id DESC LIMIT @row_limit)
+) AS entry
+ORDER BY id DESC LIMIT @row_limit;
+
+-- name: LedgerEntriesOfAllocation
+SELECT id, kind, currency, CASE WHEN debit_account_id = @account_id THEN -amount_micros ELSE amount_micros END AS amount_micros,
+  coalesce(allocation_id, '') AS allocation_id, period_start, period_end, idempotency_key, reverses_id, created_at
+FROM (
+  SELECT * FROM ledger_entries WHERE kind = 'usage' AND allocation_id = @allocation_id
+  UNION ALL
+  SELECT * FROM ledger_entries WHERE kind <> 'usage' AND allocation_id = @allocation_id
+) AS entry
+WHERE (debit_account_id = @account_id OR credit_account_id = @account_id)
+  AND EXISTS (SELECT FROM accounts WHERE id = @account_id AND tenant_id = @tenant_id) AND id < @before_id
+ORDER BY id DESC LIMIT @row_limit;
+
+-- name: LedgerAllocationTotals
+SELECT coalesce(sum(amount_micros) FILTER (WHERE kind = 'usage'), 0)::bigint AS usage_micros,
+  coalesce(sum(amount_micros) FILTER (WHERE kind <> 'usage'), 0)::bigint AS credit_micros,
+  count(*) FILTER (WHERE kind = 'usage') AS windows, max(usage_end) AS posted_to
+FROM (
+  SELECT kind, amount_micros, usage_end FROM ledger_entries
+  WHERE kind = 'usage' AND allocation_id = @allocation_id AND debit_account_id = @account_id
+  UNION ALL
+  SELECT kind, amount_micros, usage_end FROM ledger_entries
+  WHERE kind <> 'usage' AND allocation_id = @allocation_id AND credit_account_id = @account_id
+) AS entry
+WHERE EXISTS (SELECT FROM accounts WHERE id = @account_id AND tenant_id = @tenant_id);
