@@ -78,6 +78,8 @@ type AdmitReply struct {
 	Terms *Terms `json:"terms,omitempty"`
 	// Answer is the allocation as the API renders it is read from Postgres; this is the creation instant.
 	CreatedAt time.Time `json:"created_at"`
+	// CorrelationID is that of the request which was decided; another request with the same key sees that it is not its own.
+	CorrelationID string `json:"correlation_id"`
 }
 
 // Fault is a domain fault as it crosses Temporal: a code of the catalogue, a sentence, details.
@@ -309,6 +311,8 @@ type ProbeKeyOut struct {
 type LoginProbeIn struct {
 	Lease  node.Lease `json:"lease"`
 	Access Access     `json:"access"`
+	// RuntimeMode is the pinned one: in noop mode there is no node to log in to, and only Admit's pin says so.
+	RuntimeMode string `json:"runtime_mode"`
 }
 
 // LoginProbeOut says how long the login took, in milliseconds.

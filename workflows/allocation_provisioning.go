@@ -107,7 +107,7 @@ func (a *allocationRun) probeLogin(ctx workflow.Context, policy RuntimePolicy, a
 	lease := *a.Lease
 	probe := StepLoginProbe.Within(0, seconds(policy.LoginProbeTimeoutSeconds))
 	_, err := tryOnNode[LoginProbeOut](ctx, a, policy, probe.Name, fault.LoginProbeFailed, func(ctx workflow.Context, attempt int) workflow.Future {
-		return probe.Start(ctx, taskSummary(probe.Name, lease, attempt), LoginProbeIn{Lease: lease, Access: access})
+		return probe.Start(ctx, taskSummary(probe.Name, lease, attempt), LoginProbeIn{Lease: lease, Access: access, RuntimeMode: a.Terms.RuntimeMode})
 	})
 	return err
 }
