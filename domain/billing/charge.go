@@ -45,9 +45,13 @@ func Boundary(anchor time.Time, window time.Duration, n int64) time.Time {
 }
 
 // Windows cuts [from, to) at the window boundaries of the meter; the last piece may be partial. At most
-// limit periods are returned. from must lie on or after anchor.
+// limit periods are returned; none when window is not positive or from lies before anchor, because no window
+// contains such an instant.
 func Windows(anchor, from, to time.Time, window time.Duration, limit int) []Period {
 	var periods []Period
+	if window <= 0 || from.Before(anchor) {
+		return nil
+	}
 	for from.Before(to) && len(periods) < limit {
 		n := int64(from.Sub(anchor) / window)
 		end := Boundary(anchor, window, n)
