@@ -50,7 +50,7 @@ func (a *allocationRun) window() time.Duration { return seconds(max(a.Terms.Wind
 
 // post bills every due window in one step and orders the release when the money has run out.
 func (a *allocationRun) post(ctx workflow.Context, to, now time.Time) {
-	in := PostWindowsIn{Meter: a.pricing(), From: a.PostedTo, To: to, Now: now}
+	in := PostWindowsIn{Meter: a.pricing(), From: a.PostedTo, To: to, Now: now, DueAt: a.nextSettlement()}
 	a.doing(doing{sentence: "posts the windows that are due", step: StepPostWindows.Name, waitingFor: "the ledger"})
 	out, err := StepPostWindows.RunLocal(ctx, fmt.Sprintf("Windows up to %s", to.Format(time.RFC3339Nano)), localPatience, in)
 	if err != nil {

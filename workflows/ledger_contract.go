@@ -22,13 +22,14 @@ type Meter struct {
 }
 
 // PostWindowsIn posts the windows of [From, To) in full. From is the end of what is already posted (the anchor at
-// first), To a window boundary at or before now. DueSince is when the first of them could have been posted,
-// which tells an outage from a usual delay.
+// first), To a window boundary at or before now. DueAt is when the settlement of the first of them was due, which tells
+// an outage from a usual delay; without it no outage is forgiven.
 type PostWindowsIn struct {
 	Meter Meter     `json:"meter"`
 	From  time.Time `json:"from"`
 	To    time.Time `json:"to"`
 	Now   time.Time `json:"now"`
+	DueAt time.Time `json:"due_at"`
 }
 
 // PostWindowsOut is what the posting learned. PostedTo may lie before To when policy caps one catch-up step.

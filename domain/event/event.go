@@ -21,6 +21,7 @@ const (
 	ProvisioningForceReleaseRequested Type = "provisioning.force_release_requested"
 	BillingBalanceDepleted            Type = "billing.balance_depleted"
 	BillingUsageRecorded              Type = "billing.usage_recorded"
+	BillingBalanceAdjusted            Type = "billing.balance_adjusted"
 )
 
 // Stream is the stream a subject belongs to: its first word in capitals.

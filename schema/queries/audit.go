@@ -42,3 +42,9 @@ func InsertAudit(ctx context.Context, db DB, row Audit) error {
 	})
 	return err
 }
+
+// AuditRefused says whether an action on a target was refused before, so that a repeat is the same refusal.
+func AuditRefused(ctx context.Context, db DB, action, targetType, targetID string) (bool, error) {
+	row, err := one[struct{ Refused bool }](ctx, db, "AuditRefused", pgx.NamedArgs{"action": action, "target_type": targetType, "target_id": targetID})
+	return row.Refused, err
+}

@@ -101,3 +101,66 @@ FROM (
   WHERE kind <> 'usage' AND allocation_id = @allocation_id AND credit_account_id = @account_id
 ) AS entry
 WHERE EXISTS (SELECT FROM accounts WHERE id = @account_id AND tenant_id = @tenant_id);
+
+-- name: TransactionID
+SELECT pg_current_xact_id()::text;
+
+-- name: LedgerPostUsage
+-- The windows that arrived together, in one statement: what stands already is skipped and counted out, and each
+-- account gets one outbox row that lists the new entries.
+WITH posted AS (
+  INSERT INTO ledger_entries (kind, txn_id, debit_account_id, credit_account_id, currency, amount_micros,
+    allocation_id, period_start, period_end, prev_end, idempotency_key)
+  SELECT 'usage', @txn_id::uuid, w.account_id, @revenue_account_id::text, @currency::text, w.amount_micros,
+    w.allocation_id, w.period_start, w.period_end, CASE WHEN NOT w.is_head THEN w.period_start END, w.idempotency_key
+  FROM unnest(@allocation_ids::text[], @account_ids::text[], @amounts::bigint[], @period_starts::timestamptz[],
+    @period_ends::timestamptz[], @heads::boolean[], @idempotency_keys::text[])
+    AS w (allocation_id, account_id, amount_micros, period_start, period_end, is_head, idempotency_key)
+  ON CONFLICT (allocation_id, period_start) WHERE kind = 'usage' DO NOTHING
+  RETURNING id, debit_account_id, amount_micros
+), announced AS (
+  INSERT INTO outbox (stream, subject, msg_id, aggregate_id, payload)
+  SELECT 'BILLING', 'billing.usage_recorded', e.event_id, e.account_id, jsonb_build_object(
+    'event_id', e.event_id, 'event_type', 'billing.usage_recorded', 'occurred_at', @occurred_at::text, 'version', '1.0',
+    'correlation_id', e.correlation_id, 'payload', jsonb_build_object(
+      'tenant_id', e.tenant_id, 'account_id', e.account_id, 'currency', @currency::text,
+      'amount_micros', recorded.amount_micros, 'entry_ids', recorded.entry_ids))
+  FROM (
+    SELECT debit_account_id, sum(amount_micros)::bigint AS amount_micros, jsonb_agg(id ORDER BY id) AS entry_ids
+    FROM posted GROUP BY debit_account_id
+  ) AS recorded
+  JOIN unnest(@event_accounts::text[], @event_tenants::text[], @event_ids::text[], @event_correlations::text[])
+    AS e (account_id, tenant_id, event_id, correlation_id) ON e.account_id = recorded.debit_account_id
+)
+SELECT count(*) AS inserted FROM posted;
+
+-- name: LedgerUsageStanding
+SELECT entry.allocation_id, entry.debit_account_id AS account_id, entry.amount_micros, entry.period_start, entry.period_end
+FROM unnest(@allocation_ids::text[], @period_starts::timestamptz[]) AS w (allocation_id, period_start)
+JOIN ledger_entries AS entry ON entry.kind = 'usage' AND entry.allocation_id = w.allocation_id AND entry.period_start = w.period_start;
+
+-- name: LedgerCredit
+-- One credit or debit that is not usage; nothing when its key was used before.
+INSERT INTO ledger_entries (kind, txn_id, debit_account_id, credit_account_id, currency, amount_micros,
+  allocation_id, period_start, period_end, idempotency_key)
+VALUES (@kind, @txn_id::uuid, @debit_account_id, @credit_account_id, @currency, @amount_micros,
+  @allocation_id, @period_start, @period_end, @idempotency_key)
+ON CONFLICT (idempotency_key) DO NOTHING
+RETURNING id;
+
+-- name: LedgerEntryByKey
+SELECT id, kind, debit_account_id, credit_account_id, currency, amount_micros FROM ledger_entries WHERE idempotency_key = @idempotency_key;
+
+-- name: LedgerUsageEndingAt
+SELECT created_at FROM ledger_entries WHERE usage_allocation_id = @allocation_id AND usage_end = @usage_end;
+
+-- name: LedgerSettlementInsert
+INSERT INTO ledger_settlements (allocation_id, account_id, metered_to) VALUES (@allocation_id, @account_id, @metered_to)
+ON CONFLICT (allocation_id) DO NOTHING;
+
+-- name: LedgerSettlementGet
+SELECT metered_to FROM ledger_settlements WHERE allocation_id = @allocation_id;
+
+-- name: LedgerOutageCredits
+SELECT amount_micros, period_start, period_end FROM ledger_entries
+WHERE kind = 'outage_credit' AND allocation_id = @allocation_id AND allocation_id IS NOT NULL ORDER BY id;

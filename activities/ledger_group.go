@@ -1,0 +1,146 @@
+package activities
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/gpuaas/gpuaas/domain/fault"
+	"github.com/gpuaas/gpuaas/domain/money"
+)
+
+const (
+	// maxStatementsInFlight bounds how many posting statements of a worker run at once: one writes while the next gathers.
+	maxStatementsInFlight = 3
+	// worthAStatement is how many windows start a further statement without waiting.
+	worthAStatement = 250
+	// maxLinger is how long a posting waits for company while another statement runs. With none running it waits not at all.
+	maxLinger = 2 * time.Millisecond
+	// statementPatience bounds one shared statement: it serves many callers, so none of their deadlines is its own.
+	statementPatience = 10 * time.Second
+)
+
+// groupCommit gathers the postings that arrive together into shared statements. While nothing runs a posting goes out
+// at once; while something runs postings gather, until they are worth a statement or have waited long enough.
+type groupCommit struct {
+	commit func(ctx context.Context, postings []*posting)
+
+	mutex    sync.Mutex
+	pending  []*posting
+	windows  int
+	oldest   time.Time
+	inFlight int
+	lingers  bool
+	closed   bool
+	idle     *sync.Cond
+}
+
+// newGroupCommit calls commit with the postings of each statement; commit answers every one of them on its channel.
+func newGroupCommit(commit func(ctx context.Context, postings []*posting)) *groupCommit {
+	g := &groupCommit{commit: commit}
+	g.idle = sync.NewCond(&g.mutex)
+	return g
+}
+
+// post hands a posting over and waits for its outcome, or for the end of ctx. A caller that stopped waiting may still
+// find its windows posted; posting them again is harmless.
+func (g *groupCommit) post(ctx context.Context, p *posting) (money.Micros, error) {
+	p.abandoned = func() bool { return ctx.Err() != nil }
+	if err := g.accept(p); err != nil {
+		return 0, err
+	}
+	select {
+	case result := <-p.done:
+		return result.balance, result.err
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
+
+func (g *groupCommit) accept(p *posting) error {
+	g.mutex.Lock()
+	defer g.mutex.Unlock()
+	if g.closed {
+		return fault.New(fault.ServiceUnavailable, "This worker is stopping; another one posts the windows.")
+	}
+	if len(g.pending) == 0 {
+		g.oldest = time.Now()
+	}
+	g.pending = append(g.pending, p)
+	g.windows += len(p.periods)
+	g.start()
+	return nil
+}
+
+// start sends out what is ready; the mutex is held.
+func (g *groupCommit) start() {
+	for len(g.pending) > 0 && g.inFlight < maxStatementsInFlight {
+		if waited := time.Since(g.oldest); g.inFlight > 0 && !g.closed && g.windows < worthAStatement && waited < maxLinger {
+			g.linger(maxLinger - waited)
+			return
+		}
+		postings := g.take()
+		g.inFlight++
+		go g.run(postings)
+	}
+}
+
+func (g *groupCommit) linger(remaining time.Duration) {
+	if g.lingers {
+		return
+	}
+	g.lingers = true
+	time.AfterFunc(remaining, func() {
+		g.mutex.Lock()
+		defer g.mutex.Unlock()
+		g.lingers = false
+		g.start()
+	})
+}
+
+// take removes the postings of one statement: of one currency, and not more windows than a statement holds.
+func (g *groupCommit) take() []*posting {
+	var taken []*posting
+	rest := g.pending[:0:0]
+	currency, windows := g.pending[0].meter.Currency, 0
+	for _, p := range g.pending {
+		switch {
+		case p.abandoned():
+			g.windows -= len(p.periods)
+		case p.meter.Currency == currency && windows+len(p.periods) <= maxStatementWindows:
+			taken = append(taken, p)
+			windows += len(p.periods)
+		default:
+			rest = append(rest, p)
+		}
+	}
+	g.pending = rest
+	g.windows -= windows
+	g.oldest = time.Now()
+	return taken
+}
+
+func (g *groupCommit) run(postings []*posting) {
+	if len(postings) > 0 {
+		ctx, cancel := context.WithTimeout(context.Background(), statementPatience)
+		g.commit(ctx, postings)
+		cancel()
+	}
+	g.mutex.Lock()
+	defer g.mutex.Unlock()
+	g.inFlight--
+	g.start()
+	if g.inFlight == 0 && len(g.pending) == 0 {
+		g.idle.Broadcast()
+	}
+}
+
+func (g *groupCommit) close() {
+	g.mutex.Lock()
+	defer g.mutex.Unlock()
+	g.closed = true
+	g.start()
+	for g.inFlight > 0 || len(g.pending) > 0 {
+		g.idle.Wait()
+	}
+}
