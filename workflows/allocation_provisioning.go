@@ -33,13 +33,17 @@ func (a *allocationRun) begin(ctx workflow.Context) {
 // for meanwhile is honoured by compensating; nothing is charged, because the meter never started.
 func (a *allocationRun) provision(ctx workflow.Context) {
 	policy := quick(ctx, a, StepRuntimePolicy, "Read the policy of node work", RuntimePolicyIn{AllocationID: a.input.AllocationID})
-	for nodes := 1; ; nodes++ {
+	for {
 		access, err := a.prepare(ctx, policy)
 		// What counts as usable is the moment the probe's result arrived, not the moment after it was written down.
 		usableAt := milliseconds(workflow.Now(ctx))
-		if a.drain(ctx); a.Ask != nil || errors.Is(err, errReleaseAsked) {
+		if a.drain(ctx); a.Ask != nil {
 			a.beginRelease(ctx)
 			return
+		}
+		if errors.Is(err, errReleaseAsked) {
+			// The signal could not be read, so nothing was asked for: the node is prepared again, and every task converges.
+			continue
 		}
 		if err == nil {
 			a.Access, a.Anchor, a.PostedTo = &access, &usableAt, usableAt
@@ -56,7 +60,7 @@ func (a *allocationRun) provision(ctx workflow.Context) {
 			a.beginRelease(ctx)
 			return
 		}
-		if nodes >= policy.MaxNodeAttempts {
+		if len(a.GivenUp) >= policy.MaxNodeAttempts {
 			a.fail(ctx, trouble)
 			return
 		}

@@ -179,7 +179,8 @@ func (a *allocationRun) awaitRetry(ctx workflow.Context) {
 		sentence: "could not wipe the node and waits for somebody to order another try", step: "wipe", attempt: a.WipeAttempts,
 		waitingFor: ReleaseSignal + " or " + ForceReleaseSignal,
 	})
-	await(ctx, func() bool { return a.Ask != nil || a.askPending() })
-	a.drain(ctx)
+	for a.drain(ctx); a.Ask == nil; a.drain(ctx) {
+		await(ctx, a.askPending)
+	}
 	a.beginRelease(ctx)
 }

@@ -53,17 +53,23 @@ func (a *allocationRun) showTransition(ctx workflow.Context) {
 }
 
 // insist runs a step until it succeeds. What heals by itself is retried by the server; what arrives here is a
-// definite answer, such as a version conflict, that needs a person: the allocation stays as it is, says so in explain,
-// and asks again, because an entity never fails on account of a step.
-func insist[In, Out any](ctx workflow.Context, a *allocationRun, step Step[In, Out], summary string, in In) Out {
-	for pause := insistInitial; ; pause = min(2*pause, insistMaximum) {
+// definite answer, such as a version conflict, that needs a person: the entity stays as it is, says so in explain, and
+// asks again, because it never fails on account of a step.
+func insist[In, Out any](ctx workflow.Context, entity entity, step Step[In, Out], summary string, in In) Out {
+	for patience := insistInitial; ; patience = min(2*patience, insistMaximum) {
 		out, err := step.Run(ctx, summary, in)
 		if err == nil {
 			return out
 		}
-		a.trouble(ctx, step.Name, err)
-		a.waitFor(ctx, "Wait to repeat "+step.Name, pause, never)
+		entity.trouble(ctx, step.Name, err)
+		entity.waitFor(ctx, "Wait to repeat "+step.Name, patience, never)
 	}
+}
+
+// entity is what lives on whatever its steps answer: an allocation or a node.
+type entity interface {
+	trouble(ctx workflow.Context, step string, err error)
+	waitFor(ctx workflow.Context, summary string, patience time.Duration, condition func() bool) bool
 }
 
 // quick runs a step in this worker, which saves a round trip, and falls back to insisting when that does not work out
