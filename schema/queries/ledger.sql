@@ -164,3 +164,57 @@ SELECT metered_to FROM ledger_settlements WHERE allocation_id = @allocation_id;
 -- name: LedgerOutageCredits
 SELECT amount_micros, period_start, period_end FROM ledger_entries
 WHERE kind = 'outage_credit' AND allocation_id = @allocation_id AND allocation_id IS NOT NULL ORDER BY id;
+
+-- name: SealObserve
+-- The highest ids there are now, and the oldest transaction that still runs.
+SELECT coalesce((SELECT max(id) FROM ledger_entries), 0) AS ledger_id, coalesce((SELECT max(id) FROM outbox), 0) AS outbox_id,
+  pg_snapshot_xmin(pg_current_snapshot())::text AS oldest_running;
+
+-- name: SealInsert
+INSERT INTO seals (relation, sealed_id)
+SELECT w.relation, w.sealed_id FROM unnest(@relations::text[], @sealed_ids::bigint[]) AS w (relation, sealed_id)
+WHERE w.sealed_id > coalesce((SELECT max(s.sealed_id) FROM seals AS s WHERE s.relation = w.relation), 0)
+ON CONFLICT DO NOTHING;
+
+-- name: SealNewest
+SELECT coalesce(max(sealed_id), 0) AS sealed_id FROM seals WHERE relation = @relation;
+
+-- name: SealForget
+DELETE FROM seals WHERE sealed_at < now() - interval '1 hour'
+  AND sealed_id < (SELECT max(newest.sealed_id) FROM seals AS newest WHERE newest.relation = seals.relation);
+
+-- name: LedgerTouched
+-- How many entries each account got within sealed ids.
+SELECT account_id, count(*) AS entries FROM (
+  SELECT debit_account_id AS account_id FROM ledger_entries WHERE id > @after_id AND id <= @up_to_id
+  UNION ALL
+  SELECT credit_account_id FROM ledger_entries WHERE id > @after_id AND id <= @up_to_id
+) AS side GROUP BY account_id;
+
+-- name: LedgerTails
+-- How many sealed entries each account has after its newest checkpoint.
+SELECT accounts.id AS account_id, (
+  (SELECT count(*) FROM ledger_entries WHERE debit_account_id = accounts.id AND id > checkpoint.up_to_id AND id <= @up_to_id)
+  + (SELECT count(*) FROM ledger_entries WHERE credit_account_id = accounts.id AND id > checkpoint.up_to_id AND id <= @up_to_id)
+) AS entries
+FROM accounts, LATERAL (
+  SELECT coalesce(max(up_to_id), 0) AS up_to_id FROM ledger_checkpoints WHERE account_id = accounts.id
+) AS checkpoint;
+
+-- name: LedgerCutCheckpoints
+-- Each account's newest checkpoint and the sealed entries after it become its next checkpoint.
+INSERT INTO ledger_checkpoints (account_id, up_to_id, balance_micros)
+SELECT wanted.id, @up_to_id, newest.balance_micros
+  + coalesce((SELECT sum(amount_micros) FROM ledger_entries WHERE credit_account_id = wanted.id AND id > newest.up_to_id AND id <= @up_to_id), 0)
+  - coalesce((SELECT sum(amount_micros) FROM ledger_entries WHERE debit_account_id = wanted.id AND id > newest.up_to_id AND id <= @up_to_id), 0)
+FROM unnest(@account_ids::text[]) AS wanted (id), LATERAL (
+  SELECT coalesce(max(c.up_to_id), 0) AS up_to_id,
+    coalesce((SELECT balance_micros FROM ledger_checkpoints WHERE account_id = wanted.id ORDER BY up_to_id DESC LIMIT 1), 0) AS balance_micros
+  FROM ledger_checkpoints AS c WHERE c.account_id = wanted.id
+) AS newest
+WHERE newest.up_to_id < @up_to_id
+ON CONFLICT DO NOTHING;
+
+-- name: LedgerForgetCheckpoints
+DELETE FROM ledger_checkpoints WHERE created_at < now() - interval '1 hour'
+  AND up_to_id < (SELECT max(newest.up_to_id) FROM ledger_checkpoints AS newest WHERE newest.account_id = ledger_checkpoints.account_id);
