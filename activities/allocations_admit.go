@@ -267,4 +267,3 @@ func orFault(err error, missing fault.Code) error {
 func fact[ID ~string](aggregate ID, version int64) string {
 	return fmt.Sprintf("%s/transition/%d", aggregate, version)
 }
-

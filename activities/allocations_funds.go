@@ -18,11 +18,13 @@ func (a admission) coversRunway(ctx context.Context, account queries.Account, pr
 	if err != nil {
 		return err
 	}
-	balance, err := queries.Balance(ctx, a.tx, account.ID)
+	// In this order: a window posted between the two statements counts twice, which may refuse at the edge, and
+	// never not at all, which would admit what nobody can pay.
+	accrued, err := a.accrued(ctx, running)
 	if err != nil {
 		return err
 	}
-	accrued, err := a.accrued(ctx, running)
+	balance, err := queries.Balance(ctx, a.tx, account.ID)
 	if err != nil {
 		return err
 	}

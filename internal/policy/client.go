@@ -36,7 +36,9 @@ type Client struct {
 func New(pool *pgxpool.Pool) *Client { return &Client{pool: pool} }
 
 // Values is one consistent reading of every key.
-type Values struct{ newest map[string]queries.PolicyValue }
+type Values struct {
+	newest map[string]queries.PolicyValue
+}
 
 // Values reads every key at once, at most two seconds old.
 func (c *Client) Values(ctx context.Context) (Values, error) {

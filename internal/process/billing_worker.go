@@ -1,0 +1,95 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/gpuaas/gpuaas/activities"
+	"github.com/gpuaas/gpuaas/internal/policy"
+	"github.com/gpuaas/gpuaas/internal/store"
+	"github.com/gpuaas/gpuaas/internal/temporal"
+	"github.com/gpuaas/gpuaas/schema/queries"
+	"github.com/gpuaas/gpuaas/workflows"
+)
+
+// BillingWorkerConfig is what a billing worker needs: the database and the cluster.
+type BillingWorkerConfig struct {
+	Database DatabaseConfig
+	Temporal temporal.Config
+	Worker   WorkerConfig
+	Log      LogConfig
+}
+
+// Check says what is wrong with it.
+func (c BillingWorkerConfig) Check() []string {
+	return append(append(c.Database.Check(), c.Temporal.Check()...), c.Worker.Check()...)
+}
+
+// RunBillingWorker runs Allocation and Adjustment and every step that touches Postgres, with the ledger's upkeep
+// beside them, until ctx ends.
+func RunBillingWorker(ctx context.Context, config BillingWorkerConfig) error {
+	log := config.Log.logger("billing-worker")
+	pool, err := store.Open(ctx, config.Database.URL, store.MaxConnections(config.Database.MaxConnections), store.ApplicationName("billing-worker"))
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	cluster, err := temporal.Dial(ctx, config.Temporal, log)
+	if err != nil {
+		return err
+	}
+	defer cluster.Close()
+
+	policies := policy.New(pool)
+	allocations := &activities.Allocations{Pool: pool, Policy: policies, Now: time.Now}
+	nodes := &activities.Nodes{Pool: pool}
+	ledger := activities.NewLedger(pool, policies, time.Now, log)
+	defer ledger.Close()
+	sealer := activities.NewSealer(pool, log)
+
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return keepTables(ctx, pool, log) })
+	group.Go(func() error { return activities.NewSealer(pool, log).Run(ctx) })
+	group.Go(func() error { return sealer.Run(ctx) })
+	group.Go(func() error {
+		return work(ctx, cluster, workflows.AllocationsQueue, config.Worker, log, func(registry worker.Registry) {
+			registry.RegisterWorkflowWithOptions(workflows.Allocation, workflow.RegisterOptions{Name: workflows.AllocationType})
+			registry.RegisterWorkflowWithOptions(workflows.Adjustment, workflow.RegisterOptions{Name: workflows.AdjustmentType})
+			allocations.Bind(registry)
+			nodes.Bind(registry)
+			ledger.Bind(registry)
+			ledger.Bind(registry)
+		})
+	})
+	return group.Wait()
+}
+
+const (
+	upkeepInterval      = 10 * time.Minute
+	outboxDaysAhead     = 7
+	idempotencyPurgeRun = 10_000
+)
+
+// keepTables makes tomorrow's outbox partitions and forgets idempotency records past their retention. Two workers may
+// do so at once.
+func keepTables(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) error {
+	for {
+		_, partitionErr := queries.MakeOutboxPartitions(ctx, pool, outboxDaysAhead)
+		_, purgeErr := queries.PurgeIdempotency(ctx, pool, idempotencyPurgeRun)
+		if err := errors.Join(partitionErr, purgeErr); err != nil && ctx.Err() == nil {
+			log.WarnContext(ctx, "the upkeep of the tables had trouble and will be tried again", "error", err.Error())
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(upkeepInterval):
+		}
+	}
+}
