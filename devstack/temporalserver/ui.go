@@ -1,0 +1,63 @@
+package temporalserver
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	uiserver "github.com/temporalio/ui-server/v2/server"
+	uiconfig "github.com/temporalio/ui-server/v2/server/config"
+	"github.com/temporalio/ui-server/v2/server/server_options"
+)
+
+// UI is Temporal's own console, on loopback.
+type UI struct {
+	server *uiserver.Server
+	ended  chan error
+	url    string
+}
+
+// StartUI serves the console of the frontend at address on port. The caller has seen that the port is free: the
+// console's server ends the process when it is not.
+func StartUI(ctx context.Context, address, namespace string, port int) (*UI, error) {
+	server := uiserver.NewServer(server_options.WithConfigProvider(&uiconfig.Config{
+		TemporalGRPCAddress: address, Host: "127.0.0.1", Port: port, EnableUI: true, DefaultNamespace: namespace,
+		DisableNewsFetch: true, HideLogs: true,
+		CORS: uiconfig.CORS{CookieInsecure: true, AllowOrigins: []string{"http://localhost:" + strconv.Itoa(port)}},
+	}))
+	u := &UI{server: server, ended: make(chan error, 1), url: "http://localhost:" + strconv.Itoa(port)}
+	go func() { u.ended <- server.Start() }()
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	err := poll(ctx, func() error {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:"+strconv.Itoa(port)+"/healthz", nil)
+		if err != nil {
+			return err
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return err
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return fmt.Errorf("it answers %s", resp.Status)
+		}
+		return nil
+	})
+	if err != nil {
+		u.Stop()
+		return nil, fmt.Errorf("the Temporal UI does not come up: %w", err)
+	}
+	return u, nil
+}
+
+// URL of the console.
+func (u *UI) URL() string { return u.url }
+
+// Stop ends the console.
+func (u *UI) Stop() {
+	u.server.Stop()
+	<-u.ended
+}
