@@ -186,3 +186,5 @@ func newID[K id.Kind]() K {
 	_, _ = rand.Read(entropy[:])
 	return id.New[K](entropy)
 }
+
+func newNodeID() id.Node { return newID[id.Node]() }

@@ -23,6 +23,11 @@ type WorkerConfig struct {
 	StopTimeout time.Duration `env:"WORKER_STOP_TIMEOUT" envDefault:"10s" usage:"how long steps in hand may finish at a stop"`
 }
 
+// DefaultWorkerConfig is what an empty environment gives, for whoever assembles a program in Go.
+func DefaultWorkerConfig() WorkerConfig {
+	return WorkerConfig{MaxActivities: 200, MaxWorkflowTasks: 200, ActivityPollers: 8, WorkflowPollers: 8, StopTimeout: 10 * time.Second}
+}
+
 // Check says what is wrong with it.
 func (c WorkerConfig) Check() []string {
 	var mistakes []string

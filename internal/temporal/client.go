@@ -24,15 +24,15 @@ import (
 
 // Config is where the cluster is and how we show who we are. A program reads it from its environment.
 type Config struct {
-	Address   string `env:"TEMPORAL_ADDRESS" envDefault:"127.0.0.1:7233"`
-	Namespace string `env:"TEMPORAL_NAMESPACE" envDefault:"gpuaas"`
+	Address   string `env:"TEMPORAL_ADDRESS" envDefault:"127.0.0.1:7233" usage:"host and port of the Temporal frontend"`
+	Namespace string `env:"TEMPORAL_NAMESPACE" envDefault:"gpuaas" usage:"namespace that every workflow lives in"`
 	// APIKey signs in to Temporal Cloud and implies TLS.
-	APIKey string `env:"TEMPORAL_API_KEY"`
+	APIKey string `env:"TEMPORAL_API_KEY" usage:"API key of Temporal Cloud; implies TLS"`
 	// TLS asks for TLS without a client certificate; the three files are for mutual TLS with a private CA.
-	TLS      bool   `env:"TEMPORAL_TLS"`
-	CAFile   string `env:"TEMPORAL_TLS_CA_FILE"`
-	CertFile string `env:"TEMPORAL_TLS_CERT_FILE"`
-	KeyFile  string `env:"TEMPORAL_TLS_KEY_FILE"`
+	TLS      bool   `env:"TEMPORAL_TLS" usage:"true for TLS without a client certificate"`
+	CAFile   string `env:"TEMPORAL_TLS_CA_FILE" usage:"PEM file of the CA of the frontend"`
+	CertFile string `env:"TEMPORAL_TLS_CERT_FILE" usage:"PEM file of our client certificate"`
+	KeyFile  string `env:"TEMPORAL_TLS_KEY_FILE" usage:"PEM file of its key"`
 }
 
 // Check says in one sentence each what is wrong with the configuration.
