@@ -103,7 +103,7 @@ export const errorCatalogue = {
   idempotency_key_invalid: {
     httpStatus: 400,
     retryable: false,
-    sentence: "An X-Idempotency-Key is 1 to 128 printable ASCII characters without spaces.",
+    sentence: "An X-Idempotency-Key is 1 to 255 printable ASCII characters without spaces.",
     group: "idempotency",
   },
   idempotency_conflict: {
