@@ -51,12 +51,12 @@ func RunBillingWorker(ctx context.Context, config BillingWorkerConfig) error {
 	allocations := &activities.Allocations{Pool: pool, Policy: policies, Now: time.Now}
 	nodes := &activities.Nodes{Pool: pool}
 	ledger := activities.NewLedger(pool, policies, time.Now, log)
+	// After the worker has stopped: what it accepted is posted before the pool closes.
 	defer ledger.Close()
 	sealer := activities.NewSealer(pool, log)
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return keepTables(ctx, pool, log) })
-	group.Go(func() error { return activities.NewSealer(pool, log).Run(ctx) })
 	group.Go(func() error { return sealer.Run(ctx) })
 	group.Go(func() error {
 		return work(ctx, cluster, workflows.AllocationsQueue, config.Worker, log, func(registry worker.Registry) {
@@ -64,7 +64,6 @@ func RunBillingWorker(ctx context.Context, config BillingWorkerConfig) error {
 			registry.RegisterWorkflowWithOptions(workflows.Adjustment, workflow.RegisterOptions{Name: workflows.AdjustmentType})
 			allocations.Bind(registry)
 			nodes.Bind(registry)
-			ledger.Bind(registry)
 			ledger.Bind(registry)
 		})
 	})
