@@ -1,0 +1,503 @@
+package workflows_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/mock"
+	"github.com/stretchr/testify/require"
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/gpuaas/gpuaas/domain/allocation"
+	"github.com/gpuaas/gpuaas/domain/billing"
+	"github.com/gpuaas/gpuaas/domain/fault"
+	"github.com/gpuaas/gpuaas/domain/id"
+	"github.com/gpuaas/gpuaas/domain/identity"
+	"github.com/gpuaas/gpuaas/domain/money"
+	"github.com/gpuaas/gpuaas/domain/node"
+	"github.com/gpuaas/gpuaas/workflows"
+)
+
+const (
+	theAllocation id.Allocation = "alloc_aaaaaaaaaaaaaaaaaaaaaaaaaa"
+	firstNode     id.Node       = "node_aaaaaaaaaaaaaaaaaaaaaaaaaa"
+	secondNode    id.Node       = "node_bbbbbbbbbbbbbbbbbbbbbbbbbb"
+	thirdNode     id.Node       = "node_cccccccccccccccccccccccccc"
+	rate          money.Micros  = 2_500_000_007
+)
+
+var start = time.Date(2026, 3, 1, 12, 0, 0, 123_456_789, time.UTC)
+
+// world is Postgres, the ledger and the nodes in memory, with the rules that the database holds: arrows, versions that
+// rise by one, a meter set once, usage without gap or overlap, one open lease a node. The workflow under test runs
+// against it; what breaks a rule fails the test.
+type world struct {
+	t   *testing.T
+	env *testsuite.TestWorkflowEnvironment
+
+	mu     sync.Mutex
+	calls  map[string]int
+	order  []string
+	before map[string]func(ctx context.Context, call int) error // trouble before the effect
+	after  map[string]func(call int) error                      // the effect happened, the answer is lost
+	twice  bool                                                 // every step is carried out twice
+
+	answers []workflows.AdmitReply
+	refusal *workflows.Fault
+	owner   string
+
+	terms       workflows.Terms
+	policy      workflows.RuntimePolicy
+	row         workflows.Transition // the newest arrow
+	version     int64
+	state       allocation.State
+	path        []allocation.State
+	transitions []workflows.Transition
+	meteredFrom *time.Time
+	meteredTo   *time.Time
+	usage       []entry
+	credits     money.Micros
+	balance     money.Micros
+	postingCap  int
+
+	free   []id.Node
+	leases []*lease
+	hosts  map[id.Node]map[string]bool // users on a node
+	told   []string
+	now    func() time.Time
+}
+
+type entry struct {
+	period billing.Period
+	amount money.Micros
+}
+
+type lease struct {
+	node.Lease
+	givenUp, abandoned, closed bool
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{
+		t: t, calls: map[string]int{}, balance: 1_000_000_000_000,
+		before: map[string]func(context.Context, int) error{}, after: map[string]func(int) error{},
+		free: []id.Node{firstNode, secondNode, thirdNode}, hosts: map[id.Node]map[string]bool{},
+		terms: workflows.Terms{
+			TenantID: "tenant_aaaaaaaaaaaaaaaaaaaaaaaaaa", AccountID: "acct_aaaaaaaaaaaaaaaaaaaaaaaaaa", Currency: "USD",
+			SKU: "h100-8x", GPUModel: "H100", GPUCount: 8, RateMicrosPerHour: rate, WindowSeconds: 60, WindowsPerSettlement: 1,
+			RuntimeMode: workflows.RuntimeAgent, IsolationModel: "user-revoke", CorrelationID: "corr-admit",
+			SSHKeys: []string{"ssh-ed25519 AAAA"},
+		},
+		policy: workflows.RuntimePolicy{
+			MaxNodeAttempts: 3, TaskMaxAttempts: 3, TaskScheduleToStartSeconds: 30, TaskStartToCloseSeconds: 120, TaskBackoffSeconds: 2,
+			LoginProbeTimeoutSeconds: 30, ReleaseMaxAttempts: 4, ReleaseScheduleToStartSeconds: 30, ReleaseStartToCloseSeconds: 300,
+			ReleaseBackoffInitialSeconds: 2, ReleaseBackoffMaximumSeconds: 8,
+		},
+	}
+	w.newRun()
+	return w
+}
+
+// newRun gives the world a fresh workflow run, the first one or one continued as new.
+func (w *world) newRun() {
+	suite := testsuite.WorkflowTestSuite{}
+	suite.SetLogger(quiet{})
+	from := start
+	if w.env != nil {
+		from = w.env.Now()
+	}
+	env := suite.NewTestWorkflowEnvironment()
+	env.SetStartTime(from)
+	env.SetTestTimeout(20 * time.Second)
+	env.RegisterWorkflow(workflows.Allocation)
+	env.RegisterWorkflow(workflows.Node)
+	w.env, w.now = env, env.Now
+	env.OnSignalExternalWorkflow(mock.Anything, mock.Anything, mock.Anything, mock.Anything, mock.Anything).Return(
+		func(_, workflowID, _, signal string, _ any) error {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.told = append(w.told, signal+" "+workflowID)
+			if w.before["signal"] != nil {
+				return w.before["signal"](context.Background(), len(w.told))
+			}
+			return nil
+		})
+	bind(w, workflows.StepAdmit, w.admit)
+	bind(w, workflows.StepTransition, w.transition)
+	bind(w, workflows.StepClaimAnother, w.claimAnother)
+	bind(w, workflows.StepGiveUpNode, w.giveUpNode)
+	bind(w, workflows.StepCloseLease, w.closeLease)
+	bind(w, workflows.StepRuntimePolicy, func(workflows.RuntimePolicyIn) (workflows.RuntimePolicy, error) { return w.policy, nil })
+	bind(w, workflows.StepPostWindows, w.postWindows)
+	bind(w, workflows.StepSettleEnd, w.settleEnd)
+	bind(w, workflows.StepProbeKey, func(workflows.ProbeKeyIn) (workflows.ProbeKeyOut, error) {
+		return workflows.ProbeKeyOut{PublicKey: "ssh-ed25519 PROBE"}, nil
+	})
+	bind(w, workflows.StepLoginProbe, func(in workflows.LoginProbeIn) (workflows.LoginProbeOut, error) {
+		require.True(w.t, w.hosts[in.Lease.NodeID][in.Access.Username], "the probe logs in as a user that exists")
+		return workflows.LoginProbeOut{LoginMS: 12}, nil
+	})
+	bind(w, workflows.TaskUserProvision, func(in node.UserProvisionIn) (node.UserProvisionOut, error) {
+		w.host(in.Task.NodeID)[in.Username] = true
+		return node.UserProvisionOut{Username: in.Username, SSHHost: "10.0.0.1", SSHPort: 22, SSHHostKey: "ssh-ed25519 HOST"}, nil
+	})
+	bind(w, workflows.TaskSSHKeysSync, func(in node.SSHKeysSyncIn) (node.SSHKeysSyncOut, error) {
+		return node.SSHKeysSyncOut{Keys: len(in.Keys)}, nil
+	})
+	bind(w, workflows.TaskGPUHealth, func(node.GPUHealthIn) (node.GPUHealthOut, error) { return node.GPUHealthOut{}, nil })
+	bind(w, workflows.TaskUserRevoke, func(node.UserRevokeIn) (node.UserRevokeOut, error) { return node.UserRevokeOut{}, nil })
+	bind(w, workflows.TaskScrubRun, func(in node.ScrubRunIn) (node.ScrubRunOut, error) {
+		delete(w.host(in.Task.NodeID), in.Username)
+		return node.ScrubRunOut{}, nil
+	})
+	bind(w, workflows.TaskScrubVerify, func(in node.ScrubVerifyIn) (node.ScrubVerifyOut, error) {
+		if w.host(in.Task.NodeID)[in.Username] {
+			return node.ScrubVerifyOut{}, temporal.NewApplicationError("the user is still there", node.ErrScrubIncomplete)
+		}
+		return node.ScrubVerifyOut{Checks: []string{"no_user"}, Assurance: "user-revoke"}, nil
+	})
+}
+
+func (w *world) host(nodeID id.Node) map[string]bool {
+	if w.hosts[nodeID] == nil {
+		w.hosts[nodeID] = map[string]bool{}
+	}
+	return w.hosts[nodeID]
+}
+
+// bind puts a step of the world behind the trouble that the test ordered.
+func bind[In, Out any](w *world, step workflows.Step[In, Out], do func(In) (Out, error)) {
+	step.Bind(w.env, func(ctx context.Context, in In) (Out, error) {
+		var none Out
+		w.mu.Lock()
+		w.calls[step.Name]++
+		call, before, after := w.calls[step.Name], w.before[step.Name], w.after[step.Name]
+		w.order = append(w.order, step.Name)
+		w.mu.Unlock()
+		if before != nil {
+			if err := before(ctx, call); err != nil {
+				return none, err
+			}
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		out, err := do(in)
+		if err == nil && w.twice {
+			out, err = do(in)
+		}
+		if err == nil && after != nil {
+			if lost := after(call); lost != nil {
+				return none, lost
+			}
+		}
+		return out, err
+	})
+}
+
+func (w *world) count(step string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.calls[step]
+}
+
+func (w *world) admit(in workflows.AdmitRequest) (workflows.AdmitReply, error) {
+	if len(w.answers) > 0 {
+		answer := w.answers[0]
+		answer.Replayed = true
+		return answer, nil
+	}
+	reply := workflows.AdmitReply{Admitted: w.refusal == nil, Fault: w.refusal, OwnerRunID: in.RunID, CreatedAt: w.now()}
+	if w.owner != "" {
+		reply.OwnerRunID = w.owner
+	}
+	if reply.Admitted {
+		terms := w.terms
+		terms.Lease = w.claim()
+		reply.Terms = &terms
+		w.terms = terms
+		w.state, w.version = allocation.Requested, 1
+		w.path = append(w.path, allocation.Requested)
+	}
+	w.answers = append(w.answers, reply)
+	return reply, nil
+}
+
+func (w *world) claim() node.Lease {
+	nodeID := w.free[0]
+	w.free = w.free[1:]
+	for _, held := range w.leases {
+		require.False(w.t, held.NodeID == nodeID && !held.closed, "a node with an open lease is claimed by nobody")
+	}
+	claimed := node.Lease{NodeID: nodeID, AllocationID: theAllocation, Generation: int64(len(w.leases) + 7)}
+	w.leases = append(w.leases, &lease{Lease: claimed})
+	return claimed
+}
+
+func (w *world) transition(in workflows.Transition) (workflows.TransitionDone, error) {
+	if w.version == in.Version+1 && w.row.To == in.To && w.row.Version == in.Version {
+		return workflows.TransitionDone{Version: w.version}, nil
+	}
+	if w.version != in.Version || w.state != in.From {
+		return workflows.TransitionDone{}, temporal.NewNonRetryableApplicationError("the version moved", string(fault.AllocationStateConflict), nil)
+	}
+	require.True(w.t, in.From.CanBecome(in.To), "%s → %s is no arrow", in.From, in.To)
+	require.Equal(w.t, in.At.UTC().Truncate(time.Millisecond), in.At)
+	require.NotEmpty(w.t, in.Actor.ID)
+	require.NotEmpty(w.t, in.CorrelationID)
+	if in.MeteredFrom != nil {
+		require.Nil(w.t, w.meteredFrom, "the meter is set once")
+		w.meteredFrom = in.MeteredFrom
+	}
+	if in.MeteredTo != nil {
+		require.Nil(w.t, w.meteredTo, "the meter is set once")
+		require.False(w.t, in.MeteredTo.Before(*w.meteredFrom))
+		w.meteredTo = in.MeteredTo
+	}
+	require.False(w.t, in.To == allocation.Active && w.meteredFrom == nil)
+	w.row, w.state, w.version = in, in.To, w.version+1
+	w.path = append(w.path, in.To)
+	w.transitions = append(w.transitions, in)
+	return workflows.TransitionDone{Version: w.version}, nil
+}
+
+func (w *world) claimAnother(in workflows.ClaimAnotherIn) (workflows.ClaimAnotherOut, error) {
+	for i, held := range w.leases {
+		if held.Lease == in.After && i+1 < len(w.leases) {
+			next := w.leases[i+1].Lease
+			return workflows.ClaimAnotherOut{Lease: &next}, nil
+		}
+	}
+	if len(w.free) == 0 {
+		return workflows.ClaimAnotherOut{}, nil
+	}
+	next := w.claim()
+	return workflows.ClaimAnotherOut{Lease: &next}, nil
+}
+
+func (w *world) find(wanted node.Lease) *lease {
+	index := slices.IndexFunc(w.leases, func(held *lease) bool { return held.Lease == wanted })
+	require.GreaterOrEqual(w.t, index, 0, "no such lease: %v", wanted)
+	return w.leases[index]
+}
+
+func (w *world) giveUpNode(in workflows.GiveUpNodeIn) (workflows.Nothing, error) {
+	held := w.find(in.Lease)
+	held.givenUp, held.abandoned = true, in.Abandoned
+	return workflows.Nothing{}, nil
+}
+
+func (w *world) closeLease(in workflows.CloseLeaseIn) (workflows.Nothing, error) {
+	require.False(w.t, w.host(in.Lease.NodeID)[node.Username(in.Lease)], "custody ends only when the user is gone")
+	require.NotEmpty(w.t, in.Evidence.Checks)
+	w.find(in.Lease).closed = true
+	return workflows.Nothing{}, nil
+}
+
+func (w *world) postWindows(in workflows.PostWindowsIn) (workflows.PostWindowsOut, error) {
+	out := workflows.PostWindowsOut{PostedTo: in.To, BalanceMicros: w.balance}
+	if w.meteredTo != nil {
+		return out, nil
+	}
+	require.False(w.t, in.To.After(in.Now))
+	limit := 1 << 20
+	if w.postingCap > 0 {
+		limit = w.postingCap
+	}
+	for _, period := range billing.Windows(in.Meter.Anchor, in.From, in.To, 60*time.Second, limit) {
+		out.ChargedMicros += w.post(in.Meter, period)
+		out.PostedTo = period.End
+	}
+	out.BalanceMicros = w.balance
+	return out, nil
+}
+
+// post keeps the chain: a window starts where the last one ended, or at the anchor, and is posted once.
+func (w *world) post(meter workflows.Meter, period billing.Period) money.Micros {
+	amount, err := period.Amount(meter.RateMicrosPerHour, meter.Anchor)
+	require.NoError(w.t, err)
+	for _, posted := range w.usage {
+		if posted.period.Start.Equal(period.Start) {
+			return amount
+		}
+	}
+	end := *w.meteredFrom
+	if len(w.usage) > 0 {
+		end = w.usage[len(w.usage)-1].period.End
+	}
+	require.Equal(w.t, end, period.Start, "usage has no gap and no overlap")
+	w.usage = append(w.usage, entry{period: period, amount: amount})
+	w.balance -= amount
+	return amount
+}
+
+func (w *world) settleEnd(in workflows.SettleEndIn) (workflows.SettleEndOut, error) {
+	require.NotNil(w.t, w.meteredTo, "the meter stopped in Postgres before the bill is settled")
+	require.Equal(w.t, *w.meteredTo, in.To)
+	from := in.Meter.Anchor
+	if len(w.usage) > 0 {
+		from = w.usage[len(w.usage)-1].period.End
+	}
+	for _, period := range billing.Windows(in.Meter.Anchor, from, in.To, 60*time.Second, 1<<20) {
+		w.post(in.Meter, period)
+	}
+	due, err := billing.Charge(in.Meter.RateMicrosPerHour, in.To.Sub(in.Meter.Anchor))
+	require.NoError(w.t, err)
+	if over := w.charged() - w.credits - due; over > 0 {
+		w.credits += over
+		w.balance += over
+	}
+	return workflows.SettleEndOut{ChargedMicros: w.charged(), CreditedMicros: w.credits, BalanceMicros: w.balance}, nil
+}
+
+func (w *world) charged() money.Micros {
+	var total money.Micros
+	for _, posted := range w.usage {
+		total += posted.amount
+	}
+	return total
+}
+
+// requireRight checks what must hold of every closed allocation, however it came about.
+func (w *world) requireRight(outcome workflows.AllocationOutcome) {
+	w.t.Helper()
+	require.True(w.t, w.state.Terminal(), "the path ended at %s: %v", w.state, w.path)
+	require.Equal(w.t, w.state, outcome.State)
+	require.Equal(w.t, w.meteredFrom == nil, w.meteredTo == nil, "a meter that ran was stopped")
+	var due money.Micros
+	if w.meteredFrom != nil {
+		var err error
+		due, err = billing.Charge(rate, w.meteredTo.Sub(*w.meteredFrom))
+		require.NoError(w.t, err)
+	}
+	require.Equal(w.t, due, w.charged()-w.credits, "usage less credits is the charge of the metered time")
+	require.Equal(w.t, due, outcome.ChargedMicros)
+	require.Equal(w.t, money.Micros(1_000_000_000_000)-due, w.balance)
+	for _, held := range w.leases {
+		require.True(w.t, held.closed != held.givenUp, "generation %d is either closed on evidence or given up", held.Generation)
+	}
+}
+
+// run executes the workflow, through every continuation, and returns its outcome.
+func (w *world) run() workflows.AllocationOutcome {
+	w.t.Helper()
+	return w.runFrom(workflows.AllocationInput{AllocationID: theAllocation, AdmitBefore: start.Add(time.Minute)})
+}
+
+func (w *world) runFrom(input workflows.AllocationInput) workflows.AllocationOutcome {
+	w.t.Helper()
+	for {
+		w.env.ExecuteWorkflow(workflows.Allocation, input)
+		require.True(w.t, w.env.IsWorkflowCompleted())
+		err := w.env.GetWorkflowError()
+		var again *workflow.ContinueAsNewError
+		if errors.As(err, &again) {
+			input = workflows.AllocationInput{}
+			require.NoError(w.t, converter.GetDefaultDataConverter().FromPayloads(again.Input, &input))
+			w.newRun()
+			continue
+		}
+		require.NoError(w.t, err)
+		var outcome workflows.AllocationOutcome
+		require.NoError(w.t, w.env.GetWorkflowResult(&outcome))
+		return outcome
+	}
+}
+
+// request sends Admit at the start of the run.
+func (w *world) request() { w.send("request-1") }
+
+func (w *world) send(updateID string) *reply {
+	got := &reply{}
+	w.env.RegisterDelayedCallback(func() {
+		w.env.UpdateWorkflow(workflows.AdmitUpdate, updateID, &testsuite.TestUpdateCallback{
+			OnAccept: func() {}, OnReject: func(err error) { got.err = err },
+			OnComplete: func(value any, err error) { got.set(w.t, value, err) },
+		}, admitRequest())
+	}, 0)
+	return got
+}
+
+type reply struct {
+	value workflows.AdmitReply
+	err   error
+	done  bool
+}
+
+func (r *reply) set(t *testing.T, value any, err error) {
+	r.err, r.done = err, true
+	if err == nil {
+		raw, marshalErr := json.Marshal(value)
+		require.NoError(t, marshalErr)
+		require.NoError(t, json.Unmarshal(raw, &r.value))
+	}
+}
+
+func admitRequest() workflows.AdmitRequest {
+	return workflows.AdmitRequest{AllocationID: theAllocation, SKU: "h100-8x", Name: "one", CorrelationID: "corr-admit"}
+}
+
+// releaseAfter has the tenant ask for release this long after the start.
+func (w *world) releaseAfter(delay time.Duration) {
+	w.env.RegisterDelayedCallback(func() { w.env.SignalWorkflow(workflows.ReleaseSignal, w.release()) }, delay)
+}
+
+func (w *world) release() workflows.ReleaseRequest {
+	return workflows.ReleaseRequest{
+		AskedAt: w.env.Now(), Actor: identity.Actor{ID: "user_aaaaaaaaaaaaaaaaaaaaaaaaaa", Role: identity.RoleUser},
+		Cause: allocation.CauseTenant, Reason: "done", CorrelationID: "corr-release",
+	}
+}
+
+func (w *world) force(abandon bool) workflows.ForceReleaseRequest {
+	return workflows.ForceReleaseRequest{
+		AskedAt: w.env.Now(), Actor: identity.Actor{ID: "user_bbbbbbbbbbbbbbbbbbbbbbbbbb", Role: identity.RoleAdmin},
+		Reason: "stuck", AbandonNode: abandon, CorrelationID: "corr-force",
+	}
+}
+
+// holdUntilCancelled is an activity that runs until the workflow no longer wants it.
+func (w *world) holdUntilCancelled(step string) <-chan struct{} {
+	cancelled := make(chan struct{})
+	var once sync.Once
+	w.env.SetOnActivityCanceledListener(func(info *activity.Info) {
+		if info.ActivityType.Name == step {
+			once.Do(func() { close(cancelled) })
+		}
+	})
+	return cancelled
+}
+
+func silent() error {
+	return temporal.NewTimeoutError(enumspb.TIMEOUT_TYPE_SCHEDULE_TO_START, nil)
+}
+
+func failing(errorType string) func(context.Context, int) error {
+	return func(context.Context, int) error { return temporal.NewApplicationError("told to fail", errorType) }
+}
+
+func failingOnce(errorType string) func(context.Context, int) error {
+	return func(_ context.Context, call int) error {
+		if call == 1 {
+			return temporal.NewApplicationError("told to fail once", errorType)
+		}
+		return nil
+	}
+}
+
+type quiet struct{}
+
+func (quiet) Debug(string, ...any) {}
+func (quiet) Info(string, ...any)  {}
+func (quiet) Warn(string, ...any)  {}
+func (quiet) Error(string, ...any) {}
