@@ -167,3 +167,14 @@ func (l *Ledger) platformAccount(ctx context.Context, kind, currency string) (id
 	l.platformMutex.Unlock()
 	return account, nil
 }
+
+// knowPlatform reads the platform's accounts before a transaction begins: inside one, a second connection might be
+// waited for by everybody who holds a first.
+func (l *Ledger) knowPlatform(ctx context.Context, currency string) error {
+	for _, kind := range []string{queries.AccountPlatformRevenue, queries.AccountPlatformCredit} {
+		if _, err := l.platformAccount(ctx, kind, currency); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -22,10 +22,13 @@ import (
 // come back in the result, because a refused adjustment is an outcome and not a failure.
 func (l *Ledger) Adjust(ctx context.Context, in workflows.AdjustmentInput) (workflows.AdjustmentResult, error) {
 	var result workflows.AdjustmentResult
-	err := store.InTx(ctx, l.pool, func(ctx context.Context, tx pgx.Tx) (err error) {
-		result, err = l.adjust(ctx, tx, in)
-		return err
-	})
+	err := l.knowPlatform(ctx, in.Currency)
+	if err == nil {
+		err = store.InTx(ctx, l.pool, func(ctx context.Context, tx pgx.Tx) (err error) {
+			result, err = l.adjust(ctx, tx, in)
+			return err
+		})
+	}
 	var known *fault.Error
 	if errors.As(err, &known) {
 		refused, err := crossing(known)

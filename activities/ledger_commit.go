@@ -36,7 +36,7 @@ func (l *Ledger) commit(ctx context.Context, postings []*posting) {
 		err = l.compared(ctx, postings, balances)
 	}
 	for _, p := range postings {
-		p.done <- postingResult{balance: balances.of(p.meter.AccountID), err: l.answer(p, balances.faultOf(p), err)}
+		p.done <- postingResult{balance: balances.of(p.meter.AccountID), err: l.answer(ctx, p, balances.faultOf(p), err)}
 	}
 }
 
@@ -199,19 +199,24 @@ func meterEnded(allocation id.Allocation) error {
 }
 
 // answer is what the caller of one posting is told, given its own fault and the error of its statement.
-func (l *Ledger) answer(p *posting, own, statement error) error {
+func (l *Ledger) answer(ctx context.Context, p *posting, own, statement error) error {
 	switch {
 	case statement == nil:
 		return own
 	case violates(statement, "ledger_meter_open"):
 		return meterEnded(p.meter.AllocationID)
-	case refused(statement) && !violates(statement, "ledger_usage_chain"):
+	case violates(statement, "ledger_usage_chain"):
+		if end, err := queries.MeterEnd(ctx, l.pool, p.meter.AllocationID); err == nil && end != nil {
+			return meterEnded(p.meter.AllocationID)
+		}
+		// The window before may still be on its way: the step is repeated.
+		return statement
+	case refused(statement):
 		l.stats.refused.Add(1)
-		l.log.Error("alarm: the database refuses a window", "allocation_id", p.meter.AllocationID, "account_id", p.meter.AccountID,
+		l.log.ErrorContext(ctx, "alarm: the database refuses a window", "allocation_id", p.meter.AllocationID, "account_id", p.meter.AccountID,
 			"correlation_id", p.meter.CorrelationID, "error", statement.Error())
 		return fault.Wrap(statement, fault.LedgerConflict, "The ledger refuses the windows of this allocation.")
 	default:
-		// The window before may still be on its way: the step is repeated.
 		return statement
 	}
 }

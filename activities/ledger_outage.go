@@ -70,6 +70,9 @@ func (l *Ledger) postForgiving(ctx context.Context, p *posting, credit outageCre
 	if err != nil {
 		return 0, 0, err
 	}
+	if err := l.knowPlatform(ctx, p.meter.Currency); err != nil {
+		return 0, 0, err
+	}
 	var done *written
 	err = store.InTx(ctx, l.pool, func(ctx context.Context, tx pgx.Tx) error {
 		if done, err = l.write(ctx, tx, []*posting{p}); err != nil {
@@ -88,7 +91,7 @@ func (l *Ledger) postForgiving(ctx context.Context, p *posting, credit outageCre
 	if err == nil {
 		err = l.compared(ctx, []*posting{p}, done)
 	}
-	if err = l.answer(p, done.faultOf(p), err); err != nil {
+	if err = l.answer(ctx, p, done.faultOf(p), err); err != nil {
 		return 0, 0, err
 	}
 	standing, err := queries.FindEntry(ctx, l.pool, credit.key)

@@ -27,6 +27,9 @@ func (l *Ledger) SettleEnd(ctx context.Context, in workflows.SettleEndIn) (workf
 	if in.To.Before(in.Meter.Anchor) {
 		return workflows.SettleEndOut{}, fault.Newf(fault.InvalidRequest, "The meter of %s cannot end before it began.", in.Meter.AllocationID)
 	}
+	if err := l.knowPlatform(ctx, in.Meter.Currency); err != nil {
+		return workflows.SettleEndOut{}, err
+	}
 	var out workflows.SettleEndOut
 	err := store.InTx(ctx, l.pool, func(ctx context.Context, tx pgx.Tx) (err error) {
 		out, err = l.settle(ctx, tx, in)
