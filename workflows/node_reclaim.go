@@ -29,7 +29,8 @@ func (n *nodeRun) takeCustody(ctx workflow.Context, reclaim NodeReclaim) {
 // endCustody closes the lease on the evidence. The operators' word holds again, unless the machine itself is at fault.
 func (n *nodeRun) endCustody(ctx workflow.Context) {
 	proof := *n.scrubbed
-	n.scrubbed = nil
+	// The proof stands until custody has ended: the scrubbing coroutine would start over without it.
+	defer func() { n.scrubbed = nil }()
 	if n.Custody == nil || n.Custody.Lease != proof.lease || n.Custody.Abandoned {
 		return
 	}
