@@ -1,0 +1,67 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/spf13/cobra"
+
+	client "github.com/gpuaas/gpuaas/client/go"
+)
+
+func (c *command) balanceCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "balance", Short: "Show what is left, and what is running up", Args: none,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			api, err := c.api()
+			if err != nil {
+				return err
+			}
+			var balance client.Balance
+			body, err := decode(&balance)(api.GetBalance(cmd.Context()))
+			if err != nil {
+				return err
+			}
+			return c.show(body, func() table { return balanceTable(balance) })
+		},
+	}
+}
+
+func balanceTable(balance client.Balance) table {
+	return fields("account", balance.AccountID, "balance", amount(balance.BalanceMicros, balance.Currency),
+		"accrued", amount(balance.AccruedMicros, balance.Currency), "available", amount(balance.AvailableMicros, balance.Currency),
+		"running/hour", amount(balance.RateMicrosPerHour, balance.Currency), "as of", instant(balance.AsOf))
+}
+
+func (c *command) ledgerCommand() *cobra.Command {
+	var allocation string
+	var limit int64
+	cmd := &cobra.Command{Use: "ledger", Short: "List your account's ledger entries, newest first", Args: none}
+	cmd.Flags().StringVar(&allocation, "allocation", "", "only entries of this allocation")
+	cmd.Flags().Int64Var(&limit, "limit", 50, "how many entries (0: all)")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if limit < 0 {
+			return usage("--limit is not negative")
+		}
+		api, err := c.api()
+		if err != nil {
+			return err
+		}
+		entries, body, err := all[client.LedgerEntry](cmd.Context(), limit, func(ctx context.Context, size int64, cursor *string) (*http.Response, error) {
+			return api.ListLedgerEntries(ctx, &client.ListLedgerEntriesParams{AllocationID: optional(allocation), Limit: &size, Cursor: cursor})
+		})
+		if err != nil {
+			return err
+		}
+		return c.show(body, func() table {
+			shown := table{header: []string{"ENTRY", "KIND", "AMOUNT", "ALLOCATION", "FROM", "TO", "POSTED"}}
+			for _, e := range entries {
+				shown.rows = append(shown.rows, []string{fmt.Sprint(e.ID), string(e.Kind), amount(e.AmountMicros, e.Currency), text(e.AllocationID),
+					optionalInstant(e.PeriodStart), optionalInstant(e.PeriodEnd), instant(e.CreatedAt)})
+			}
+			return shown
+		})
+	}
+	return cmd
+}
