@@ -56,7 +56,11 @@ CREATE TABLE node_enrol_tokens (
   created_by     text NOT NULL,
   created_at     timestamptz(3) NOT NULL DEFAULT now(),
   expires_at     timestamptz(3) NOT NULL,
-  used_at        timestamptz(3)
+  used_at        timestamptz(3),
+  -- the key that used it (SHA-256 of its public half): the same key may ask again within the token's time
+  used_by_key    bytea CHECK (length(used_by_key) = 32),
+  CHECK ((used_at IS NULL) = (used_by_key IS NULL))
 );
+CREATE INDEX nodes_denied ON nodes (id) WHERE scheduling = 'denied';
 
 GRANT SELECT, INSERT, UPDATE ON nodes, node_leases, node_heartbeats, node_enrol_tokens TO gpuaas_app;

@@ -1,0 +1,172 @@
+package nodeapi
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/client"
+
+	"github.com/gpuaas/gpuaas/domain/id"
+	"github.com/gpuaas/gpuaas/domain/node"
+	"github.com/gpuaas/gpuaas/schema/queries"
+	"github.com/gpuaas/gpuaas/workflows"
+)
+
+// signalAgain is how long an edge is left to take effect before it is signalled again. Histories bear 10,000
+// signals, so a worker that is away for days must not be told at every heartbeat.
+const signalAgain = 15 * time.Second
+
+// edges tells Node workflows about changes of reachability, and only about changes: while what the table says and
+// what the heartbeats say disagree, at most once in signalAgain. The workflow's own state ends repetitions.
+type edges struct {
+	temporal client.Client
+	mu       sync.Mutex
+	last     map[id.Node]signalled
+}
+
+type signalled struct {
+	edge node.Reachability
+	at   time.Time
+}
+
+func newEdges(temporal client.Client) *edges {
+	return &edges{temporal: temporal, last: map[id.Node]signalled{}}
+}
+
+// tell signals an edge, starting the node's workflow where none runs.
+func (e *edges) tell(ctx context.Context, nodeID id.Node, sku id.SKU, edge workflows.NodeEdge) error {
+	now := time.Now()
+	e.mu.Lock()
+	last := e.last[nodeID]
+	due := last.edge != edge.Reachability || now.Sub(last.at) >= signalAgain
+	if due {
+		e.last[nodeID] = signalled{edge: edge.Reachability, at: now}
+	}
+	e.mu.Unlock()
+	if !due {
+		return nil
+	}
+	_, err := e.temporal.SignalWithStartWorkflow(ctx, workflows.NodeWorkflowID(nodeID), workflows.NodeReachabilitySignal, edge,
+		nodeStart(nodeID), workflows.NodeType, workflows.NodeInput{NodeID: nodeID, SKU: sku})
+	if err != nil {
+		e.mu.Lock()
+		delete(e.last, nodeID) // it was not told
+		e.mu.Unlock()
+	}
+	return err
+}
+
+// settled forgets a node whose table and heartbeats agree, so that its next edge is told at once.
+func (e *edges) settled(nodeID id.Node) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.last, nodeID)
+}
+
+// start makes sure that the node's workflow runs.
+func (e *edges) start(ctx context.Context, nodeID id.Node, sku id.SKU) error {
+	_, err := e.temporal.ExecuteWorkflow(ctx, nodeStart(nodeID), workflows.NodeType, workflows.NodeInput{NodeID: nodeID, SKU: sku})
+	return err
+}
+
+func nodeStart(nodeID id.Node) client.StartWorkflowOptions {
+	return client.StartWorkflowOptions{
+		ID:                       workflows.NodeWorkflowID(nodeID),
+		TaskQueue:                workflows.ProvisioningQueue,
+		WorkflowIDReusePolicy:    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+		WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
+		StaticSummary:            "Node " + string(nodeID),
+	}
+}
+
+const (
+	sweepEvery = time.Second
+	sweepLimit = 500
+)
+
+// sweep finds online nodes that fell silent, until ctx ends. Two replicas may both sweep: what they signal is the
+// same edge, and the workflow takes it once.
+func (s *Server) sweep(ctx context.Context) {
+	ticker := time.NewTicker(sweepEvery)
+	defer ticker.Stop()
+	silence := newSilence(time.Now())
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			if err := s.sweepOnce(ctx, silence, now); err != nil && ctx.Err() == nil {
+				s.config.Log.WarnContext(ctx, "silent nodes could not be looked for", "error", err)
+			}
+		}
+	}
+}
+
+func (s *Server) sweepOnce(ctx context.Context, silence *silence, now time.Time) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	values, err := s.config.Policy.Values(ctx)
+	if err != nil {
+		silence.blind(now)
+		return err
+	}
+	patience := values.Seconds(policyOfflineAfter)
+	silent, err := queries.ListSilentNodes(ctx, s.config.Pool, patience, sweepLimit)
+	if err != nil {
+		silence.blind(now)
+		return err
+	}
+	var troubles []error
+	for _, one := range silence.believable(silent, patience, now) {
+		seen := now.Add(-patience)
+		if one.LastSeenAt != nil {
+			seen = *one.LastSeenAt
+		}
+		standing, err := queries.GetStanding(ctx, s.config.Pool, one.ID)
+		if err == nil {
+			err = s.edges.tell(ctx, one.ID, standing.SKU, workflows.NodeEdge{Reachability: node.Offline, SeenAt: seen})
+		}
+		troubles = append(troubles, err)
+	}
+	return errors.Join(troubles...)
+}
+
+// silence tells a node's silence from our own deafness: a replica that just started, or could not reach the
+// database, has heard nobody; and the heartbeat table is unlogged, so it is empty after a crash of Postgres.
+type silence struct {
+	hearingSince time.Time
+	// unknown is since when a node had no heartbeat on record at all.
+	unknown map[id.Node]time.Time
+}
+
+func newSilence(now time.Time) *silence {
+	return &silence{hearingSince: now, unknown: map[id.Node]time.Time{}}
+}
+
+func (s *silence) blind(now time.Time) { s.hearingSince = now }
+
+// believable keeps the nodes that had the chance to be heard for as long as patience.
+func (s *silence) believable(silent []queries.SilentNode, patience time.Duration, now time.Time) []queries.SilentNode {
+	unknown := map[id.Node]time.Time{}
+	var found []queries.SilentNode
+	for _, one := range silent {
+		if one.LastSeenAt == nil {
+			since, noticed := s.unknown[one.ID]
+			if !noticed {
+				since = now
+			}
+			unknown[one.ID] = since
+			if now.Sub(since) < patience {
+				continue
+			}
+		}
+		if now.Sub(s.hearingSince) >= patience {
+			found = append(found, one)
+		}
+	}
+	s.unknown = unknown
+	return found
+}
