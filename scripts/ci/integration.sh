@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Runs the packages that have integration tests, on an infrastructure that is started for them and removed afterwards.
+# Takes flags of go test, such as -race or -json.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+export GOTOOLCHAIN=local
+
+mapfile -t packages < <(git ls-files --cached --others --exclude-standard -- '*_test.go' ':!devstack' |
+  xargs grep -lE '^//go:build .*\bintegration\b' | xargs -n1 dirname | sort -u | sed 's|^|./|')
+[ "${#packages[@]}" -gt 0 ] || { echo "integration: no package has integration tests" >&2; exit 1; }
+exec bin/devstack run --parts postgres,temporal,oidc,ca -- go test -tags integration -count=1 -timeout 20m "$@" "${packages[@]}"

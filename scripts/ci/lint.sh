@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# golangci-lint over both modules, and workflowcheck: nothing that is not deterministic within a workflow.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+. scripts/ci/tools.sh
+
+echo "lint: golangci-lint ${GOLANGCI_LINT_VERSION}"
+golangci_lint run --build-tags integration ./...
+echo "lint: workflowcheck ${WORKFLOWCHECK_VERSION} over workflows/"
+workflowcheck ./workflows/...
+echo "lint: clean"

@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# Everything that CI checks, lane by lane; a lane that cannot run here is said and counted as skipped. All lanes run even
+# when an early one failed, and the closing line counts tests from go test -json and one for each lane without tests.
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+export GOTOOLCHAIN=local
+out=$PWD/out/verify
+rm -rf "$out" && mkdir -p "$out" bin
+counts=$out/counts
+: >"$counts"
+begun=$SECONDS
+failures=()
+
+# lane NAME WHAT COMMAND...: runs a gate without tests of its own and counts it as one.
+lane() {
+  local name=$1 what=$2 from=$SECONDS
+  shift 2
+  printf '\n== %s: %s\n' "$name" "$what"
+  if "$@"; then
+    echo "1 0 0" >>"$counts"
+    printf '== %s: passed in %d s\n' "$name" $((SECONDS - from))
+  else
+    echo "0 1 0" >>"$counts"
+    failures+=("$name")
+    printf '== %s: FAILED after %d s\n' "$name" $((SECONDS - from))
+  fi
+}
+
+# tests NAME WHAT COMMAND...: runs a command that prints go test -json and counts its tests.
+tests() {
+  local name=$1 what=$2 from=$SECONDS
+  shift 2
+  printf '\n== %s: %s\n' "$name" "$what"
+  if "$@" 2>&1 | bin/tally -counts "$counts"; then
+    printf '== %s: passed in %d s\n' "$name" $((SECONDS - from))
+  else
+    failures+=("$name")
+    printf '== %s: FAILED after %d s\n' "$name" $((SECONDS - from))
+  fi
+}
+
+skipped() {
+  printf '\n== %s: SKIPPED: %s\n' "$1" "$2"
+  echo "0 0 1" >>"$counts"
+}
+
+go build -o bin/tally ./scripts/ci/tally || exit 1
+
+lane build "every program of both modules" make --no-print-directory build
+if command -v npm >/dev/null; then
+  lane codegen "generated files are fresh, and the TypeScript client compiles" scripts/ci/codegen_clean.sh
+else
+  skipped codegen "npm is not installed, so the TypeScript types cannot be generated"
+fi
+lane lint "golangci-lint and workflowcheck" scripts/ci/lint.sh
+tests unit "tests that need no infrastructure, with the race detector" go test -race -json -timeout 20m ./...
+tests devstack "tests of the development stack" go -C devstack test -json -timeout 20m ./...
+if [ -x bin/devstack ]; then
+  tests integration "tests on real Postgres, Temporal, issuer and CA, with the race detector" scripts/ci/integration.sh -race -json
+  if [ "$(id -u)" -eq 0 ]; then
+    tests root "tests that make a real operating-system user" scripts/ci/root.sh -json
+  else
+    skipped root "only root can make an operating-system user"
+  fi
+  lane smoke-one-process "the main job, everything in one process" scripts/ci/smoke.sh one-process
+  lane smoke-separate "the main job, every program a process of its own" scripts/ci/smoke.sh separate
+else
+  for name in integration root smoke-one-process smoke-separate; do
+    skipped "$name" "bin/devstack did not build"
+  done
+fi
+
+awk -v seconds=$((SECONDS - begun)) -v bad="${failures[*]:-}" '
+  {passed += $1; failed += $2; skipped += $3}
+  END {
+    if (bad != "") printf "\nverify: failed lanes: %s\n", bad
+    printf "verify: took %d s\n%d passed, %d failed, %d skipped\n", seconds, passed, failed, skipped
+  }' "$counts"
+[ "${#failures[@]}" -eq 0 ]
