@@ -49,6 +49,7 @@ func newRoot(terminal Terminal) *cobra.Command {
 		Long:          longHelp,
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		Args:          cobra.ArbitraryArgs, // so that a wrong name reaches RunE and is a usage error
 		RunE: func(cmd *cobra.Command, arguments []string) error {
 			if len(arguments) > 0 {
 				return usage("there is no command %q; see gpuaas --help", arguments[0])
@@ -132,7 +133,7 @@ func none(cmd *cobra.Command, arguments []string) error {
 // group is a command that only holds others.
 func group(use, short string, children ...*cobra.Command) *cobra.Command {
 	parent := &cobra.Command{
-		Use: use, Short: short,
+		Use: use, Short: short, Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, arguments []string) error {
 			if len(arguments) > 0 {
 				return usage("%s has no command %q; see %s --help", cmd.CommandPath(), arguments[0], cmd.CommandPath())

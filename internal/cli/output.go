@@ -98,8 +98,8 @@ func text[T ~string](value *T) string {
 	return string(*value)
 }
 
-// bytes renders a size in binary units.
-func bytes(size int64) string {
+// byteSize renders a size in binary units.
+func byteSize(size int64) string {
 	const unit = 1024
 	value, suffix := float64(size), "B"
 	for _, next := range []string{"KiB", "MiB", "GiB", "TiB"} {

@@ -27,8 +27,8 @@ func (c *command) skuCommand() *cobra.Command {
 			return c.show(body, func() table {
 				shown := table{header: []string{"SKU", "GPUS", "GPU MEMORY", "CPUS", "RAM", "DISK", "CUDA", "LOCATION", "PRICE/HOUR", "FREE"}}
 				for _, sku := range skus {
-					shown.rows = append(shown.rows, []string{sku.SKU, fmt.Sprintf("%d × %s", sku.GpuCount, sku.GpuModel), bytes(sku.GpuMemoryBytes),
-						fmt.Sprint(sku.CPUCount), bytes(sku.MemoryBytes), bytes(sku.DiskBytes), sku.CudaVersion, sku.Location, priceOf(sku), fmt.Sprint(sku.AvailableNodes)})
+					shown.rows = append(shown.rows, []string{sku.SKU, fmt.Sprintf("%d × %s", sku.GpuCount, sku.GpuModel), byteSize(sku.GpuMemoryBytes),
+						fmt.Sprint(sku.CPUCount), byteSize(sku.MemoryBytes), byteSize(sku.DiskBytes), sku.CudaVersion, sku.Location, priceOf(sku), fmt.Sprint(sku.AvailableNodes)})
 				}
 				return shown
 			})
@@ -53,8 +53,8 @@ func (c *command) skuCommand() *cobra.Command {
 }
 
 func skuTable(sku client.SKU) table {
-	return fields("sku", sku.SKU, "name", sku.Name, "gpus", fmt.Sprintf("%d × %s", sku.GpuCount, sku.GpuModel), "gpu memory", bytes(sku.GpuMemoryBytes),
-		"cpus", fmt.Sprintf("%d (%s)", sku.CPUCount, sku.CPUModel), "memory", bytes(sku.MemoryBytes), "disk", bytes(sku.DiskBytes),
+	return fields("sku", sku.SKU, "name", sku.Name, "gpus", fmt.Sprintf("%d × %s", sku.GpuCount, sku.GpuModel), "gpu memory", byteSize(sku.GpuMemoryBytes),
+		"cpus", fmt.Sprintf("%d (%s)", sku.CPUCount, sku.CPUModel), "memory", byteSize(sku.MemoryBytes), "disk", byteSize(sku.DiskBytes),
 		"os", sku.OsImage, "cuda", sku.CudaVersion, "location", sku.Location, "offered", fmt.Sprint(sku.Offered),
 		"price/hour", priceOf(sku), "free nodes", fmt.Sprint(sku.AvailableNodes))
 }
