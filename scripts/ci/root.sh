@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Runs the tests that make a real operating-system user, as root, on an infrastructure of their own.
+# Takes flags of go test, such as -json.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+export GOTOOLCHAIN=local
+[ "$(id -u)" -eq 0 ] || { echo "root: these tests need root" >&2; exit 1; }
+
+mapfile -t packages < <(git ls-files --cached --others --exclude-standard -- '*_test.go' ':!devstack' |
+  xargs grep -lE '^//go:build .*\bhostroot\b' | xargs -rn1 dirname | sort -u | sed 's|^|./|')
+[ "${#packages[@]}" -gt 0 ] || { echo "root: no package has such tests" >&2; exit 1; }
+exec bin/devstack run --parts postgres,temporal,oidc,ca -- go test -tags hostroot,integration -count=1 -timeout 15m "$@" "${packages[@]}"
