@@ -80,9 +80,9 @@ type settings struct {
 	ServerTime                   time.Time `json:"server_time"`
 }
 
-func settingsOf(values policy.Values, standing queries.Standing) settings {
+func (s *Server) settings(values policy.Values, standing queries.Standing) settings {
 	return settings{
-		Namespace: workflows.Namespace, TaskQueue: workflows.NodeQueue(standing.ID), FloorGeneration: standing.Generation,
+		Namespace: s.config.Namespace, TaskQueue: workflows.NodeQueue(standing.ID), FloorGeneration: standing.Generation,
 		HeartbeatIntervalSeconds:     values.Int(domainpolicy.NodeHeartbeatIntervalSeconds),
 		TerminalSessionMaxTTLSeconds: values.Int(domainpolicy.TerminalSessionMaxTTLSeconds),
 		ServerTime:                   time.Now().UTC().Truncate(time.Millisecond),
@@ -155,7 +155,7 @@ func (s *Server) enrol(w http.ResponseWriter, r *http.Request) (any, error) {
 		return nil, fault.Wrap(err, fault.ServiceUnavailable, "")
 	}
 	s.config.Log.InfoContext(ctx, "a node was enrolled", "node_id", standing.ID, "sku", standing.SKU)
-	return enrolResponse{NodeID: standing.ID, Certificate: chain, Roots: s.roots, Settings: settingsOf(values, standing)}, nil
+	return enrolResponse{NodeID: standing.ID, Certificate: chain, Roots: s.roots, Settings: s.settings(values, standing)}, nil
 }
 
 // takeIn uses the token up and writes the node, in one transaction.
@@ -254,7 +254,7 @@ func (s *Server) heartbeat(w http.ResponseWriter, r *http.Request) (any, error) 
 	if err != nil {
 		return nil, fault.Wrap(err, fault.ServiceUnavailable, "")
 	}
-	return heartbeatResponse{Settings: settingsOf(values, standing)}, nil
+	return heartbeatResponse{Settings: s.settings(values, standing)}, nil
 }
 
 // inventory keeps what the node says of itself.

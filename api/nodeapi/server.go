@@ -26,6 +26,7 @@ import (
 	"github.com/gpuaas/gpuaas/internal/mtls"
 	"github.com/gpuaas/gpuaas/internal/policy"
 	"github.com/gpuaas/gpuaas/internal/telemetry"
+	"github.com/gpuaas/gpuaas/workflows"
 )
 
 // Limits on what one peer may ask of the gateway; zero means the default.
@@ -49,6 +50,8 @@ type Config struct {
 	// service if nil.
 	Temporal client.Client
 	Frontend workflowservice.WorkflowServiceClient
+	// Namespace is where the nodes' tasks are; workflows.Namespace if empty.
+	Namespace string
 	// Authority certifies nodes; Certificate is this server's own.
 	Authority   ca.Client
 	Certificate *mtls.Renewing
@@ -80,6 +83,9 @@ func New(config Config) (*Server, error) {
 	if config.Frontend == nil {
 		config.Frontend = config.Temporal.WorkflowService()
 	}
+	if config.Namespace == "" {
+		config.Namespace = workflows.Namespace
+	}
 	if config.RequestsPerSecond == 0 {
 		config.RequestsPerSecond = defaultRate
 	}
@@ -98,7 +104,7 @@ func New(config Config) (*Server, error) {
 		grpc:   grpc.NewServer(grpc.MaxRecvMsgSize(maxMessageBytes), grpc.MaxSendMsgSize(4*maxMessageBytes)),
 	}
 	workflowservice.RegisterWorkflowServiceServer(s.grpc, &activityService{
-		frontend: config.Frontend, keys: config.Keys, gate: s.gate, polls: newPollSlots(config.ParkedPolls),
+		namespace: config.Namespace, frontend: config.Frontend, keys: config.Keys, gate: s.gate, polls: newPollSlots(config.ParkedPolls),
 	})
 	s.routes = s.router()
 	return s, nil

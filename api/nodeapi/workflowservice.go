@@ -34,10 +34,11 @@ const (
 // Every other method is the embedded Unimplemented one.
 type activityService struct {
 	workflowservice.UnimplementedWorkflowServiceServer
-	frontend workflowservice.WorkflowServiceClient
-	keys     *TokenKeys
-	gate     *gate
-	polls    *pollSlots
+	namespace string
+	frontend  workflowservice.WorkflowServiceClient
+	keys      *TokenKeys
+	gate      *gate
+	polls     *pollSlots
 }
 
 // GetSystemInfo is answered here: nodes never learn about the cluster.
@@ -55,12 +56,12 @@ func (s *activityService) GetSystemInfo(context.Context, *workflowservice.GetSys
 
 // DescribeNamespace is answered here, for the one namespace that a node works in.
 func (s *activityService) DescribeNamespace(_ context.Context, request *workflowservice.DescribeNamespaceRequest) (*workflowservice.DescribeNamespaceResponse, error) {
-	if request.GetNamespace() != workflows.Namespace {
+	if request.GetNamespace() != s.namespace {
 		return nil, status.Error(codes.PermissionDenied, capabilityRefused)
 	}
 	return &workflowservice.DescribeNamespaceResponse{
 		NamespaceInfo: &namespacepb.NamespaceInfo{
-			Name: workflows.Namespace, State: enumspb.NAMESPACE_STATE_REGISTERED,
+			Name: s.namespace, State: enumspb.NAMESPACE_STATE_REGISTERED,
 			Capabilities: &namespacepb.NamespaceInfo_Capabilities{},
 			Limits:       &namespacepb.NamespaceInfo_Limits{BlobSizeLimitError: blobLimitBytes},
 		},
@@ -74,7 +75,7 @@ func (s *activityService) PollActivityTaskQueue(ctx context.Context, request *wo
 	nodeID := nodeFrom(ctx)
 	own := workflows.NodeQueue(nodeID)
 	// The queue is forced anyway; a poll that names another is refused so that a mistake is seen.
-	if request.GetNamespace() != workflows.Namespace || request.GetTaskQueue().GetName() != own {
+	if request.GetNamespace() != s.namespace || request.GetTaskQueue().GetName() != own {
 		return nil, status.Error(codes.PermissionDenied, "a node polls its own task queue only")
 	}
 	release, free := s.polls.take(nodeID)
@@ -85,7 +86,7 @@ func (s *activityService) PollActivityTaskQueue(ctx context.Context, request *wo
 	ctx, cancel := context.WithTimeout(ctx, maxPoll)
 	defer cancel()
 	answer, err := s.frontend.PollActivityTaskQueue(ctx, &workflowservice.PollActivityTaskQueueRequest{
-		Namespace:         workflows.Namespace,
+		Namespace:         s.namespace,
 		TaskQueue:         &taskqueuepb.TaskQueue{Name: own, Kind: enumspb.TASK_QUEUE_KIND_NORMAL},
 		Identity:          string(nodeID),
 		WorkerInstanceKey: instanceKey(nodeID, request.GetWorkerInstanceKey()),
@@ -113,7 +114,7 @@ func (s *activityService) RecordActivityTaskHeartbeat(ctx context.Context, reque
 	ctx, cancel := context.WithTimeout(ctx, maxCall)
 	defer cancel()
 	answer, err := s.frontend.RecordActivityTaskHeartbeat(ctx, &workflowservice.RecordActivityTaskHeartbeatRequest{
-		TaskToken: token, Details: payloads(request.GetDetails()), Identity: string(nodeID), Namespace: workflows.Namespace,
+		TaskToken: token, Details: payloads(request.GetDetails()), Identity: string(nodeID), Namespace: s.namespace,
 	})
 	if err != nil {
 		return nil, told(ctx, err)
@@ -133,7 +134,7 @@ func (s *activityService) RespondActivityTaskCompleted(ctx context.Context, requ
 	ctx, cancel := context.WithTimeout(ctx, maxCall)
 	defer cancel()
 	_, err = s.frontend.RespondActivityTaskCompleted(ctx, &workflowservice.RespondActivityTaskCompletedRequest{
-		TaskToken: token, Result: payloads(request.GetResult()), Identity: string(nodeID), Namespace: workflows.Namespace,
+		TaskToken: token, Result: payloads(request.GetResult()), Identity: string(nodeID), Namespace: s.namespace,
 	})
 	if err != nil {
 		return nil, told(ctx, err)
@@ -151,7 +152,7 @@ func (s *activityService) RespondActivityTaskFailed(ctx context.Context, request
 	ctx, cancel := context.WithTimeout(ctx, maxCall)
 	defer cancel()
 	_, err = s.frontend.RespondActivityTaskFailed(ctx, &workflowservice.RespondActivityTaskFailedRequest{
-		TaskToken: token, Failure: failure(request.GetFailure(), 0), Identity: string(nodeID), Namespace: workflows.Namespace,
+		TaskToken: token, Failure: failure(request.GetFailure(), 0), Identity: string(nodeID), Namespace: s.namespace,
 		LastHeartbeatDetails: payloads(request.GetLastHeartbeatDetails()),
 	})
 	if err != nil {
@@ -170,7 +171,7 @@ func (s *activityService) RespondActivityTaskCanceled(ctx context.Context, reque
 	ctx, cancel := context.WithTimeout(ctx, maxCall)
 	defer cancel()
 	_, err = s.frontend.RespondActivityTaskCanceled(ctx, &workflowservice.RespondActivityTaskCanceledRequest{
-		TaskToken: token, Details: payloads(request.GetDetails()), Identity: string(nodeID), Namespace: workflows.Namespace,
+		TaskToken: token, Details: payloads(request.GetDetails()), Identity: string(nodeID), Namespace: s.namespace,
 	})
 	if err != nil {
 		return nil, told(ctx, err)
@@ -188,7 +189,7 @@ func (s *activityService) ShutdownWorker(ctx context.Context, request *workflows
 	ctx, cancel := context.WithTimeout(ctx, maxCall)
 	defer cancel()
 	_, err := s.frontend.ShutdownWorker(ctx, &workflowservice.ShutdownWorkerRequest{
-		Namespace: workflows.Namespace, Identity: string(nodeID), Reason: "the node's worker ends",
+		Namespace: s.namespace, Identity: string(nodeID), Reason: "the node's worker ends",
 		WorkerInstanceKey: instanceKey(nodeID, request.GetWorkerInstanceKey()),
 		TaskQueue:         workflows.NodeQueue(nodeID), TaskQueueTypes: []enumspb.TaskQueueType{enumspb.TASK_QUEUE_TYPE_ACTIVITY},
 	})

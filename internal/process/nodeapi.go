@@ -70,8 +70,10 @@ func (c NodeAPIConfig) Check() []string {
 type NodeAPIParts struct {
 	Pool     *pgxpool.Pool
 	Temporal client.Client
-	Policy   *policy.Client
-	Log      *slog.Logger
+	// Namespace is where the nodes' tasks are.
+	Namespace string
+	Policy    *policy.Client
+	Log       *slog.Logger
 	// Listening, if set, is told once nodes can connect; Fingerprint is the root's, which new nodes are given.
 	Listening func(address, fingerprint string)
 }
@@ -92,7 +94,7 @@ func RunNodeAPI(ctx context.Context, config NodeAPIConfig, parts NodeAPIParts) e
 		return err
 	}
 	server, err := nodeapi.New(nodeapi.Config{
-		Pool: parts.Pool, Temporal: parts.Temporal, Authority: authority, Certificate: certificate, Keys: keys, Policy: parts.Policy, Log: parts.Log,
+		Pool: parts.Pool, Temporal: parts.Temporal, Namespace: parts.Namespace, Authority: authority, Certificate: certificate, Keys: keys, Policy: parts.Policy, Log: parts.Log,
 	})
 	if err != nil {
 		return err
