@@ -48,8 +48,9 @@ func (c WorkerConfig) Check() []string {
 	return mistakes
 }
 
-// options are the settings of every worker of ours; a benchmark of a bare worker uses the same.
-func (c WorkerConfig) options(log *slog.Logger, failed context.CancelCauseFunc) worker.Options {
+// Options are the settings of every worker of ours; a benchmark of a bare worker uses the same. failed hears why a worker
+// ended for good.
+func (c WorkerConfig) Options(log *slog.Logger, failed context.CancelCauseFunc) worker.Options {
 	return worker.Options{
 		MaxConcurrentActivityExecutionSize:      c.MaxActivities,
 		MaxConcurrentLocalActivityExecutionSize: c.MaxActivities,
@@ -66,7 +67,7 @@ func (c WorkerConfig) options(log *slog.Logger, failed context.CancelCauseFunc) 
 func work(ctx context.Context, cluster client.Client, queue string, config WorkerConfig, log *slog.Logger, bind func(worker.Registry)) error {
 	ctx, failed := context.WithCancelCause(ctx)
 	defer failed(nil)
-	polling := worker.New(cluster, queue, config.options(log, failed))
+	polling := worker.New(cluster, queue, config.Options(log, failed))
 	bind(polling)
 	if err := polling.Start(); err != nil {
 		return fmt.Errorf("start polling %s: %w", queue, err)

@@ -11,12 +11,6 @@ import (
 	"testing"
 	"time"
 
-	enumspb "go.temporal.io/api/enums/v1"
-	"go.temporal.io/api/operatorservice/v1"
-	"go.temporal.io/api/workflowservice/v1"
-	"go.temporal.io/sdk/client"
-	"google.golang.org/protobuf/types/known/durationpb"
-
 	"github.com/gpuaas/gpuaas/internal/temporal"
 )
 
@@ -38,34 +32,8 @@ func New(t testing.TB, keywords ...string) temporal.Config {
 	config := temporal.Config{Address: address, Namespace: "test-" + hex.EncodeToString(random)}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	cluster, err := client.NewLazyClient(client.Options{HostPort: address, Namespace: config.Namespace})
-	if err != nil {
+	if err := temporal.RegisterNamespace(ctx, config, 24*time.Hour, keywords); err != nil {
 		t.Fatal(err)
-	}
-	defer cluster.Close()
-
-	_, err = cluster.WorkflowService().RegisterNamespace(ctx, &workflowservice.RegisterNamespaceRequest{
-		Namespace: config.Namespace, WorkflowExecutionRetentionPeriod: durationpb.New(24 * time.Hour),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	attributes := map[string]enumspb.IndexedValueType{}
-	for _, keyword := range keywords {
-		attributes[keyword] = enumspb.INDEXED_VALUE_TYPE_KEYWORD
-	}
-	Eventually(t, patience, func() error {
-		_, err := cluster.OperatorService().AddSearchAttributes(ctx, &operatorservice.AddSearchAttributesRequest{Namespace: config.Namespace, SearchAttributes: attributes})
-		return err
-	})
-	// The frontend answers from a cache of namespaces: wait until it knows every attribute.
-	for _, keyword := range keywords {
-		Eventually(t, patience, func() error {
-			_, err := cluster.WorkflowService().CountWorkflowExecutions(ctx, &workflowservice.CountWorkflowExecutionsRequest{
-				Namespace: config.Namespace, Query: keyword + " = 'none'",
-			})
-			return err
-		})
 	}
 	return config
 }
