@@ -238,3 +238,22 @@ func Remove(ctx context.Context, dataDir string) error {
 	}
 	return nil
 }
+
+// StopLeftover stops a server that a killed owner of dataDir left running, so that its port is free again. It
+// refuses while the instance is in use.
+func StopLeftover(ctx context.Context, dataDir string) error {
+	dir, err := filepath.Abs(dataDir)
+	if err != nil {
+		return err
+	}
+	lock, err := lockInstance(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = lock.Close() }()
+	st, err := openState(dir)
+	if err != nil || st.Cluster == "" {
+		return err
+	}
+	return stopLeftover(ctx, st.Cluster, nil)
+}

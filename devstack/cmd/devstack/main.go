@@ -1,0 +1,162 @@
+// Command devstack runs a whole development instance of the platform, or the infrastructure of one.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	stdlog "log"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/gpuaas/gpuaas/devstack/stack"
+	"github.com/gpuaas/gpuaas/internal/telemetry"
+)
+
+const usage = `devstack runs a development instance of the platform on this machine.
+
+  devstack infra                         the infrastructure of an instance, until it is stopped
+  devstack run [--parts LIST] -- CMD...  a passing infrastructure for CMD, named by GPUAAS_TEST_* variables
+  devstack env                           prints the variables that start programs separately against this instance
+  devstack down-clean                    removes the data of this instance
+
+LIST is any of postgres,temporal,ui,oidc,ca (default postgres,temporal,oidc,ca).
+
+Environment:
+  GPUAAS_DATA             directory of the instance (default ./.data/dev)
+  GPUAAS_PORT_BASE        first of its 100 ports (default 8080, or the next free block)
+  GPUAAS_SIM_NODES        simulated nodes (default 3)
+  DATABASE_URL            a PostgreSQL server to use instead of a private one; its role needs CREATEDB and CREATEROLE
+  GPUAAS_POSTGRES_BIN     directory of initdb and postgres (default: the newest on this machine)
+  GPUAAS_TEMPORAL_CONFIG  path of temporal-dev.yaml (default: found upward from here)
+  LOG_LEVEL               debug, info, warn or error (default info), for the log in $GPUAAS_DATA/devstack.log
+`
+
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() { os.Exit(dispatch(os.Args[1:])) }
+
+func dispatch(args []string) int {
+	if len(args) == 0 || args[0] == "help" || args[0] == "--help" || args[0] == "-h" {
+		fmt.Print(usage)
+		return 0
+	}
+	cfg, err := instanceConfig()
+	if err != nil {
+		return fail(err)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	switch args[0] {
+	case "infra":
+		return infra(ctx, cfg)
+	case "run":
+		return run(cfg, args[1:])
+	case "env":
+		return printEnvironment(cfg)
+	case "down-clean":
+		if err := stack.Clean(ctx, cfg.DataDir, cfg.DatabaseURL); err != nil {
+			return fail(err)
+		}
+		return 0
+	default:
+		fmt.Fprintf(os.Stderr, "devstack knows no command %q; see devstack --help\n", args[0])
+		return exitUsage
+	}
+}
+
+func fail(err error) int {
+	fmt.Fprintf(os.Stderr, "devstack: %v\n", err)
+	return exitFailed
+}
+
+// instanceConfig reads the environment that names an instance.
+func instanceConfig() (stack.Config, error) {
+	cfg := stack.Config{
+		DataDir: os.Getenv("GPUAAS_DATA"), DatabaseURL: os.Getenv("DATABASE_URL"),
+		PostgresBin: os.Getenv("GPUAAS_POSTGRES_BIN"), TemporalConfig: os.Getenv("GPUAAS_TEMPORAL_CONFIG"),
+		Parts: stack.AllParts(), Product: true,
+		Notice: func(s string) { fmt.Fprintln(os.Stderr, "devstack: "+s) },
+	}
+	if cfg.DataDir == "" {
+		cfg.DataDir = filepath.Join(".data", "dev")
+	}
+	if text := os.Getenv("GPUAAS_PORT_BASE"); text != "" {
+		base, err := strconv.Atoi(text)
+		if err != nil {
+			return cfg, fmt.Errorf("GPUAAS_PORT_BASE must be a number, not %q", text)
+		}
+		cfg.PortBase = base
+	}
+	return cfg, nil
+}
+
+// openLog sends our log, and that of libraries that write to the standard loggers, to the instance's file.
+func openLog(cfg *stack.Config) (func(), error) {
+	if err := os.MkdirAll(cfg.DataDir, 0o755); err != nil {
+		return nil, fmt.Errorf("the data directory cannot be made: %w", err)
+	}
+	file, err := os.OpenFile(filepath.Join(cfg.DataDir, "devstack.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("the log cannot be opened: %w", err)
+	}
+	var level slog.Level
+	if text := os.Getenv("LOG_LEVEL"); text != "" {
+		if err := level.UnmarshalText([]byte(text)); err != nil {
+			return nil, fmt.Errorf("LOG_LEVEL must be debug, info, warn or error, not %q", text)
+		}
+	}
+	cfg.Logger = telemetry.NewLogger(file, level)
+	slog.SetDefault(cfg.Logger)
+	stdlog.SetOutput(file)
+	stdlog.SetFlags(0)
+	return func() { _ = file.Close() }, nil
+}
+
+// infra runs the infrastructure until a signal.
+func infra(ctx context.Context, cfg stack.Config) int {
+	closeLog, err := openLog(&cfg)
+	if err != nil {
+		return fail(err)
+	}
+	defer closeLog()
+	running, err := stack.Start(ctx, cfg)
+	if err != nil {
+		return fail(err)
+	}
+	endpoints := running.Endpoints()
+	if err := running.Announce(endpoints); err != nil {
+		return fail(errors.Join(err, running.Stop()))
+	}
+	fmt.Println(readyText("infrastructure", endpoints, running.EndpointsFile()))
+	<-ctx.Done()
+	if err := running.Stop(); err != nil {
+		return fail(err)
+	}
+	return 0
+}
+
+func readyText(what string, e stack.Endpoints, file string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "ready: %s\n", what)
+	for _, line := range [][2]string{
+		{"API", e.APIURL}, {"node API (mTLS)", e.APIInternalURL}, {"OIDC issuer", e.IssuerURL}, {"Temporal UI", e.TemporalUIURL},
+		{"Temporal", e.TemporalAddress}, {"Postgres", e.DatabaseURL}, {"step-ca", e.CAURL}, {"endpoints", file},
+	} {
+		if line[1] != "" {
+			fmt.Fprintf(&b, "  %-16s %s\n", line[0], line[1])
+		}
+	}
+	for _, u := range e.Users {
+		fmt.Fprintf(&b, "  %-16s %s / %s (%s)\n", "login", u.Username, u.Password, strings.Join(u.Roles, ", "))
+	}
+	return strings.TrimRight(b.String(), "\n")
+}

@@ -1,0 +1,117 @@
+package stack
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strconv"
+
+	"github.com/gpuaas/gpuaas/devstack/issuer"
+	"github.com/gpuaas/gpuaas/devstack/stepca"
+	"github.com/gpuaas/gpuaas/workflows"
+)
+
+const endpointsName = "endpoints.json"
+
+// Login is a development user.
+type Login struct {
+	Username string   `json:"username"`
+	Password string   `json:"password"`
+	Roles    []string `json:"roles"`
+}
+
+// Endpoints is where everything of an instance is: what smoke, drills, tests and the CLI read.
+type Endpoints struct {
+	PID               int     `json:"pid"`
+	PortBase          int     `json:"port_base"`
+	APIURL            string  `json:"api_url,omitempty"`
+	APIInternalURL    string  `json:"api_internal_url,omitempty"`
+	IssuerURL         string  `json:"issuer_url,omitempty"`
+	TokenURL          string  `json:"token_url,omitempty"`
+	ClientID          string  `json:"client_id,omitempty"`
+	ClientSecret      string  `json:"client_secret,omitempty"`
+	TemporalAddress   string  `json:"temporal_address,omitempty"`
+	TemporalNamespace string  `json:"temporal_namespace,omitempty"`
+	TemporalUIURL     string  `json:"temporal_ui_url,omitempty"`
+	DatabaseURL       string  `json:"database_url,omitempty"`
+	DatabaseOwnerURL  string  `json:"database_owner_url,omitempty"`
+	DatabaseAdminURL  string  `json:"database_admin_url,omitempty"`
+	PostgresDataDir   string  `json:"postgres_data_dir,omitempty"`
+	PostgresPID       int     `json:"postgres_pid,omitempty"`
+	CAURL             string  `json:"ca_url,omitempty"`
+	CARootFile        string  `json:"ca_root_file,omitempty"`
+	CAProvisioner     string  `json:"ca_provisioner,omitempty"`
+	CAProvisionerKey  string  `json:"ca_provisioner_key_file,omitempty"`
+	SimStateDir       string  `json:"sim_state_dir,omitempty"`
+	SimControlURL     string  `json:"sim_control_url,omitempty"`
+	Users             []Login `json:"users,omitempty"`
+}
+
+// Endpoints of the parts that run.
+func (s *Stack) Endpoints() Endpoints {
+	e := Endpoints{PID: os.Getpid(), PortBase: s.Ports.Base}
+	if s.Data.Product != "" {
+		e.DatabaseURL, e.DatabaseOwnerURL = s.Data.ProgramURL(), s.Data.OwnerURL(s.Data.Product)
+		e.DatabaseAdminURL = s.Data.AdminURL
+	}
+	if s.Server != nil {
+		e.PostgresDataDir, e.PostgresPID, e.DatabaseAdminURL = s.Server.Cluster(), s.Server.PID(), s.Server.URL("postgres")
+	}
+	if s.Temporal != nil {
+		e.TemporalAddress, e.TemporalNamespace = s.Temporal.Address(), workflows.Namespace
+	}
+	if s.UI != nil {
+		e.TemporalUIURL = s.UI.URL()
+	}
+	if s.Issuer != nil {
+		client := issuer.DevelopmentClient()
+		e.IssuerURL, e.TokenURL, e.ClientID, e.ClientSecret = s.Issuer.URL(), s.Issuer.TokenURL(), client.ID, client.Secret
+		for _, u := range issuer.DevelopmentUsers() {
+			e.Users = append(e.Users, Login{Username: u.Username, Password: u.Password, Roles: u.Roles})
+		}
+	}
+	if s.CA != nil {
+		e.CAURL, e.CARootFile, e.CAProvisioner, e.CAProvisionerKey = s.CA.URL(), s.CA.RootFile(), stepca.Provisioner, s.CA.ProvisionerKeyFile()
+	}
+	if s.cfg.Product {
+		e.APIURL = "http://localhost:" + strconv.Itoa(s.Ports.API())
+		e.APIInternalURL = "https://localhost:" + strconv.Itoa(s.Ports.NodeAPI())
+	}
+	return e
+}
+
+// EndpointsFile is where the endpoints are written once the instance is ready.
+func (s *Stack) EndpointsFile() string { return s.path(endpointsName) }
+
+// Announce writes the endpoints, readable by the owner alone: they hold passwords.
+func (s *Stack) Announce(e Endpoints) error { return writeJSON(s.EndpointsFile(), e) }
+
+// ReadEndpoints reads those of the instance in dataDir.
+func ReadEndpoints(dataDir string) (Endpoints, error) {
+	var e Endpoints
+	raw, err := os.ReadFile(dataDir + "/" + endpointsName)
+	if err != nil {
+		return e, fmt.Errorf("no instance is ready on %s: start one with `devstack infra` or `devstack up`: %w", dataDir, err)
+	}
+	return e, json.Unmarshal(raw, &e)
+}
+
+// writeJSON replaces the file in one rename.
+func writeJSON(path string, v any) error {
+	raw, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(path+".new", append(raw, '\n'), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+func newSecret() string {
+	var b [32]byte
+	_, _ = rand.Read(b[:]) // never returns an error
+	return hex.EncodeToString(b[:])
+}

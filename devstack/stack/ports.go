@@ -1,0 +1,129 @@
+package stack
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"strconv"
+
+	"github.com/gpuaas/gpuaas/devstack/temporalserver"
+)
+
+const (
+	// DefaultPortBase is where an instance lies when nobody says otherwise and the block is free.
+	DefaultPortBase = 8080
+
+	blockSize  = 100
+	lastBase   = 65_500 - blockSize
+	randomLow  = 12_000
+	randomHigh = 32_000
+)
+
+// Ports is the one table of an instance's ports: base + 0…99 on 127.0.0.1.
+type Ports struct{ Base int }
+
+// OIDC issuer.
+func (p Ports) OIDC() int { return p.Base }
+
+// API is the public REST API.
+func (p Ports) API() int { return p.Base + 1 }
+
+// NodeAPI is the internal mTLS listener for nodes.
+func (p Ports) NodeAPI() int { return p.Base + 2 }
+
+// Temporal is the frontend's gRPC port.
+func (p Ports) Temporal() int { return p.Base + 3 }
+
+// TemporalUI is Temporal's console.
+func (p Ports) TemporalUI() int { return p.Base + 4 }
+
+// Postgres is the private server.
+func (p Ports) Postgres() int { return p.Base + 5 }
+
+// CA is step-ca.
+func (p Ports) CA() int { return p.Base + 6 }
+
+// TemporalServer are the ports between Temporal's own services.
+func (p Ports) TemporalServer() temporalserver.Ports {
+	return temporalserver.Ports{
+		Frontend: p.Temporal(), History: p.Base + 10, Matching: p.Base + 11, Worker: p.Base + 12,
+		FrontendMembership: p.Base + 13, HistoryMembership: p.Base + 14, MatchingMembership: p.Base + 15, WorkerMembership: p.Base + 16,
+		Metrics: p.Base + 17,
+	}
+}
+
+// Health is the health port of the n-th program.
+func (p Ports) Health(n int) int { return p.Base + 20 + n }
+
+// NodeControl is the control endpoint of the simulated nodes.
+func (p Ports) NodeControl() int { return p.Base + 39 }
+
+// NodeSSH is the SSH port of the n-th simulated node, n from 0.
+func (p Ports) NodeSSH(n int) int { return p.Base + 40 + n }
+
+// taken is the first port of the block that somebody listens on, 0 if none. The whole block is looked at: a port
+// that is unused today may be used by another part of this instance tomorrow.
+func (p Ports) taken() int {
+	for port := p.Base; port < p.Base+blockSize; port++ {
+		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
+		if err != nil {
+			return port
+		}
+		_ = l.Close()
+	}
+	return 0
+}
+
+// choosePorts settles the block. A base that was asked for is taken or refused; else the one this instance had last
+// time, else the default, else the next free block. notice says when it is not the default.
+func choosePorts(asked, last int) (ports Ports, notice string, err error) {
+	if asked != 0 {
+		ports = Ports{Base: asked}
+		if asked < 1024 || asked > lastBase {
+			return Ports{}, "", fmt.Errorf("GPUAAS_PORT_BASE must lie between 1024 and %d, not %d", lastBase, asked)
+		}
+		if port := ports.taken(); port != 0 {
+			return Ports{}, "", fmt.Errorf("port %d is taken (base %d + %d): free it or choose another GPUAAS_PORT_BASE", port, asked, port-asked)
+		}
+		return ports, "", nil
+	}
+	if last != 0 && (Ports{Base: last}).taken() == 0 {
+		if last != DefaultPortBase {
+			notice = fmt.Sprintf("using the ports from %d on, as last time", last)
+		}
+		return Ports{Base: last}, notice, nil
+	}
+	for base := DefaultPortBase; base <= lastBase; base += blockSize {
+		ports = Ports{Base: base}
+		port := ports.taken()
+		if port == 0 {
+			return ports, notice, nil
+		}
+		if notice == "" {
+			notice = fmt.Sprintf("port %d is taken", port)
+		}
+		notice = fmt.Sprintf("%s; using the ports from %d on", firstClause(notice), base+blockSize)
+	}
+	return Ports{}, "", errors.New("no free block of 100 ports was found on loopback")
+}
+
+func firstClause(s string) string {
+	for i := range s {
+		if s[i] == ';' {
+			return s[:i]
+		}
+	}
+	return s
+}
+
+// randomPorts is a free block for a passing instance, away from the range that outgoing connections use.
+func randomPorts() (Ports, error) {
+	for range 200 {
+		ports := Ports{Base: randomLow + rand.IntN((randomHigh-randomLow)/blockSize)*blockSize} //nolint:gosec // spreads instances, guards nothing
+		if ports.taken() == 0 {
+			return ports, nil
+		}
+	}
+	return Ports{}, errors.New("no free block of 100 ports was found on loopback")
+}
