@@ -1,0 +1,21 @@
+-- name: TenantGet
+SELECT id, kind, name FROM tenants WHERE id = @id;
+
+-- name: UserPage
+SELECT id, tenant_id, issuer, subject, username, created_at
+FROM users
+WHERE (@username::text IS NULL OR username = @username)
+  AND (@tenant_id::text IS NULL OR tenant_id = @tenant_id)
+  AND (@before_id::text IS NULL OR (created_at, id) < (@before_time::timestamptz, @before_id::text))
+ORDER BY created_at DESC, id DESC
+LIMIT @limit;
+
+-- name: AccountPage
+SELECT id, tenant_id, currency, created_at
+FROM accounts
+WHERE kind = 'tenant'
+  AND (@username::text IS NULL OR tenant_id IN (SELECT tenant_id FROM users WHERE username = @username))
+  AND (@tenant_id::text IS NULL OR tenant_id = @tenant_id)
+  AND (@before_id::text IS NULL OR (created_at, id) < (@before_time::timestamptz, @before_id::text))
+ORDER BY created_at DESC, id DESC
+LIMIT @limit;
