@@ -16,6 +16,7 @@ import (
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/gpuaas/gpuaas/domain/allocation"
@@ -44,6 +45,8 @@ var start = time.Date(2026, 3, 1, 12, 0, 0, 123_456_789, time.UTC)
 type world struct {
 	t   *testing.T
 	env *testsuite.TestWorkflowEnvironment
+	// registry is where steps are bound: the test environment, or a real worker.
+	registry worker.ActivityRegistry
 
 	mu     sync.Mutex
 	calls  map[string]int
@@ -123,6 +126,8 @@ func (w *world) newRun() {
 	env.RegisterWorkflow(workflows.Allocation)
 	env.RegisterWorkflow(workflows.Node)
 	w.env, w.now = env, env.Now
+	w.registry = env
+	w.bindSteps()
 	env.OnSignalExternalWorkflow(mock.Anything, mock.Anything, mock.Anything, mock.Anything, mock.Anything).Return(
 		func(_, workflowID, _, signal string, _ any) error {
 			w.mu.Lock()
@@ -133,6 +138,10 @@ func (w *world) newRun() {
 			}
 			return nil
 		})
+}
+
+// bindSteps gives the registry every step of Allocation.
+func (w *world) bindSteps() {
 	bind(w, workflows.StepAdmit, w.admit)
 	bind(w, workflows.StepTransition, w.transition)
 	bind(w, workflows.StepClaimAnother, w.claimAnother)
@@ -178,7 +187,7 @@ func (w *world) host(nodeID id.Node) map[string]bool {
 
 // bind puts a step of the world behind the trouble that the test ordered.
 func bind[In, Out any](w *world, step workflows.Step[In, Out], do func(In) (Out, error)) {
-	step.Bind(w.env, func(ctx context.Context, in In) (Out, error) {
+	step.Bind(w.registry, func(ctx context.Context, in In) (Out, error) {
 		var none Out
 		w.mu.Lock()
 		w.calls[step.Name]++
@@ -314,12 +323,16 @@ func (w *world) postWindows(in workflows.PostWindowsIn) (workflows.PostWindowsOu
 	if w.postingCap > 0 {
 		limit = w.postingCap
 	}
-	for _, period := range billing.Windows(in.Meter.Anchor, in.From, in.To, 60*time.Second, limit) {
+	for _, period := range billing.Windows(in.Meter.Anchor, in.From, in.To, window(in.Meter), limit) {
 		out.ChargedMicros += w.post(in.Meter, period)
 		out.PostedTo = period.End
 	}
 	out.BalanceMicros = w.balance
 	return out, nil
+}
+
+func window(meter workflows.Meter) time.Duration {
+	return time.Duration(meter.WindowSeconds) * time.Second
 }
 
 // post keeps the chain: a window starts where the last one ended, or at the anchor, and is posted once.
@@ -348,7 +361,7 @@ func (w *world) settleEnd(in workflows.SettleEndIn) (workflows.SettleEndOut, err
 	if len(w.usage) > 0 {
 		from = w.usage[len(w.usage)-1].period.End
 	}
-	for _, period := range billing.Windows(in.Meter.Anchor, from, in.To, 60*time.Second, 1<<20) {
+	for _, period := range billing.Windows(in.Meter.Anchor, from, in.To, window(in.Meter), 1<<20) {
 		w.post(in.Meter, period)
 	}
 	due, err := billing.Charge(in.Meter.RateMicrosPerHour, in.To.Sub(in.Meter.Anchor))

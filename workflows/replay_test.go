@@ -1,0 +1,27 @@
+package workflows_test
+
+import (
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/worker"
+
+	"github.com/gpuaas/gpuaas/workflows"
+)
+
+// Histories recorded from a real server (see server_test.go) must replay: a change that breaks one would break every
+// allocation that is running while it is deployed, and needs workflow.GetVersion.
+func TestStoredHistoriesReplay(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join("testdata", "histories", "*.json"))
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, len(files), 6, "the stored histories")
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			replayer := worker.NewWorkflowReplayer()
+			replayer.RegisterWorkflow(workflows.Allocation)
+			replayer.RegisterWorkflow(workflows.Node)
+			require.NoError(t, replayer.ReplayWorkflowHistoryFromJSONFile(quiet{}, file))
+		})
+	}
+}
