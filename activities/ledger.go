@@ -60,8 +60,8 @@ func (l *Ledger) Bind(registry worker.ActivityRegistry) {
 // Close lets every posting that was accepted end and refuses further ones.
 func (l *Ledger) Close() { l.group.close() }
 
-// maxStatementWindows is how many windows one statement takes at most.
-const maxStatementWindows = 1000
+// MaxStatementWindows is how many windows one statement takes at most.
+const MaxStatementWindows = 1000
 
 // PostWindows posts every whole window of [From, To), in order, each once, and answers the balance after them. A window
 // that stands already is compared with what would have been posted: a difference is fault.LedgerConflict. After the
@@ -85,7 +85,7 @@ func (l *Ledger) PostWindows(ctx context.Context, in workflows.PostWindowsIn) (w
 		return workflows.PostWindowsOut{}, err
 	}
 	for len(periods) > 0 {
-		part := periods[:min(len(periods), maxStatementWindows)]
+		part := periods[:min(len(periods), MaxStatementWindows)]
 		periods = periods[len(part):]
 		posting, err := newPosting(in.Meter, part)
 		if err != nil {

@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// maxStatementsInFlight bounds how many posting statements of a worker run at once: one writes while the next gathers.
-	maxStatementsInFlight = 3
+	// StatementsInFlight bounds how many posting statements of a worker run at once: one writes while the next gathers.
+	StatementsInFlight = 3
 	// worthAStatement is how many windows start a further statement without waiting.
 	worthAStatement = 250
 	// maxLinger is how long a posting waits for company while another statement runs. With none running it waits not at all.
@@ -74,7 +74,7 @@ func (g *groupCommit) accept(p *posting) error {
 
 // start sends out what is ready; the mutex is held.
 func (g *groupCommit) start() {
-	for len(g.pending) > 0 && g.inFlight < maxStatementsInFlight {
+	for len(g.pending) > 0 && g.inFlight < StatementsInFlight {
 		if waited := time.Since(g.oldest); g.inFlight > 0 && !g.closed && g.windows < worthAStatement && waited < maxLinger {
 			g.linger(maxLinger - waited)
 			return
@@ -107,7 +107,7 @@ func (g *groupCommit) take() []*posting {
 		switch {
 		case p.abandoned():
 			g.windows -= len(p.periods)
-		case p.meter.Currency == currency && windows+len(p.periods) <= maxStatementWindows:
+		case p.meter.Currency == currency && windows+len(p.periods) <= MaxStatementWindows:
 			taken = append(taken, p)
 			windows += len(p.periods)
 		default:

@@ -80,7 +80,7 @@ func (l *Ledger) settleDifference(ctx context.Context, tx pgx.Tx, in workflows.S
 	window := time.Duration(in.Meter.WindowSeconds) * time.Second
 	periods := billing.Windows(in.Meter.Anchor, postedTo, in.To, window, math.MaxInt)
 	for len(periods) > 0 {
-		part := periods[:min(len(periods), maxStatementWindows)]
+		part := periods[:min(len(periods), MaxStatementWindows)]
 		periods = periods[len(part):]
 		p, err := newPosting(in.Meter, part)
 		if err != nil {
