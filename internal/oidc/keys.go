@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
@@ -19,148 +18,163 @@ import (
 )
 
 const (
-	// refreshInterval is how long a key set is used before it is fetched again.
-	refreshInterval = 5 * time.Minute
-	// unknownKeyInterval bounds how often a key id nobody knows may cause an early fetch: a flood of made-up ids
-	// costs the issuer one request in this time.
-	unknownKeyInterval = 30 * time.Second
-	// firstInterval is the bound before the first set came, so that a platform started before its issuer comes to
-	// life with it.
-	firstInterval   = time.Second
-	maxDocumentSize = 1 << 20
+	refreshEvery = 5 * time.Minute
+	// retryEvery is the pause after a reading that did not succeed.
+	retryEvery = 2 * time.Second
+	// earlyRefreshEvery bounds what a flood of unknown kids can make us ask the issuer.
+	earlyRefreshEvery = 30 * time.Second
+	readTimeout       = 5 * time.Second
+	largestDocument   = 1 << 20
 )
 
-// keySet caches the issuer's keys. An issuer that is away does not matter while a set is there: old keys stay good
-// until new ones come.
-type keySet struct {
+// Keys are the issuer's public keys, read every five minutes and, at most every 30 seconds, once more when a token names
+// a key that is not among them. Keys stay usable while the issuer is away.
+type Keys struct {
 	issuer string
-	http   *http.Client
+	client *http.Client
 	now    func() time.Time
-	log    *slog.Logger
 
-	mutex sync.Mutex
-	keys  jwk.Set
-	// fetched and attempted are when a set last came, and when one was last asked for.
-	fetched, attempted time.Time
-	fetching           chan struct{}
+	mutex     sync.Mutex
+	set       jwk.Set
+	lastEarly time.Time
+	lastError error
 }
 
-// find answers the key of an id, fetching the set when it is old, or early when the id is unknown.
-func (k *keySet) find(ctx context.Context, keyID string) (jwk.Key, error) {
-	for _, early := range []bool{false, true} {
-		set, err := k.current(ctx, early)
-		if err != nil {
-			return nil, err
-		}
-		if key, known := set.LookupKeyID(keyID); known {
-			return key, nil
-		}
-	}
-	return nil, invalid(fmt.Errorf("the issuer knows no key %q", keyID))
+func newKeys(issuer string, client *http.Client, now func() time.Time) *Keys {
+	return &Keys{issuer: strings.TrimRight(issuer, "/"), client: client, now: now}
 }
 
-// current answers the cached set, or a fresh one when it is due. One caller fetches; the others go on with the old set,
-// and wait only if they have none or their key is not in it.
-func (k *keySet) current(ctx context.Context, early bool) (jwk.Set, error) {
-	k.mutex.Lock()
-	now := k.now()
-	due := early || k.keys == nil || now.Sub(k.fetched) >= refreshInterval
-	interval := unknownKeyInterval
-	if k.keys == nil {
-		interval = firstInterval
-	}
-	if k.fetching == nil && due && now.Sub(k.attempted) >= interval {
-		k.attempted, k.fetching = now, make(chan struct{})
-		go k.refresh(k.fetching)
-	}
-	fetching, keys := k.fetching, k.keys
-	k.mutex.Unlock()
-
-	if fetching != nil && (keys == nil || early) {
+// Run keeps the keys fresh until ctx ends.
+func (k *Keys) Run(ctx context.Context) error {
+	for {
+		pause := refreshEvery
+		if err := k.Refresh(ctx); err != nil {
+			pause = retryEvery
+		}
 		select {
-		case <-fetching:
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return ctx.Err()
+		case <-time.After(pause):
 		}
-		k.mutex.Lock()
-		keys = k.keys
-		k.mutex.Unlock()
 	}
-	if keys == nil {
-		return nil, fault.New(fault.UpstreamError, "The identity provider's keys could not be fetched.")
-	}
-	return keys, nil
 }
 
-// refresh fetches on its own time: the request that noticed may go away meanwhile.
-func (k *keySet) refresh(done chan struct{}) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	keys, err := k.fetch(ctx)
+// Ready says why tokens cannot be judged: nil when keys were read.
+func (k *Keys) Ready() error {
 	k.mutex.Lock()
 	defer k.mutex.Unlock()
-	if err != nil {
-		k.log.Warn("the issuer's keys could not be fetched", "issuer", k.issuer, "error", err.Error())
-	} else {
-		k.keys, k.fetched = keys, k.now()
+	if k.set != nil {
+		return nil
 	}
-	k.fetching = nil
-	close(done)
+	if k.lastError != nil {
+		return k.lastError
+	}
+	return errors.New("the keys of the issuer were not read yet")
 }
 
-func (k *keySet) fetch(ctx context.Context) (jwk.Set, error) {
+// Find is the key of that id. An unknown one may cause an early reading; then it is fault.TokenInvalid, or
+// fault.ServiceUnavailable when no keys were ever read.
+func (k *Keys) Find(ctx context.Context, kid string) (jwk.Key, error) {
+	set, early := k.look(kid)
+	if early {
+		if err := k.Refresh(ctx); err == nil {
+			set, _ = k.look(kid)
+		}
+	}
+	if set == nil {
+		return nil, fault.Wrap(k.Ready(), fault.ServiceUnavailable, "The identity provider cannot be reached at the moment.")
+	}
+	key, known := set.LookupKeyID(kid)
+	if !known {
+		return nil, invalid(errors.New("unknown kid"))
+	}
+	return key, nil
+}
+
+// look answers the keys at hand, and whether this caller is the one to read them early.
+func (k *Keys) look(kid string) (set jwk.Set, early bool) {
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	if k.set != nil {
+		if _, known := k.set.LookupKeyID(kid); known {
+			return k.set, false
+		}
+	}
+	if now := k.now(); now.Sub(k.lastEarly) >= earlyRefreshEvery {
+		k.lastEarly = now
+		return k.set, true
+	}
+	return k.set, false
+}
+
+// Refresh reads the discovery document and the keys it points to. The issuer that the document names must be ours.
+func (k *Keys) Refresh(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	set, err := k.read(ctx)
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	k.lastError = err
+	if err == nil {
+		k.set = set
+	}
+	return err
+}
+
+func (k *Keys) read(ctx context.Context) (jwk.Set, error) {
+	document, err := k.get(ctx, k.issuer+"/.well-known/openid-configuration")
+	if err != nil {
+		return nil, err
+	}
 	var discovered struct {
 		Issuer  string `json:"issuer"`
 		JWKSURI string `json:"jwks_uri"`
 	}
-	text, err := k.get(ctx, strings.TrimRight(k.issuer, "/")+"/.well-known/openid-configuration")
+	if err := json.Unmarshal(document, &discovered); err != nil {
+		return nil, fmt.Errorf("the discovery document of %s: %w", k.issuer, err)
+	}
+	if strings.TrimRight(discovered.Issuer, "/") != k.issuer {
+		return nil, fmt.Errorf("the discovery document of %s names the issuer %q", k.issuer, discovered.Issuer)
+	}
+	keys, err := k.get(ctx, discovered.JWKSURI)
 	if err != nil {
 		return nil, err
 	}
-	if err := json.Unmarshal(text, &discovered); err != nil {
-		return nil, fmt.Errorf("discovery: %w", err)
-	}
-	if discovered.Issuer != k.issuer || discovered.JWKSURI == "" {
-		return nil, fmt.Errorf("discovery at %s names the issuer %q", k.issuer, discovered.Issuer)
-	}
-	if text, err = k.get(ctx, discovered.JWKSURI); err != nil {
-		return nil, err
-	}
-	set, err := jwk.Parse(text)
+	all, err := jwk.Parse(keys)
 	if err != nil {
-		return nil, fmt.Errorf("key set: %w", err)
+		return nil, fmt.Errorf("the keys of %s: %w", k.issuer, err)
 	}
-	return signingKeys(set)
+	return usable(all)
 }
 
-// signingKeys keeps the public keys for signatures; a symmetric key in a published set is nothing to verify with.
-func signingKeys(set jwk.Set) (jwk.Set, error) {
+// usable keeps the public signing keys that have a kid; a shared secret never becomes a key of ours.
+func usable(all jwk.Set) (jwk.Set, error) {
 	kept := jwk.NewSet()
-	for i := range set.Len() {
-		key, _ := set.Key(i)
-		if key.KeyType() == jwa.OctetSeq || key.KeyID() == "" || (key.KeyUsage() != "" && key.KeyUsage() != string(jwk.ForSignature)) {
+	for i := range all.Len() {
+		key, _ := all.Key(i)
+		if key.KeyID() == "" || key.KeyType() == jwa.OctetSeq || (key.KeyUsage() != "" && key.KeyUsage() != string(jwk.ForSignature)) {
 			continue
 		}
 		public, err := key.PublicKey()
 		if err != nil {
-			return nil, fmt.Errorf("key %s: %w", key.KeyID(), err)
+			return nil, fmt.Errorf("the key %q: %w", key.KeyID(), err)
 		}
 		if err := kept.AddKey(public); err != nil {
-			return nil, fmt.Errorf("key %s: %w", key.KeyID(), err)
+			return nil, fmt.Errorf("the key %q: %w", key.KeyID(), err)
 		}
 	}
 	if kept.Len() == 0 {
-		return nil, errors.New("the issuer publishes no key for signatures")
+		return nil, errors.New("the issuer publishes no signing key")
 	}
 	return kept, nil
 }
 
-func (k *keySet) get(ctx context.Context, url string) ([]byte, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+func (k *Keys) get(ctx context.Context, url string) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("the address %q: %w", url, err)
 	}
-	response, err := k.http.Do(request)
+	response, err := k.client.Do(request)
 	if err != nil {
 		return nil, err
 	}
@@ -168,5 +182,5 @@ func (k *keySet) get(ctx context.Context, url string) ([]byte, error) {
 	if response.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("%s answered %s", url, response.Status)
 	}
-	return io.ReadAll(io.LimitReader(response.Body, maxDocumentSize))
+	return io.ReadAll(io.LimitReader(response.Body, largestDocument))
 }

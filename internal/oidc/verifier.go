@@ -1,179 +1,160 @@
-// Package oidc validates bearer tokens locally against the issuer's published keys. It imports jwx and
-// domain/fault; it knows nothing of users and tenants.
+// Package oidc validates bearer tokens locally: the issuer is discovered, its keys are cached, and every claim that
+// the platform relies on is checked here. It imports jwx and domain/fault; who a subject is to us is the API's
+// business.
 package oidc
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/lestrrat-go/jwx/v2/jwa"
+	"github.com/lestrrat-go/jwx/v2/jwk"
 	"github.com/lestrrat-go/jwx/v2/jws"
 	"github.com/lestrrat-go/jwx/v2/jwt"
 
 	"github.com/gpuaas/gpuaas/domain/fault"
 )
 
-const (
-	// leeway forgives clocks that differ a little.
-	leeway = 30 * time.Second
-	// longestToken bounds what is parsed at all, in bytes.
-	longestToken = 16 << 10
-)
-
-// algorithms are the signatures accepted: asymmetric ones only, so that a public key can never serve as a shared secret.
-var algorithms = []jwa.SignatureAlgorithm{
-	jwa.RS256, jwa.RS384, jwa.RS512, jwa.PS256, jwa.PS384, jwa.PS512, jwa.ES256, jwa.ES384, jwa.ES512, jwa.EdDSA,
+// Config is whom we believe.
+type Config struct {
+	Issuer   string   `env:"KEYCLOAK_ISSUER_URL" envDefault:"http://localhost:8080/realms/gpuaas" usage:"issuer of the bearer tokens; its discovery document lies below it"`
+	Audience string   `env:"OIDC_AUDIENCE" envDefault:"gpuaas-api" usage:"audience that every token must name"`
+	Clients  []string `env:"OIDC_CLIENTS" envDefault:"gpuaas-api,gpuaas-web,gpuaas-cli" usage:"authorised parties (azp) whose tokens are accepted, comma separated"`
 }
 
-// Identity is whom a valid token speaks for (SPEC §7). The e-mail address in it is not kept.
-type Identity struct {
-	Subject  string
-	Username string
-	Roles    []string
-	// OrgID is empty for a user without an organisation.
+// Check says in one sentence each what is wrong with the configuration.
+func (c Config) Check() []string {
+	var mistakes []string
+	if !strings.HasPrefix(c.Issuer, "http://") && !strings.HasPrefix(c.Issuer, "https://") {
+		mistakes = append(mistakes, "KEYCLOAK_ISSUER_URL must be an http or https URL.")
+	}
+	if c.Audience == "" {
+		mistakes = append(mistakes, "OIDC_AUDIENCE must name an audience.")
+	}
+	return mistakes
+}
+
+// Claims are what the platform keeps of a valid token. The e-mail address in it is not kept.
+type Claims struct {
+	Issuer, Subject, Username string
+	Roles                     []string
+	// OrgID is the organisation the token names, empty when it names none.
 	OrgID   string
 	Expires time.Time
 }
 
-// Config names the issuer and whom its tokens must be meant for.
-type Config struct {
-	// IssuerURL is compared with iss to the letter.
-	IssuerURL string
-	// Audiences are accepted in aud; a token meant for none of them is refused.
-	Audiences []string
-	// Clients are the authorised parties (azp) accepted where a token names one; empty accepts every client.
-	Clients []string
-	HTTP    *http.Client
-	Now     func() time.Time
-	Log     *slog.Logger
+// algorithms are the asymmetric ones we accept. Neither none nor an HMAC is among them: a public key must never be
+// usable as a shared secret.
+var algorithms = []jwa.SignatureAlgorithm{
+	jwa.RS256, jwa.RS384, jwa.RS512, jwa.PS256, jwa.PS384, jwa.PS512, jwa.ES256, jwa.ES384, jwa.ES512, jwa.EdDSA,
 }
 
-// Verifier validates tokens with a cached key set. It is safe for concurrent use.
+const (
+	// leeway is how far the issuer's clock may be from ours.
+	leeway = 30 * time.Second
+	// longestToken bounds what is parsed at all, in bytes.
+	longestToken    = 16 << 10
+	longestSubject  = 255
+	longestUsername = 200
+)
+
+// Verifier judges tokens. It is safe for concurrent use.
 type Verifier struct {
 	config Config
-	keys   *keySet
+	keys   *Keys
+	now    func() time.Time
 }
 
-// New makes a verifier; keys are fetched when the first token comes.
-func New(config Config) *Verifier {
-	if config.HTTP == nil {
-		config.HTTP = &http.Client{Timeout: 5 * time.Second}
-	}
-	if config.Now == nil {
-		config.Now = time.Now
-	}
-	if config.Log == nil {
-		config.Log = slog.New(slog.DiscardHandler)
-	}
-	return &Verifier{config: config, keys: &keySet{issuer: config.IssuerURL, http: config.HTTP, now: config.Now, log: config.Log}}
+// New makes a verifier; Keys().Run keeps its keys fresh.
+func New(config Config, client *http.Client, now func() time.Time) *Verifier {
+	return &Verifier{config: config, keys: newKeys(config.Issuer, client, now), now: now}
 }
 
-// Ready says whether the issuer's keys are there, fetching them if none are.
-func (v *Verifier) Ready(ctx context.Context) error {
-	_, err := v.keys.current(ctx, false)
-	return err
-}
+// Keys is the cache behind the verifier.
+func (v *Verifier) Keys() *Keys { return v.keys }
 
-// Verify answers whom a valid token speaks for. Faults: TokenExpired, TokenInvalid, and UpstreamError while the issuer's
-// keys could never be fetched.
-func (v *Verifier) Verify(ctx context.Context, token string) (Identity, error) {
+// Verify judges a token: fault.TokenExpired for one that was good, fault.TokenInvalid for any other refusal, and
+// fault.ServiceUnavailable while the issuer's keys were never read.
+func (v *Verifier) Verify(ctx context.Context, token string) (Claims, error) {
 	if len(token) > longestToken {
-		return Identity{}, fault.New(fault.TokenInvalid, "The token is larger than any this platform accepts.")
+		return Claims{}, invalid(errors.New("too long"))
 	}
-	keyID, algorithm, err := header(token)
+	key, algorithm, err := v.signer(ctx, token)
 	if err != nil {
-		return Identity{}, err
+		return Claims{}, err
 	}
-	key, err := v.keys.find(ctx, keyID)
-	if err != nil {
-		return Identity{}, err
-	}
-	// A key that says what it is for is used for nothing else.
-	if declared := key.Algorithm().String(); declared != "" && declared != algorithm.String() {
-		return Identity{}, invalid(fmt.Errorf("the key is for %s and the token says %s", declared, algorithm))
-	}
-	parsed, err := jwt.ParseString(token, jwt.WithKey(algorithm, key), jwt.WithValidate(true),
-		jwt.WithIssuer(v.config.IssuerURL), jwt.WithAcceptableSkew(leeway), jwt.WithClock(jwt.ClockFunc(v.config.Now)),
-		jwt.WithRequiredClaim(jwt.SubjectKey), jwt.WithRequiredClaim(jwt.ExpirationKey))
+	parsed, err := jwt.ParseString(token,
+		jwt.WithKey(algorithm, key), jwt.WithValidate(true), jwt.WithClock(jwt.ClockFunc(v.now)), jwt.WithAcceptableSkew(leeway),
+		jwt.WithIssuer(v.config.Issuer), jwt.WithAudience(v.config.Audience), jwt.WithRequiredClaim(jwt.ExpirationKey), jwt.WithRequiredClaim(jwt.SubjectKey),
+	)
 	switch {
-	case errors.Is(err, jwt.ErrTokenExpired()):
-		return Identity{}, fault.Wrap(err, fault.TokenExpired, "")
+	case err != nil && errors.Is(err, jwt.ErrTokenExpired()):
+		return Claims{}, fault.Wrap(err, fault.TokenExpired, "")
 	case err != nil:
-		return Identity{}, invalid(err)
+		return Claims{}, invalid(err)
 	}
-	if !slices.ContainsFunc(parsed.Audience(), func(audience string) bool { return slices.Contains(v.config.Audiences, audience) }) {
-		return Identity{}, invalid(fmt.Errorf("aud %v is not meant for this platform", parsed.Audience()))
-	}
-	return v.identity(parsed)
+	return v.claims(parsed)
 }
 
 func invalid(cause error) error { return fault.Wrap(cause, fault.TokenInvalid, "") }
 
-// header reads the protected header alone. What it says is used to choose among our own keys; keys and addresses that a
-// token brings along (jwk, jku, x5c, x5u) are never looked at.
-func header(token string) (keyID string, algorithm jwa.SignatureAlgorithm, err error) {
-	message, err := jws.Parse([]byte(token), jws.WithCompact())
+// signer finds the issuer's key that the token names. What a token brings along (jwk, jku, x5c) is never looked at.
+func (v *Verifier) signer(ctx context.Context, token string) (jwk.Key, jwa.SignatureAlgorithm, error) {
+	message, err := jws.ParseString(token)
 	if err != nil {
-		return "", "", invalid(err)
+		return nil, "", invalid(err)
 	}
-	signatures := message.Signatures()
-	if len(signatures) != 1 {
-		return "", "", invalid(errors.New("a token has exactly one signature"))
+	if len(message.Signatures()) != 1 {
+		return nil, "", invalid(errors.New("not exactly one signature"))
 	}
-	protected := signatures[0].ProtectedHeaders()
-	switch kind := protected.Type(); {
-	case !slices.Contains(algorithms, protected.Algorithm()):
-		return "", "", invalid(fmt.Errorf("alg %q is not accepted", protected.Algorithm()))
-	case len(protected.Critical()) > 0:
-		return "", "", invalid(errors.New("the token asks for extensions that nobody here knows"))
-	case protected.KeyID() == "":
-		return "", "", invalid(errors.New("the token names no key"))
-	case kind != "" && !strings.EqualFold(kind, "JWT") && !strings.EqualFold(kind, "at+jwt"):
-		return "", "", invalid(fmt.Errorf("typ %q is no access token", kind))
+	header := message.Signatures()[0].ProtectedHeaders()
+	algorithm := header.Algorithm()
+	if !slices.Contains(algorithms, algorithm) {
+		return nil, "", invalid(fmt.Errorf("algorithm %q", algorithm))
 	}
-	return protected.KeyID(), protected.Algorithm(), nil
+	if header.KeyID() == "" || len(header.Critical()) > 0 {
+		return nil, "", invalid(errors.New("no kid, or critical headers"))
+	}
+	key, err := v.keys.Find(ctx, header.KeyID())
+	if err != nil {
+		return nil, "", err
+	}
+	// A key that says what it is for is used for nothing else.
+	if declared := key.Algorithm().String(); declared != "" && declared != algorithm.String() {
+		return nil, "", invalid(fmt.Errorf("the key is for %s, the token says %s", declared, algorithm))
+	}
+	return key, algorithm, nil
 }
 
-func (v *Verifier) identity(token jwt.Token) (Identity, error) {
-	var claims struct {
-		Username    string  `json:"preferred_username"`
-		OrgID       *string `json:"org_id"`
-		Type        string  `json:"typ"`
-		Party       string  `json:"azp"`
-		RealmAccess struct {
-			Roles []string `json:"roles"`
-		} `json:"realm_access"`
-	}
-	text, err := json.Marshal(token)
-	if err != nil {
-		return Identity{}, invalid(err)
-	}
-	if err := json.Unmarshal(text, &claims); err != nil {
-		return Identity{}, invalid(fmt.Errorf("a claim has the wrong shape: %w", err))
-	}
-	subject := token.Subject()
-	switch {
+func (v *Verifier) claims(token jwt.Token) (Claims, error) {
+	private := token.PrivateClaims()
 	// An ID token or a refresh token is no access token, although the same key signed it.
-	case claims.Type != "" && !strings.EqualFold(claims.Type, "Bearer"):
-		return Identity{}, invalid(fmt.Errorf("typ %q is no access token", claims.Type))
-	case claims.Party != "" && len(v.config.Clients) > 0 && !slices.Contains(v.config.Clients, claims.Party):
-		return Identity{}, invalid(fmt.Errorf("azp %q is no client of ours", claims.Party))
-	case subject == "" || len(subject) > 255:
-		return Identity{}, invalid(errors.New("sub must have 1 to 255 characters"))
+	if kind, said := private["typ"].(string); said && !strings.EqualFold(kind, "Bearer") {
+		return Claims{}, invalid(fmt.Errorf("typ %q", kind))
 	}
-	read := Identity{Subject: subject, Username: claims.Username, Roles: claims.RealmAccess.Roles, Expires: token.Expiration()}
-	if read.Username == "" {
-		read.Username = subject
+	if party, said := private["azp"].(string); said && len(v.config.Clients) > 0 && !slices.Contains(v.config.Clients, party) {
+		return Claims{}, invalid(fmt.Errorf("azp %q", party))
 	}
-	if claims.OrgID != nil {
-		read.OrgID = *claims.OrgID
+	if token.Subject() == "" || len(token.Subject()) > longestSubject {
+		return Claims{}, invalid(errors.New("no usable subject"))
 	}
-	return read, nil
+	found := Claims{Issuer: token.Issuer(), Subject: token.Subject(), Expires: token.Expiration()}
+	found.Username, _ = private["preferred_username"].(string)
+	if found.Username == "" || len(found.Username) > longestUsername {
+		found.Username = found.Subject
+	}
+	found.OrgID, _ = private["org_id"].(string)
+	access, _ := private["realm_access"].(map[string]any)
+	roles, _ := access["roles"].([]any)
+	for _, role := range roles {
+		if name, text := role.(string); text {
+			found.Roles = append(found.Roles, name)
+		}
+	}
+	return found, nil
 }

@@ -6,9 +6,9 @@ import (
 	"log/slog"
 )
 
-// NewLogger writes JSON lines at or above level, each with the correlation id in hand.
+// NewLogger writes JSON lines at or above level, each with the correlation id in hand and without secrets.
 func NewLogger(w io.Writer, level slog.Level) *slog.Logger {
-	return slog.New(correlated{slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})})
+	return slog.New(correlated{slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: sanitizeAttr})})
 }
 
 // correlated adds the correlation id of the context to every record.
