@@ -101,13 +101,19 @@ func New(config Config) (*Server, error) {
 		edges:  newEdges(config.Temporal),
 		enrols: rate.NewLimiter(enrolRate, enrolBurst),
 		roots:  ca.EncodePEM(config.Certificate.Roots()),
-		grpc:   grpc.NewServer(grpc.MaxRecvMsgSize(maxMessageBytes), grpc.MaxSendMsgSize(4*maxMessageBytes)),
 	}
-	workflowservice.RegisterWorkflowServiceServer(s.grpc, &activityService{
-		namespace: config.Namespace, frontend: config.Frontend, keys: config.Keys, gate: s.gate, polls: newPollSlots(config.ParkedPolls),
-	})
+	s.grpc = s.workflowService()
 	s.routes = s.router()
 	return s, nil
+}
+
+// workflowService is Temporal's wire as nodes see it.
+func (s *Server) workflowService(options ...grpc.ServerOption) *grpc.Server {
+	server := grpc.NewServer(append(options, grpc.MaxRecvMsgSize(maxMessageBytes), grpc.MaxSendMsgSize(4*maxMessageBytes))...)
+	workflowservice.RegisterWorkflowServiceServer(server, &activityService{
+		namespace: s.config.Namespace, frontend: s.config.Frontend, keys: s.config.Keys, gate: s.gate, polls: newPollSlots(s.config.ParkedPolls),
+	})
+	return server
 }
 
 // RootFingerprint is what a new node is given to know the platform by: the SHA-256 of the root, in hexadecimal.
