@@ -1,0 +1,211 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"go.temporal.io/sdk/client"
+	sdklog "go.temporal.io/sdk/log"
+)
+
+// tellNode tells a simulated node to vanish or to return, through the simulator's control address.
+func (s *storm) tellNode(ctx context.Context, node, word string) error {
+	for {
+		request, err := http.NewRequestWithContext(ctx, http.MethodPost, s.extra.SimControlURL+"/nodes/"+node+"/"+word, nil)
+		if err != nil {
+			return err
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err == nil {
+			_ = response.Body.Close()
+			if response.StatusCode < 300 {
+				return nil
+			}
+			err = fmt.Errorf("the simulator answered %s", response.Status)
+		}
+		if pauseErr := pause(ctx, 300*time.Millisecond); pauseErr != nil {
+			return fmt.Errorf("tell %s to %s: %w", node, word, err)
+		}
+	}
+}
+
+// remains reads what every simulated node has kept of tenants, from the nodes' own state on disk.
+func (s *storm) remains() (map[string]nodeRemains, error) {
+	files, err := filepath.Glob(filepath.Join(s.extra.SimStateDir, "*", "state.json"))
+	if err != nil {
+		return nil, err
+	}
+	if len(files) == 0 {
+		return nil, fmt.Errorf("no simulated node keeps a state under %s", s.extra.SimStateDir)
+	}
+	found := map[string]nodeRemains{}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		var state map[string]json.RawMessage
+		if err := json.Unmarshal(text, &state); err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		found[filepath.Base(filepath.Dir(file))] = nodeRemains{Users: names(state["users"]), Files: names(state["files"])}
+	}
+	return found, nil
+}
+
+// names reads a JSON list, or the keys of a JSON object, as words.
+func names(raw json.RawMessage) []string {
+	var list []json.RawMessage
+	var object map[string]json.RawMessage
+	var words []string
+	switch {
+	case json.Unmarshal(raw, &list) == nil:
+		for _, item := range list {
+			words = append(words, string(item))
+		}
+	case json.Unmarshal(raw, &object) == nil:
+		for key := range object {
+			words = append(words, key)
+		}
+	}
+	sort.Strings(words)
+	return words
+}
+
+// database connects to the product's database as its owner, or with all rights for a plant.
+func (s *storm) database(ctx context.Context, allRights bool) (*pgx.Conn, error) {
+	target := s.extra.DatabaseOwnerURL
+	if allRights {
+		admin, err := url.Parse(s.extra.DatabaseAdminURL)
+		if err != nil {
+			return nil, err
+		}
+		owner, err := url.Parse(s.extra.DatabaseOwnerURL)
+		if err != nil {
+			return nil, err
+		}
+		admin.Path = owner.Path
+		target = admin.String()
+	}
+	var conn *pgx.Conn
+	var err error
+	for {
+		if conn, err = pgx.Connect(ctx, target); err == nil {
+			return conn, nil
+		}
+		if pauseErr := pause(ctx, 300*time.Millisecond); pauseErr != nil {
+			return nil, fmt.Errorf("reach the database: %w", err)
+		}
+	}
+}
+
+// plantFault breaks the ledger behind its guards, which only somebody with all rights can.
+func (s *storm) plantFault(ctx context.Context) error {
+	var statements []string
+	switch s.config.plant {
+	case plantDoubleWindow:
+		statements = []string{
+			"DROP INDEX ledger_usage_once",
+			"ALTER TABLE ledger_entries DROP CONSTRAINT ledger_usage_end CASCADE",
+			"ALTER TABLE ledger_entries DISABLE TRIGGER ALL",
+			`INSERT INTO ledger_entries (kind, txn_id, debit_account_id, credit_account_id, currency, amount_micros, allocation_id, period_start, period_end, prev_end, idempotency_key)
+			 SELECT kind, gen_random_uuid(), debit_account_id, credit_account_id, currency, amount_micros, allocation_id, period_start, period_end, prev_end, 'planted'
+			 FROM ledger_entries WHERE kind = 'usage' AND prev_end IS NOT NULL ORDER BY id LIMIT 1`,
+		}
+	case plantLostWindow:
+		statements = []string{
+			"ALTER TABLE ledger_entries DISABLE TRIGGER ALL",
+			`DELETE FROM ledger_entries WHERE id = (SELECT e.id FROM ledger_entries e JOIN allocations a ON a.id = e.allocation_id
+			 WHERE e.kind = 'usage' AND a.state = 'released' AND e.amount_micros > 0 ORDER BY e.id DESC LIMIT 1)`,
+		}
+	default:
+		return nil
+	}
+	conn, err := s.database(ctx, true)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	for _, statement := range statements {
+		tag, err := conn.Exec(ctx, statement)
+		if err != nil {
+			return fmt.Errorf("plant %s: %w", s.config.plant, err)
+		}
+		if (strings.HasPrefix(statement, "INSERT") || strings.HasPrefix(statement, "DELETE")) && tag.RowsAffected() != 1 {
+			return errors.New("there was no window to plant the fault on")
+		}
+	}
+	return nil
+}
+
+// judge freezes the ledger, reads the balance through the API, and lets the oracle look at everything.
+func (s *storm) judge(ctx context.Context) (int, error) {
+	for _, p := range s.separate {
+		if p.name == "billing-worker" {
+			if err := p.stop(30 * time.Second); err != nil {
+				return 0, err
+			}
+		}
+	}
+	if err := s.readBalance(ctx); err != nil {
+		return 0, err
+	}
+	kills := 0
+	for name, n := range s.killed {
+		fmt.Printf("drill: %s was killed %d times\n", name, n)
+		kills += n
+	}
+	if kills < s.config.kills {
+		return 0, fmt.Errorf("only %d kills happened", kills)
+	}
+	remains, err := s.remains()
+	if err != nil {
+		return 0, err
+	}
+	conn, err := s.database(ctx, false)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	temporal, err := client.DialContext(ctx, client.Options{HostPort: s.endpoints.TemporalAddress, Namespace: "gpuaas", Logger: sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler))})
+	if err != nil {
+		return 0, fmt.Errorf("reach Temporal: %w", err)
+	}
+	defer temporal.Close()
+	judge := &oracle{db: conn, calls: s.log.all(), nodes: remains, out: os.Stdout,
+		workflows: func(ctx context.Context, allocation string) (string, error) {
+			described, err := temporal.DescribeWorkflowExecution(ctx, "allocation/"+allocation, "")
+			if err != nil {
+				return "", err
+			}
+			return described.GetWorkflowExecutionInfo().GetStatus().String(), nil
+		}}
+	if err := judge.judge(ctx); err != nil {
+		return 0, err
+	}
+	return judge.broken, nil
+}
+
+func (s *storm) readBalance(ctx context.Context) error {
+	var balance struct {
+		AccountID     string `json:"account_id"`
+		BalanceMicros int64  `json:"balance_micros"`
+	}
+	began := time.Now()
+	if err := s.tenant.Get(ctx, "/api/v1/billing/balance", &balance); err != nil {
+		return err
+	}
+	s.log.add(call{Operation: "balance", Account: balance.AccountID, BalanceMicros: balance.BalanceMicros, Status: http.StatusOK, Began: began, Ended: time.Now()})
+	return nil
+}
