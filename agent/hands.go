@@ -87,8 +87,15 @@ type Machine interface {
 	FreeDiskBytes() int64
 }
 
+// Readiness says whether the machine can take a task at all just now.
+type Readiness interface {
+	// Ready answers an error that fails the attempt before anything was touched.
+	Ready(ctx context.Context, kind node.TaskKind) error
+}
+
 // Hands is everything that the agent can do to a machine.
 type Hands struct {
+	Readiness Readiness
 	Users     Users
 	Keys      Keys
 	Processes Processes

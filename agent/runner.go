@@ -46,6 +46,14 @@ type task[In, Out any] struct {
 	alone bool
 }
 
+// work does the task once the machine says that it can.
+func (t task[In, Out]) work(ctx context.Context, r *runner, in In) (out Out, err error) {
+	if err := r.hands.Readiness.Ready(ctx, t.kind); err != nil {
+		return out, err
+	}
+	return t.do(ctx, in)
+}
+
 // run takes one delivery of a task through the gate.
 func run[In, Out any](ctx context.Context, r *runner, t task[In, Out], in In) (out Out, err error) {
 	head := t.head(in)
@@ -81,7 +89,7 @@ func run[In, Out any](ctx context.Context, r *runner, t task[In, Out], in In) (o
 	if t.alone {
 		out, err = runAlone(bounded, r, t, head, in)
 	} else {
-		out, err = t.do(bounded, in)
+		out, err = t.work(bounded, r, in)
 	}
 	return out, verdict(ctx, bounded, head, err)
 }
@@ -116,7 +124,7 @@ func runAlone[In, Out any](ctx context.Context, r *runner, t task[In, Out], head
 	if err := r.journal.Begin(head, t.kind, input); err != nil {
 		return out, err
 	}
-	if out, err = t.do(ctx, in); err != nil {
+	if out, err = t.work(ctx, r, in); err != nil {
 		return out, err
 	}
 	stored, err := json.Marshal(out)
