@@ -1,6 +1,6 @@
 // Package gateway is the agent's way to the platform: enrolment, a certificate that renews itself, heartbeats,
 // inventory, and the Temporal client of this node's own task queue, all over mTLS to one address. It imports
-// domain and the Temporal SDK; what the wire looks like is schema/openapi/internal.yaml.
+// domain and the Temporal SDK; what the wire looks like is schema/openapi/internal/nodes.yaml.
 package gateway
 
 import (

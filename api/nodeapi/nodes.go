@@ -89,10 +89,15 @@ func (s *Server) settings(values policy.Values, standing queries.Standing) setti
 	}
 }
 
-func (s *Server) router() http.Handler {
-	routes := map[string]func(w http.ResponseWriter, r *http.Request) (any, error){
+// operations are ours beside Temporal's wire; schema/openapi/internal/nodes.yaml describes each.
+func (s *Server) operations() map[string]func(w http.ResponseWriter, r *http.Request) (any, error) {
+	return map[string]func(w http.ResponseWriter, r *http.Request) (any, error){
 		pathEnrol: s.enrol, pathRenew: s.renew, pathHeartbeat: s.heartbeat, pathInventory: s.inventory,
 	}
+}
+
+func (s *Server) router() http.Handler {
+	routes := s.operations()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		serve, known := routes[r.URL.Path]
 		if !known {
