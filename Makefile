@@ -12,7 +12,7 @@ help: ## print this list
 # --- building -----------------------------------------------------------------------------------------------------
 .PHONY: build
 build: build-cli build-devstack ## build every program into bin/
-	go build -o bin/ ./cmd/... ./bench/...
+	go build -o bin/ $$(go list ./cmd/... | grep -v /gpuaas-cli$$) ./bench/smoke
 
 .PHONY: build-cli
 build-cli: ## build the command-line client, bin/gpuaas
@@ -82,11 +82,11 @@ verify: ## everything that CI checks
 	scripts/ci/verify.sh
 
 .PHONY: bench-allocation
-bench-allocation: build ## request → active, beside its limit
+bench-allocation: build-devstack ## request → active, beside its limit
 	scripts/ci/bench.sh allocation
 
 .PHONY: bench-billing
-bench-billing: build ## windows through Temporal, the ledger writer and the balance read, beside their limits
+bench-billing: build-devstack ## windows through Temporal, the ledger writer and the balance read, beside their limits
 	scripts/ci/bench.sh billing
 
 .PHONY: drill-restart

@@ -37,6 +37,8 @@ type Keys struct {
 	mutex     sync.Mutex
 	set       jwk.Set
 	lastEarly time.Time
+	// early is open while an early reading is under way, nil otherwise.
+	early     chan struct{}
 	lastError error
 }
 
@@ -72,13 +74,17 @@ func (k *Keys) Ready() error {
 	return errors.New("the keys of the issuer were not read yet")
 }
 
-// Find is the key of that id. An unknown one may cause an early reading; then it is fault.TokenInvalid, or
-// fault.ServiceUnavailable when no keys were ever read.
+// Find is the key of that id. An unknown one may cause an early reading, for which everybody who asks meanwhile waits: at
+// a rotation many come at once with the new key, and none of them may be refused. A key that is unknown even
+// then is fault.TokenInvalid, or fault.ServiceUnavailable when no keys were ever read.
 func (k *Keys) Find(ctx context.Context, kid string) (jwk.Key, error) {
-	set, early := k.look(kid)
-	if early {
-		if err := k.Refresh(ctx); err == nil {
-			set, _ = k.look(kid)
+	set, reading := k.look(ctx, kid)
+	if reading != nil {
+		select {
+		case <-reading:
+			set = k.atHand()
+		case <-ctx.Done():
+			return nil, fault.Wrap(ctx.Err(), fault.ServiceUnavailable, "The identity provider did not answer in time.")
 		}
 	}
 	if set == nil {
@@ -91,20 +97,35 @@ func (k *Keys) Find(ctx context.Context, kid string) (jwk.Key, error) {
 	return key, nil
 }
 
-// look answers the keys at hand, and whether this caller is the one to read them early.
-func (k *Keys) look(kid string) (set jwk.Set, early bool) {
+// look answers the keys at hand and, where the kid is not among them, the early reading to wait for, if there may be one.
+func (k *Keys) look(ctx context.Context, kid string) (set jwk.Set, reading <-chan struct{}) {
 	k.mutex.Lock()
 	defer k.mutex.Unlock()
 	if k.set != nil {
 		if _, known := k.set.LookupKeyID(kid); known {
-			return k.set, false
+			return k.set, nil
 		}
 	}
-	if now := k.now(); now.Sub(k.lastEarly) >= earlyRefreshEvery {
-		k.lastEarly = now
-		return k.set, true
+	if now := k.now(); k.early == nil && now.Sub(k.lastEarly) >= earlyRefreshEvery {
+		k.lastEarly, k.early = now, make(chan struct{})
+		// The first who asked may go away; the others still wait for the answer, which Refresh bounds in time.
+		go k.readEarly(context.WithoutCancel(ctx), k.early)
 	}
-	return k.set, false
+	return k.set, k.early
+}
+
+func (k *Keys) readEarly(ctx context.Context, done chan struct{}) {
+	_ = k.Refresh(ctx) // Ready keeps the reason
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	k.early = nil
+	close(done)
+}
+
+func (k *Keys) atHand() jwk.Set {
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	return k.set
 }
 
 // Refresh reads the discovery document and the keys it points to. The issuer that the document names must be ours.

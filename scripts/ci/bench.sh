@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Measures one thing beside its limit; prints lines "ratio NAME VALUE". Arguments after the name go to the benchmark.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+export GOTOOLCHAIN=local
+name=${1:?allocation or billing}
+shift
+mkdir -p bin/bench
+go build -o "bin/bench/$name" "./bench/$name"
+exec bin/devstack run --parts postgres,temporal -- "bin/bench/$name" "$@"
