@@ -27,6 +27,7 @@ var benchmarks = []struct {
 }{
 	{"ledger", benchLedger},
 	{"balance", benchBalance},
+	{"temporal", benchTemporal},
 }
 
 // settings are what the command line decides.
