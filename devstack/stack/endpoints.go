@@ -42,6 +42,7 @@ type Endpoints struct {
 	PostgresPID       int     `json:"postgres_pid,omitempty"`
 	CAURL             string  `json:"ca_url,omitempty"`
 	CARootFile        string  `json:"ca_root_file,omitempty"`
+	CARootFingerprint string  `json:"ca_root_fingerprint,omitempty"`
 	CAProvisioner     string  `json:"ca_provisioner,omitempty"`
 	CAProvisionerKey  string  `json:"ca_provisioner_key_file,omitempty"`
 	SimStateDir       string  `json:"sim_state_dir,omitempty"`
@@ -73,6 +74,7 @@ func (s *Stack) Endpoints() Endpoints {
 		}
 	}
 	if s.CA != nil {
+		e.CARootFingerprint = s.CA.RootFingerprint()
 		e.CAURL, e.CARootFile, e.CAProvisioner, e.CAProvisionerKey = s.CA.URL(), s.CA.RootFile(), stepca.Provisioner, s.CA.ProvisionerKeyFile()
 	}
 	if s.cfg.Product {

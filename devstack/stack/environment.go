@@ -2,8 +2,10 @@ package stack
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 )
 
 // Variable is one line of a program's environment.
@@ -12,19 +14,33 @@ type Variable struct{ Name, Value string }
 // ProgramEnvironment is the configuration of every program of ours against the instance in dataDir: the one that
 // `up` gives to the programs it runs, and that starts them separately.
 func ProgramEnvironment(dataDir string, e Endpoints) ([]Variable, error) {
-	var m memory
-	raw, err := os.ReadFile(filepath.Join(dataDir, "instance.json"))
+	dir, err := filepath.Abs(dataDir)
 	if err != nil {
 		return nil, err
+	}
+	var m memory
+	raw, err := os.ReadFile(filepath.Join(dir, "instance.json"))
+	if err != nil {
+		return nil, fmt.Errorf("the instance remembers nothing: %w", err)
 	}
 	if err := json.Unmarshal(raw, &m); err != nil {
 		return nil, err
 	}
+	ports := Ports{Base: e.PortBase}
 	return []Variable{
+		{"GPUAAS_DATA", dir},
+		{"GPUAAS_ENDPOINTS", filepath.Join(dir, endpointsName)},
 		{"DATABASE_URL", e.DatabaseURL},
+		{"DATABASE_OWNER_URL", e.DatabaseOwnerURL},
 		{"TEMPORAL_ADDRESS", e.TemporalAddress},
 		{"TEMPORAL_NAMESPACE", e.TemporalNamespace},
 		{"KEYCLOAK_ISSUER_URL", e.IssuerURL},
 		{"GPUAAS_PROBE_SECRET", m.ProbeSecret},
+		{"GPUAAS_NODE_GATEWAY_ADDRESS", "127.0.0.1:" + strconv.Itoa(ports.NodeAPI())},
+		{"GPUAAS_TASK_TOKEN_KEYS", "dev1:" + m.TokenKey},
+		{"GPUAAS_CA_URL", e.CAURL},
+		{"GPUAAS_CA_ROOT_FINGERPRINT", e.CARootFingerprint},
+		{"GPUAAS_CA_PROVISIONER", e.CAProvisioner},
+		{"GPUAAS_CA_PROVISIONER_KEY_FILE", e.CAProvisionerKey},
 	}, nil
 }

@@ -5,8 +5,11 @@ package stepca
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
 	"fmt"
 	"net/http"
 	"os"
@@ -24,7 +27,8 @@ const (
 	// Provisioner is the name of the JWK provisioner, the claim iss of its one-time tokens.
 	Provisioner = "gpuaas"
 
-	longestLife   = 24 * time.Hour
+	longestLife   = 7 * 24 * time.Hour // the most that policy node.certificate_ttl_seconds allows
+	usualLife     = 24 * time.Hour
 	shortestLife  = time.Minute
 	startDeadline = 20 * time.Second
 	readyPoll     = 50 * time.Millisecond
@@ -32,10 +36,11 @@ const (
 
 // CA is a running authority.
 type CA struct {
-	url   string
-	files files
-	ca    *ca.CA
-	ended chan error
+	url         string
+	fingerprint string
+	files       files
+	ca          *ca.CA
+	ended       chan error
 }
 
 // Start makes the keys of this instance in dir on first use, and serves on 127.0.0.1:port.
@@ -45,6 +50,10 @@ func Start(ctx context.Context, dir string, port int) (*CA, error) {
 		return nil, err
 	}
 	key, err := made.provisionerKey()
+	if err != nil {
+		return nil, err
+	}
+	fingerprint, err := fingerprintOf(made.Root)
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +72,7 @@ func Start(ctx context.Context, dir string, port int) (*CA, error) {
 				Claims: &provisioner.Claims{
 					MinTLSDur:     &provisioner.Duration{Duration: shortestLife},
 					MaxTLSDur:     &provisioner.Duration{Duration: longestLife},
-					DefaultTLSDur: &provisioner.Duration{Duration: longestLife},
+					DefaultTLSDur: &provisioner.Duration{Duration: usualLife},
 					EnableSSHCA:   &disabled,
 					// A certificate renewed at the CA itself would outlive the denial of its node: renewal passes our API.
 					DisableRenewal: &enabled,
@@ -76,7 +85,7 @@ func Start(ctx context.Context, dir string, port int) (*CA, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the CA cannot be assembled: %w", err)
 	}
-	c := &CA{url: "https://localhost:" + strconv.Itoa(port), files: made, ca: authority, ended: make(chan error, 1)}
+	c := &CA{url: "https://localhost:" + strconv.Itoa(port), fingerprint: fingerprint, files: made, ca: authority, ended: make(chan error, 1)}
 	go func() { c.ended <- authority.Run() }()
 	if err := c.awaitHealth(ctx); err != nil {
 		return nil, err
@@ -135,4 +144,20 @@ func (c *CA) awaitHealth(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// RootFingerprint is the SHA-256 of the root certificate, in hexadecimal.
+func (c *CA) RootFingerprint() string { return c.fingerprint }
+
+func fingerprintOf(file string) (string, error) {
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("the root certificate cannot be read: %w", err)
+	}
+	block, _ := pem.Decode(raw)
+	if block == nil {
+		return "", fmt.Errorf("%s holds no certificate", file)
+	}
+	sum := sha256.Sum256(block.Bytes)
+	return hex.EncodeToString(sum[:]), nil
 }

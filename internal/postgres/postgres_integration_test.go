@@ -282,7 +282,10 @@ func TestForeignProcessWithARecordedPIDIsLeftAlone(t *testing.T) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- foreign.Wait() }()
-	defer func() { _ = foreign.Process.Kill(); <-ended }()
+	defer func() {
+		_ = foreign.Process.Kill()
+		<-ended
+	}()
 	stale := fmt.Sprintf("%d\n%s\n1\n5432\n", foreign.Process.Pid, s.Cluster())
 	if err := s.writeForAccount(filepath.Join(s.Cluster(), "postmaster.pid"), stale); err != nil {
 		t.Fatal(err)

@@ -1,0 +1,78 @@
+package stack
+
+import (
+	"net"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+func occupy(t *testing.T, port int) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+}
+
+func TestAnAskedBaseIsTakenOrRefused(t *testing.T) {
+	ports, err := randomPorts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, notice, err := choosePorts(ports.Base, 0)
+	if err != nil || got != ports || notice != "" {
+		t.Fatalf("a free base gave %v, %q, %v", got, notice, err)
+	}
+	occupy(t, ports.Postgres())
+	_, _, err = choosePorts(ports.Base, 0)
+	if err == nil || !strings.Contains(err.Error(), "port "+strconv.Itoa(ports.Postgres())+" is taken") {
+		t.Errorf("a taken port gave %v", err)
+	}
+	if _, _, err := choosePorts(80, 0); err == nil {
+		t.Error("a privileged base is taken")
+	}
+}
+
+func TestTheLastBaseIsKeptWhileItIsFree(t *testing.T) {
+	ports, err := randomPorts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, notice, err := choosePorts(0, ports.Base)
+	if err != nil || got != ports || !strings.Contains(notice, "as last time") {
+		t.Fatalf("the last base gave %v, %q, %v", got, notice, err)
+	}
+	occupy(t, ports.NodeSSH(2))
+	got, _, err = choosePorts(0, ports.Base)
+	if err != nil || got == ports {
+		t.Errorf("a last base with a taken port gave %v, %v", got, err)
+	}
+}
+
+func TestTheNextFreeBlockIsNamed(t *testing.T) {
+	if (Ports{Base: DefaultPortBase}).taken() == 0 {
+		occupy(t, DefaultPortBase+7)
+	}
+	got, notice, err := choosePorts(0, 0)
+	if err != nil || got.Base == DefaultPortBase || got.Base%blockSize != DefaultPortBase%blockSize || !strings.Contains(notice, strconv.Itoa(got.Base)) {
+		t.Errorf("beside a taken block: %v, %q, %v", got, notice, err)
+	}
+}
+
+func TestNoTwoPartsShareAPort(t *testing.T) {
+	p := Ports{Base: 10_000}
+	s := p.TemporalServer()
+	seen := map[int]bool{}
+	all := []int{
+		p.OIDC(), p.API(), p.NodeAPI(), p.Temporal(), p.TemporalUI(), p.Postgres(), p.CA(), p.NodeControl(), s.History, s.Matching, s.Worker,
+		s.FrontendMembership, s.HistoryMembership, s.MatchingMembership, s.WorkerMembership, s.Metrics, p.Health(0), p.Health(4), p.NodeSSH(0), p.NodeSSH(59),
+	}
+	for _, port := range all {
+		if seen[port] || port < p.Base || port >= p.Base+blockSize {
+			t.Errorf("port %d is given twice or lies outside the block", port)
+		}
+		seen[port] = true
+	}
+}
