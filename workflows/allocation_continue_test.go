@@ -99,18 +99,23 @@ func TestAdmitSentAgainToAContinuedRunGetsTheStoredAnswer(t *testing.T) {
 	require.Len(t, w.leases, 1)
 }
 
-func TestContinueAsNewWaitsForAnUpdateBeingAnswered(t *testing.T) {
+// The run wants to continue at the third boundary, an update is still being answered then, and a release arrives in
+// between: it must be in the carried state.
+func TestContinueAsNewWaitsForUpdatesAndKeepsWhatArrivesMeanwhile(t *testing.T) {
 	w := newWorld(t)
 	w.request()
-	var late *reply
 	w.env.RegisterDelayedCallback(func() {
-		atStep(w, "allocation.admit", 2, func(w *world) { w.env.SetContinueAsNewSuggested(true) })
-		late = w.send("request-1-again")
-	}, 2*time.Minute)
+		w.before["allocation.admit"] = w.awayUntil(start.Add(5 * time.Minute))
+		w.env.SetContinueAsNewSuggested(true)
+		w.send("request-1-again")
+	}, 2*time.Minute+30*time.Second)
+	w.releaseAfter(4 * time.Minute)
 	next := w.executeUntilContinued(firstInput())
-	require.True(t, late.done, "the answer was given before the run ended")
-	w.releaseAfter(time.Minute)
+	require.False(t, w.env.Now().Before(start.Add(5*time.Minute)), "the run ended before its update was answered")
+	require.Equal(t, 1, next.Carried.Asks)
+	w.before["allocation.admit"] = nil
 	w.requireRight(w.runFrom(next))
+	require.Equal(t, start.Add(4*time.Minute).Truncate(time.Millisecond), w.meteredTo.UTC())
 }
 
 func TestReleaseFailedSurvivesAContinuation(t *testing.T) {

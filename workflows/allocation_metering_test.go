@@ -162,3 +162,14 @@ func accrued(t *testing.T, w *world, told workflows.Explanation) money.Micros {
 	after := int64(rate) * (told.SettledTo.Sub(*w.meteredFrom) + elapsed).Milliseconds() / 3_600_000
 	return money.Micros(after - before)
 }
+
+func TestReleaseThatArrivedWithTheTimerComesFirst(t *testing.T) {
+	w := newWorld(t)
+	w.request()
+	w.env.RegisterDelayedCallback(func() {
+		w.env.SignalWorkflowSkippingWorkflowTask(workflows.ReleaseSignal, w.release())
+	}, 3*time.Minute-time.Millisecond)
+	w.requireRight(w.run())
+	require.Equal(t, 2, w.count("ledger.post_windows"), "the third window is not posted past the release")
+	require.Zero(t, w.credits)
+}

@@ -215,3 +215,32 @@ func TestUnknownNodeWorkflowIsTolerated(t *testing.T) {
 	w.requireRight(w.run())
 	require.Len(t, w.told, 1)
 }
+
+func TestAdmissionThatCannotBeDecidedFailsTheUpdateAndCloses(t *testing.T) {
+	w := newWorld(t)
+	w.before["allocation.admit"] = always(conflict)
+	answer := w.send("request-1")
+	outcome := w.run()
+	require.ErrorContains(t, answer.err, "the version moved")
+	require.Empty(t, outcome.State)
+	require.Contains(t, outcome.Note, "could not be decided")
+}
+
+func TestIsolationThatIsNotServedFailsBeforeAnythingIsDone(t *testing.T) {
+	w := newWorld(t)
+	w.terms.IsolationModel = "full-reimage"
+	w.request()
+	w.requireRight(w.run())
+	require.Equal(t, []allocation.State{allocation.Requested, allocation.Failed}, w.path)
+	require.Equal(t, "isolation_model_unavailable", w.row.Failure.Code)
+	require.Zero(t, w.count("user.provision"))
+}
+
+func TestNoopModeRunsTheSameSteps(t *testing.T) {
+	w := newWorld(t)
+	w.terms.RuntimeMode = workflows.RuntimeNoop
+	w.releaseAfter(2 * time.Minute)
+	w.request()
+	w.requireRight(w.run())
+	require.Equal(t, wholeLife, w.path)
+}
