@@ -47,8 +47,9 @@ func Principal(ctx context.Context) identity.Principal {
 type Authenticator struct {
 	pool     *pgxpool.Pool
 	verifier *oidc.Verifier
-	issuer   string
 	currency string
+	// welcome is told of everybody who was made a short while ago, whenever they are read from the database.
+	welcome func(ctx context.Context, who identity.Principal, madeNow bool)
 
 	mutex sync.RWMutex
 	known map[string]knownUser
@@ -60,14 +61,17 @@ type knownUser struct {
 }
 
 const (
+	// newFor is how long somebody counts as new.
+	newFor       = 24 * time.Hour
 	knownFor     = time.Minute
 	knownAtMost  = 50_000
 	bearerPrefix = "Bearer "
 )
 
-// NewAuthenticator makes one; currency is that of accounts made at a first sign-in.
-func NewAuthenticator(pool *pgxpool.Pool, verifier *oidc.Verifier, issuer, currency string) *Authenticator {
-	return &Authenticator{pool: pool, verifier: verifier, issuer: issuer, currency: currency, known: map[string]knownUser{}}
+// NewAuthenticator makes one; currency is that of accounts made at a first sign-in. welcome may hear of the same
+// person more than once.
+func NewAuthenticator(pool *pgxpool.Pool, verifier *oidc.Verifier, currency string, welcome func(ctx context.Context, who identity.Principal, madeNow bool)) *Authenticator {
+	return &Authenticator{pool: pool, verifier: verifier, currency: currency, welcome: welcome, known: map[string]knownUser{}}
 }
 
 // Admit checks a request against a rule and answers it with its principal. Faults: TokenMissing, TokenInvalid,
@@ -97,10 +101,10 @@ func (a *Authenticator) Admit(r *http.Request, access Access) (*http.Request, er
 	return r.WithContext(context.WithValue(r.Context(), principalKey{}, principal)), nil
 }
 
-func (a *Authenticator) principal(ctx context.Context, claims oidc.Identity) (identity.Principal, error) {
-	now := time.Now()
+func (a *Authenticator) principal(ctx context.Context, claims oidc.Claims) (identity.Principal, error) {
+	now, key := time.Now(), claims.Issuer+"\x00"+claims.Subject
 	a.mutex.RLock()
-	cached, hit := a.known[claims.Subject]
+	cached, hit := a.known[key]
 	a.mutex.RUnlock()
 	if hit && now.Before(cached.until) && cached.principal.Username == claims.Username {
 		principal := cached.principal
@@ -115,18 +119,21 @@ func (a *Authenticator) principal(ctx context.Context, claims oidc.Identity) (id
 		UserID: signedIn.User.ID, TenantID: signedIn.User.TenantID, ProjectID: signedIn.Project.ID, AccountID: signedIn.Account.ID,
 		Username: claims.Username, Roles: claims.Roles,
 	}
+	if now.Sub(signedIn.User.CreatedAt) < newFor {
+		a.welcome(ctx, principal, signedIn.Created)
+	}
 	a.mutex.Lock()
 	if len(a.known) >= knownAtMost {
 		clear(a.known)
 	}
-	a.known[claims.Subject] = knownUser{principal: principal, until: now.Add(knownFor)}
+	a.known[key] = knownUser{principal: principal, until: now.Add(knownFor)}
 	a.mutex.Unlock()
 	return principal, nil
 }
 
 // signIn finds the user of a token, or makes it: a first sign-in is one transaction that two can race for.
-func (a *Authenticator) signIn(ctx context.Context, claims oidc.Identity) (queries.SignedIn, error) {
-	found, err := queries.FindSignedIn(ctx, a.pool, a.issuer, claims.Subject)
+func (a *Authenticator) signIn(ctx context.Context, claims oidc.Claims) (queries.SignedIn, error) {
+	found, err := queries.FindSignedIn(ctx, a.pool, claims.Issuer, claims.Subject)
 	switch {
 	case err == nil:
 		if found.User.Username != claims.Username {
@@ -138,7 +145,7 @@ func (a *Authenticator) signIn(ctx context.Context, claims oidc.Identity) (queri
 	}
 	err = store.InTx(ctx, a.pool, func(ctx context.Context, tx pgx.Tx) error {
 		made, err := queries.EnsureSignedIn(ctx, tx, queries.SignIn{
-			Issuer: a.issuer, Subject: claims.Subject, Username: claims.Username, Currency: a.currency,
+			Issuer: claims.Issuer, Subject: claims.Subject, Username: claims.Username, Currency: a.currency,
 			TenantID: id.New[id.Tenant](entropy()), UserID: id.New[id.User](entropy()),
 			ProjectID: id.New[id.Project](entropy()), AccountID: id.New[id.Account](entropy()),
 		})

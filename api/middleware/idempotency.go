@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gpuaas/gpuaas/domain/fault"
+	"github.com/gpuaas/gpuaas/internal/telemetry"
 	"github.com/gpuaas/gpuaas/schema/queries"
 )
 
@@ -46,7 +48,17 @@ type Memory struct {
 	Log       *slog.Logger
 }
 
-type requestHashKey struct{}
+type (
+	requestHashKey struct{}
+	takenOverKey   struct{}
+)
+
+// TakenOver says that an earlier request with this key ended without an answer, perhaps after its work was done: what
+// it would have done counts as done.
+func TakenOver(ctx context.Context) bool {
+	taken, _ := ctx.Value(takenOverKey{}).(bool)
+	return taken
+}
 
 // RequestHash is the SHA-256 over operation, path and body of a KeyOwn request.
 func RequestHash(ctx context.Context) []byte {
@@ -63,6 +75,7 @@ func (m *Memory) Serve(w http.ResponseWriter, r *http.Request, operation string,
 		return
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
+	r = withReplayMark(w, r)
 	text := r.Header.Get(HeaderIdempotencyKey)
 	switch {
 	case text == "" && (rule == KeyRequired || rule == KeyOwn):
@@ -75,65 +88,108 @@ func (m *Memory) Serve(w http.ResponseWriter, r *http.Request, operation string,
 		next.ServeHTTP(w, r)
 		return
 	}
-	hash := sha256.Sum256([]byte(operation + "\x00" + r.URL.EscapedPath() + "\x00" + string(body)))
+	hash := sha256.Sum256([]byte(operation + "\x00" + r.URL.EscapedPath() + "\x00" + canonical(body)))
 	if rule == KeyOwn {
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestHashKey{}, hash[:])))
 		return
 	}
 	principal := Principal(r.Context())
 	key := queries.IdempotencyKey{TenantID: principal.TenantID, PrincipalID: string(principal.UserID), Operation: operation, Key: text}
-	mine, err := m.claim(w, r, key, hash[:])
-	if err != nil {
+	claim, record, err := m.claim(r.Context(), key, hash[:])
+	switch {
+	case err != nil:
 		WriteFault(w, r, m.Log, err)
-		return
+	case claim == answered:
+		replay(w, r, record)
+	case claim == orphaned:
+		m.work(w, r.WithContext(context.WithValue(r.Context(), takenOverKey{}, true)), key, next)
+	default:
+		m.work(w, r, key, next)
 	}
-	if !mine {
-		return
-	}
-	m.work(w, r, key, next)
 }
 
-// claim makes the key this request's, or answers what it should get instead.
-func (m *Memory) claim(w http.ResponseWriter, r *http.Request, key queries.IdempotencyKey, hash []byte) (bool, error) {
-	retention, err := m.Retention(r.Context())
+// canonical is a JSON body without what does not change its meaning: white space and the order of fields.
+func canonical(body []byte) string {
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	decoder.UseNumber()
+	var value any
+	if decoder.Decode(&value) != nil || decoder.More() {
+		return string(body)
+	}
+	text, err := json.Marshal(value)
 	if err != nil {
-		return false, unavailable(err)
+		return string(body)
+	}
+	return string(text)
+}
+
+// claim is what a request found under its key.
+type claim int
+
+const (
+	fresh    claim = iota // nobody used the key before
+	orphaned              // somebody did and left without an answer
+	answered              // the answer is there
+)
+
+// claim makes the key this request's, or says what it should get instead.
+func (m *Memory) claim(ctx context.Context, key queries.IdempotencyKey, hash []byte) (claim, queries.IdempotencyRecord, error) {
+	var none queries.IdempotencyRecord
+	retention, err := m.Retention(ctx)
+	if err != nil {
+		return fresh, none, unavailable(err)
 	}
 	now := time.Now()
-	claimed, err := queries.ClaimIdempotency(r.Context(), m.Pool, key, hash, now.Add(workingTime), now.Add(retention))
+	claimed, err := queries.ClaimIdempotency(ctx, m.Pool, key, hash, now.Add(workingTime), now.Add(retention))
 	if err != nil || claimed {
-		return claimed, unavailable(err)
+		return fresh, none, unavailable(err)
 	}
-	record, err := queries.GetIdempotency(r.Context(), m.Pool, key)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return false, fault.New(fault.IdempotencyInFlight, "") // it ended between the two statements: ask again
-	}
-	if err != nil {
-		return false, unavailable(err)
-	}
+	record, err := queries.GetIdempotency(ctx, m.Pool, key)
 	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return fresh, none, fault.New(fault.IdempotencyInFlight, "") // it was given back between the two statements: ask again
+	case err != nil:
+		return fresh, none, unavailable(err)
 	case !bytes.Equal(record.RequestHash, hash):
-		return false, fault.New(fault.IdempotencyConflict, "")
+		return fresh, none, fault.New(fault.IdempotencyConflict, "")
 	case record.Status != nil:
-		replay(w, record)
-		return false, nil
+		return answered, record, nil
 	}
-	// The request that held the key crashed: its lock has run out.
-	taken, err := queries.TakeOverIdempotency(r.Context(), m.Pool, key, hash, now.Add(workingTime))
+	// Either it is being worked on, or the request that held the key crashed and its lock has run out.
+	taken, err := queries.TakeOverIdempotency(ctx, m.Pool, key, hash, now.Add(workingTime))
 	if err == nil && !taken {
-		err = fault.New(fault.IdempotencyInFlight, "")
-		return false, err
+		return fresh, none, fault.New(fault.IdempotencyInFlight, "")
 	}
-	return taken, unavailable(err)
+	return orphaned, none, unavailable(err)
 }
 
-func replay(w http.ResponseWriter, record queries.IdempotencyRecord) {
+// replay gives the stored answer. A refusal carries the correlation id of the request in hand, as every error does.
+func replay(w http.ResponseWriter, r *http.Request, record queries.IdempotencyRecord) {
 	for name, value := range record.Headers {
 		w.Header().Set(name, value)
 	}
 	w.Header().Set(HeaderReplayed, "true")
 	w.WriteHeader(*record.Status)
+	var refusal Envelope
+	if *record.Status >= http.StatusBadRequest && json.Unmarshal(record.Answer, &refusal) == nil {
+		refusal.CorrelationID = telemetry.Correlation(r.Context())
+		_ = json.NewEncoder(w).Encode(refusal)
+		return
+	}
 	_, _ = w.Write(record.Answer)
+}
+
+// worthKeeping says whether an answer is one to be replayed: success, and the refusals that depend on how the world was.
+// What was wrong with the request itself is wrong again without a record, and writes nothing.
+func worthKeeping(status int, body []byte) bool {
+	if status < http.StatusBadRequest {
+		return true
+	}
+	if status != http.StatusConflict && status != http.StatusPaymentRequired {
+		return false
+	}
+	var refusal Envelope
+	return json.Unmarshal(body, &refusal) == nil && !refusal.Code.Retryable()
 }
 
 // work runs the operation and stores its answer before the client sees it. A fault of ours or of a dependency is not
@@ -152,7 +208,7 @@ func (m *Memory) work(w http.ResponseWriter, r *http.Request, key queries.Idempo
 		}
 	}()
 	next.ServeHTTP(recorded, r)
-	if recorded.status < http.StatusInternalServerError && recorded.status != http.StatusTooManyRequests {
+	if worthKeeping(recorded.status, recorded.body.Bytes()) {
 		kept := map[string]string{}
 		for _, name := range []string{"Content-Type", "Location"} {
 			if value := recorded.header.Get(name); value != "" {
@@ -192,4 +248,19 @@ func (r *recorder) WriteHeader(status int) {
 func (r *recorder) Write(body []byte) (int, error) {
 	r.written = true
 	return r.body.Write(body)
+}
+
+type replayMarkKey struct{}
+
+// MarkReplayed says that the answer in the making is one that an earlier request with the same key got: of an operation
+// that keeps its own record.
+func MarkReplayed(ctx context.Context) {
+	if header, open := ctx.Value(replayMarkKey{}).(http.Header); open {
+		header.Set(HeaderReplayed, "true")
+	}
+}
+
+// withReplayMark lets an operation mark its answer, also one that is a refusal.
+func withReplayMark(w http.ResponseWriter, r *http.Request) *http.Request {
+	return r.WithContext(context.WithValue(r.Context(), replayMarkKey{}, w.Header()))
 }

@@ -1,0 +1,104 @@
+package api
+
+import (
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5"
+	"go.temporal.io/api/serviceerror"
+
+	"github.com/gpuaas/gpuaas/api/middleware"
+	"github.com/gpuaas/gpuaas/domain/allocation"
+	"github.com/gpuaas/gpuaas/domain/fault"
+	"github.com/gpuaas/gpuaas/domain/id"
+	"github.com/gpuaas/gpuaas/internal/telemetry"
+	"github.com/gpuaas/gpuaas/internal/temporal"
+	"github.com/gpuaas/gpuaas/schema/queries"
+	"github.com/gpuaas/gpuaas/workflows"
+)
+
+type releaseIn struct {
+	AllocationPath
+	IdempotencyKey string `header:"X-Idempotency-Key" minLength:"1" maxLength:"255"`
+}
+
+type forceReleaseIn struct {
+	AllocationPath
+	IdempotencyKey string `header:"X-Idempotency-Key" minLength:"1" maxLength:"255"`
+	Body           struct {
+		AbandonNode bool   `json:"abandon_node,omitempty" default:"false"`
+		Reason      string `json:"reason" minLength:"1" maxLength:"500"`
+	}
+}
+
+// releaseAllocation is the owner's word. The meter stops at the moment of asking, which is stamped here.
+func (s *server) releaseAllocation(ctx context.Context, in *releaseIn) (*allocationOut, error) {
+	askedAt := s.config.Now().UTC()
+	who := middleware.Principal(ctx)
+	// Also an admin releases only what is theirs; for others' there is force-release.
+	row, err := queries.GetAllocation(ctx, s.config.Pool, who.TenantID, in.AllocationID)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil, fault.New(fault.AllocationNotFound, "")
+	case err != nil:
+		return nil, err
+	case row.UserID != who.UserID:
+		return nil, fault.New(fault.OwnershipRequired, "")
+	case row.State.Terminal():
+		return nil, fault.Newf(fault.AllocationNotActive, "The allocation is %s.", row.State).With(map[string]any{"state": row.State})
+	case row.State == allocation.Releasing && middleware.TakenOver(ctx):
+		return s.withCost(ctx, row) // this very request got through before it lost its answer
+	case row.State == allocation.Releasing:
+		return nil, fault.New(fault.AllocationAlreadyReleasing, "")
+	}
+	if err := s.signalAllocation(ctx, row.ID, workflows.ReleaseSignal, workflows.ReleaseRequest{
+		AskedAt: askedAt, Actor: who.Actor(), Cause: allocation.CauseTenant, Reason: "asked for by its owner", CorrelationID: telemetry.Correlation(ctx),
+	}); err != nil {
+		return nil, err
+	}
+	return s.withCost(ctx, row)
+}
+
+// forceReleaseAllocation is an admin's word, accepted in every state that is not terminal.
+func (s *server) forceReleaseAllocation(ctx context.Context, in *forceReleaseIn) (*allocationOut, error) {
+	askedAt := s.config.Now().UTC()
+	who := middleware.Principal(ctx)
+	row, err := queries.GetAllocation(ctx, s.config.Pool, "", in.AllocationID)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil, fault.New(fault.AllocationNotFound, "")
+	case err != nil:
+		return nil, err
+	case row.State.Terminal():
+		return nil, fault.Newf(fault.AllocationNotActive, "The allocation is %s.", row.State).With(map[string]any{"state": row.State})
+	}
+	if err := s.signalAllocation(ctx, row.ID, workflows.ForceReleaseSignal, workflows.ForceReleaseRequest{
+		AskedAt: askedAt, Actor: who.Actor(), Reason: in.Body.Reason, AbandonNode: in.Body.AbandonNode, CorrelationID: telemetry.Correlation(ctx),
+	}); err != nil {
+		return nil, err
+	}
+	if err := queries.InsertAudit(ctx, s.config.Pool, queries.Audit{
+		TenantID: string(row.TenantID), Actor: who.Actor(), Action: "allocation.force_release", TargetType: "allocation", TargetID: string(row.ID),
+		CorrelationID: telemetry.Correlation(ctx), Details: map[string]any{"reason": in.Body.Reason, "abandon_node": in.Body.AbandonNode, "state": row.State},
+	}); err != nil {
+		return nil, err
+	}
+	return s.withCost(ctx, row)
+}
+
+func (s *server) signalAllocation(ctx context.Context, allocationID id.Allocation, signal string, payload any) error {
+	cluster, err := s.temporal()
+	if err != nil {
+		return err
+	}
+	err = cluster.SignalWorkflow(ctx, workflows.AllocationWorkflowID(allocationID), "", signal, payload)
+	var gone *serviceerror.NotFound
+	if errors.As(err, &gone) {
+		// Its row is not terminal, so the run either ended this moment or is missing; a repeat tells which.
+		return fault.Wrap(err, fault.AllocationStateConflict, "")
+	}
+	if err != nil {
+		return temporal.FromError(err)
+	}
+	return nil
+}

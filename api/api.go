@@ -1,0 +1,294 @@
+// Package api says who may ask for what: Huma operations a noun, thin: parse, authorise, one call, render. It
+// imports workflows for their contracts, internal for the outside things, schema/queries to read, and never activities.
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.temporal.io/sdk/client"
+
+	"github.com/gpuaas/gpuaas/api/middleware"
+	authored "github.com/gpuaas/gpuaas/domain/policy"
+	"github.com/gpuaas/gpuaas/internal/oidc"
+	"github.com/gpuaas/gpuaas/internal/policy"
+	"github.com/gpuaas/gpuaas/schema"
+)
+
+// Who may call an operation at all (whose object it is about, the handler decides by its row), and what a repeated
+// X-Idempotency-Key does to it.
+const (
+	public = middleware.Public
+	user   = middleware.SignedIn
+	admin  = middleware.AdminOnly
+
+	plain    = middleware.Unkeyed
+	keyed    = middleware.Keyed
+	required = middleware.KeyRequired
+	ownKeys  = middleware.KeyOwn
+)
+
+// route is one line of the table: an operation, where it is, who may call it.
+type route struct {
+	operation, method, path string
+	rule                    middleware.Access
+	key                     middleware.Idempotency
+	status                  int
+}
+
+// routes is every operation there is. One that is not here, or has no rule here, does not start.
+var routes = []route{
+	{"getHealth", "GET", "/healthz", public, plain, 200},
+	{"getReadiness", "GET", "/readyz", public, plain, 200},
+
+	{"getMe", "GET", "/api/v1/me", user, plain, 200},
+	{"listUsers", "GET", "/api/v1/admin/users", admin, plain, 200},
+
+	{"listSkus", "GET", "/api/v1/skus", user, plain, 200},
+	{"getSku", "GET", "/api/v1/skus/{sku}", user, plain, 200},
+	{"putSku", "PUT", "/api/v1/admin/skus/{sku}", admin, keyed, 200},
+	{"listSkuPrices", "GET", "/api/v1/admin/skus/{sku}/prices", admin, plain, 200},
+	{"addSkuPrice", "POST", "/api/v1/admin/skus/{sku}/prices", admin, keyed, 201},
+
+	// An allocation is seen by its tenant and released by its owner.
+	{"createAllocation", "POST", "/api/v1/allocations", user, ownKeys, 201},
+	{"listAllocations", "GET", "/api/v1/allocations", user, plain, 200},
+	{"getAllocation", "GET", "/api/v1/allocations/{allocation_id}", user, plain, 200},
+	{"releaseAllocation", "POST", "/api/v1/allocations/{allocation_id}/release", user, keyed, 202},
+	{"getAllocationTimeline", "GET", "/api/v1/allocations/{allocation_id}/timeline", user, plain, 200},
+	{"explainAllocation", "GET", "/api/v1/allocations/{allocation_id}/explain", user, plain, 200},
+	{"waitAllocation", "GET", "/api/v1/allocations/{allocation_id}/wait", user, plain, 200},
+	{"adminListAllocations", "GET", "/api/v1/admin/allocations", admin, plain, 200},
+	{"forceReleaseAllocation", "POST", "/api/v1/admin/allocations/{allocation_id}/force-release", admin, keyed, 202},
+
+	{"getBalance", "GET", "/api/v1/billing/balance", user, plain, 200},
+	{"listLedgerEntries", "GET", "/api/v1/billing/ledger", user, plain, 200},
+	{"listAccounts", "GET", "/api/v1/admin/accounts", admin, plain, 200},
+	{"getAccountBalance", "GET", "/api/v1/admin/accounts/{account_id}/balance", admin, plain, 200},
+	{"createAdjustment", "POST", "/api/v1/admin/accounts/{account_id}/adjustments", admin, required, 201},
+
+	{"listNodes", "GET", "/api/v1/admin/nodes", admin, plain, 200},
+	// Its answer holds a secret, so it is never stored: the token derives from the key instead.
+	{"createNodeEnrolToken", "POST", "/api/v1/admin/nodes/enrol-tokens", admin, plain, 201},
+	{"getNode", "GET", "/api/v1/admin/nodes/{node_id}", admin, plain, 200},
+	{"cordonNode", "POST", "/api/v1/admin/nodes/{node_id}/cordon", admin, keyed, 200},
+	{"uncordonNode", "POST", "/api/v1/admin/nodes/{node_id}/uncordon", admin, keyed, 200},
+	{"drainNode", "POST", "/api/v1/admin/nodes/{node_id}/drain", admin, keyed, 200},
+	{"quarantineNode", "POST", "/api/v1/admin/nodes/{node_id}/quarantine", admin, keyed, 200},
+	{"unquarantineNode", "POST", "/api/v1/admin/nodes/{node_id}/unquarantine", admin, keyed, 200},
+	{"denyNode", "POST", "/api/v1/admin/nodes/{node_id}/deny", admin, keyed, 200},
+
+	{"listPolicies", "GET", "/api/v1/admin/policies", admin, plain, 200},
+	{"getPolicy", "GET", "/api/v1/admin/policies/{key}", admin, plain, 200},
+	{"setPolicy", "PUT", "/api/v1/admin/policies/{key}", admin, keyed, 200},
+}
+
+// contractPath serves the authored contract, which needs no rule: it is public text.
+const contractPath = "/api/v1/openapi.yaml"
+
+// Config is what the API stands on.
+type Config struct {
+	Pool   *pgxpool.Pool
+	Policy *policy.Client
+	// Temporal answers the client, nil while the cluster was not reached yet.
+	Temporal func() client.Client
+	Verifier *oidc.Verifier
+	// IDSecret derives ids from idempotency keys; the same on every replica, for ever.
+	IDSecret []byte
+	// Currency is that of accounts made at a first sign-in.
+	Currency string
+	Version  string
+	Log      *slog.Logger
+	Now      func() time.Time
+}
+
+type server struct {
+	config   Config
+	table    []route
+	mux      *http.ServeMux
+	huma     huma.API
+	auth     *middleware.Authenticator
+	memory   *middleware.Memory
+	served   map[string]bool
+	mistakes []error
+}
+
+// New makes the handler of the whole public API. An operation without a line or a rule in the table, and a line without
+// an operation, are errors.
+func New(config Config) (http.Handler, error) {
+	s := newServer(config, routes)
+	s.operations()
+	if err := s.complete(); err != nil {
+		return nil, err
+	}
+	s.mux.HandleFunc("GET "+contractPath, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/yaml")
+		_, _ = w.Write(schema.OpenAPI)
+	})
+	router := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, pattern := s.mux.Handler(r); pattern == "" {
+			middleware.Unmatched(config.Log, s.mux, w, r)
+			return
+		}
+		s.mux.ServeHTTP(w, r)
+	})
+	return middleware.Correlate(middleware.Log(config.Log, router)), nil
+}
+
+// OpenAPI is the contract as the code serves it, in YAML, for the test that holds it beside the authored one.
+func OpenAPI() ([]byte, error) {
+	s := newServer(Config{Log: slog.New(slog.DiscardHandler)}, routes)
+	s.operations()
+	if err := s.complete(); err != nil {
+		return nil, err
+	}
+	return s.huma.OpenAPI().YAML()
+}
+
+func newServer(config Config, table []route) *server {
+	shapeHuma()
+	s := &server{config: config, table: table, mux: http.NewServeMux(), served: map[string]bool{}}
+	s.auth = middleware.NewAuthenticator(config.Pool, config.Verifier, config.Currency, s.welcome)
+	s.memory = &middleware.Memory{Pool: config.Pool, Log: config.Log, Retention: func(ctx context.Context) (time.Duration, error) {
+		hours, err := config.Policy.Int(ctx, authored.IdempotencyRetentionHours)
+		return time.Duration(hours) * time.Hour, err
+	}}
+	s.huma = humago.New(s, humaConfig(config.Version))
+	return s
+}
+
+// HandleFunc guards every operation that Huma registers, by its line in the table.
+func (s *server) HandleFunc(pattern string, handler func(http.ResponseWriter, *http.Request)) {
+	for _, line := range s.table {
+		if line.method+" "+line.path == pattern {
+			s.mux.Handle(pattern, s.guard(line, http.HandlerFunc(handler)))
+			return
+		}
+	}
+	s.mistakes = append(s.mistakes, fmt.Errorf("%s is served and not in the table of routes", pattern))
+}
+
+// ServeHTTP is the bare router.
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+
+func (s *server) guard(line route, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r, err := s.auth.Admit(r, line.rule)
+		if err != nil {
+			middleware.WriteFault(w, r, s.config.Log, err)
+			return
+		}
+		if r.Method == http.MethodGet || r.Method == http.MethodHead {
+			next.ServeHTTP(w, r)
+			return
+		}
+		s.memory.Serve(w, r, line.operation, line.key, next)
+	})
+}
+
+// handle binds an operation's function to its line in the table.
+func handle[In, Out any](s *server, operation string, do func(context.Context, *In) (*Out, error)) {
+	for _, line := range s.table {
+		if line.operation != operation {
+			continue
+		}
+		if line.rule == middleware.Undecided {
+			s.mistakes = append(s.mistakes, fmt.Errorf("%s has no rule", operation))
+			return
+		}
+		s.served[operation] = true
+		security := []map[string][]string{{"bearer": {}}}
+		if line.rule == public {
+			security = []map[string][]string{}
+		}
+		huma.Register(s.huma, huma.Operation{
+			Security:    security,
+			OperationID: line.operation, Method: line.method, Path: line.path, DefaultStatus: line.status, MaxBodyBytes: middleware.MaxBodyBytes,
+		}, func(ctx context.Context, in *In) (*Out, error) {
+			out, err := do(ctx, in)
+			if err != nil {
+				return nil, s.refuse(ctx, operation, err)
+			}
+			return out, nil
+		})
+		return
+	}
+	s.mistakes = append(s.mistakes, fmt.Errorf("%s is not in the table of routes", operation))
+}
+
+// complete says what the table and the operations disagree about.
+func (s *server) complete() error {
+	for _, line := range s.table {
+		if !s.served[line.operation] {
+			s.mistakes = append(s.mistakes, fmt.Errorf("%s is in the table of routes and not served", line.operation))
+		}
+	}
+	return errors.Join(s.mistakes...)
+}
+
+func (s *server) operations() {
+	s.healthOperations()
+	s.identityOperations()
+	s.skuOperations()
+	s.allocationOperations()
+	s.billingOperations()
+	s.nodeOperations()
+	s.policyOperations()
+	s.completeContract()
+}
+
+// completeContract writes down what Huma cannot know: that every answer carries the correlation id, and that readiness
+// answers 503 with the same body.
+func (s *server) completeContract() {
+	if ready := s.huma.OpenAPI().Paths["/readyz"]; ready != nil && ready.Get != nil {
+		ready.Get.Responses["503"] = &huma.Response{Description: "At least one dependency is missing.", Content: ready.Get.Responses["200"].Content}
+	}
+	for _, item := range s.huma.OpenAPI().Paths {
+		for _, operation := range []*huma.Operation{item.Get, item.Put, item.Post, item.Patch, item.Delete} {
+			if operation == nil {
+				continue
+			}
+			for status, response := range operation.Responses {
+				if status == "default" {
+					continue
+				}
+				if response.Headers == nil {
+					response.Headers = map[string]*huma.Param{}
+				}
+				response.Headers[middleware.HeaderCorrelationID] = &huma.Param{Required: true, Schema: &huma.Schema{Type: huma.TypeString}}
+			}
+		}
+	}
+}
+
+var shapedOnce sync.Once
+
+// shapeHuma sets what Huma keeps in variables of its package.
+func shapeHuma() {
+	shapedOnce.Do(func() {
+		huma.DefaultArrayNullable = false
+		huma.NewError = func(status int, message string, errs ...error) huma.StatusError {
+			return fromHuma(context.Background(), status, message, errs)
+		}
+		huma.NewErrorWithContext = func(ctx huma.Context, status int, message string, errs ...error) huma.StatusError {
+			return fromHuma(ctx.Context(), status, message, errs)
+		}
+	})
+}
+
+func humaConfig(version string) huma.Config {
+	config := huma.DefaultConfig("GPUaaS", version)
+	config.OpenAPIPath, config.DocsPath, config.SchemasPath = "", "", ""
+	config.CreateHooks = nil
+	config.RejectUnknownQueryParameters = true
+	config.Formats = map[string]huma.Format{"application/json": huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat}
+	return config
+}

@@ -1,0 +1,84 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"go.temporal.io/sdk/client"
+
+	"github.com/gpuaas/gpuaas/domain/fault"
+)
+
+type health struct {
+	Status  string `json:"status" enum:"ok"`
+	Version string `json:"version" doc:"The build that answers."`
+}
+
+type healthOut struct{ Body health }
+
+type dependency struct {
+	Name    string `json:"name"`
+	Ready   bool   `json:"ready"`
+	Message string `json:"message,omitempty" doc:"Why it cannot be used; absent when it can."`
+}
+
+type readiness struct {
+	Status       string       `json:"status" enum:"ready,not_ready"`
+	Dependencies []dependency `json:"dependencies"`
+}
+
+type readinessOut struct {
+	Status int
+	Body   readiness
+}
+
+func (s *server) healthOperations() {
+	handle(s, "getHealth", s.getHealth)
+	handle(s, "getReadiness", s.getReadiness)
+}
+
+func (s *server) getHealth(context.Context, *struct{}) (*healthOut, error) {
+	return &healthOut{Body: health{Status: "ok", Version: s.config.Version}}, nil
+}
+
+// probeTimeout bounds the asking of all dependencies together.
+const probeTimeout = 2 * time.Second
+
+func (s *server) getReadiness(ctx context.Context, _ *struct{}) (*readinessOut, error) {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	probes := []struct {
+		name, trouble string
+		probe         func() error
+	}{
+		{"postgres", "The database does not answer.", func() error { return s.config.Pool.Ping(ctx) }},
+		{"temporal", "The workflow engine does not answer.", func() error {
+			cluster, err := s.temporal()
+			if err == nil {
+				_, err = cluster.CheckHealth(ctx, &client.CheckHealthRequest{})
+			}
+			return err
+		}},
+		{"oidc", "The keys of the identity provider could not be read.", s.config.Verifier.Keys().Ready},
+	}
+	answer := readinessOut{Status: http.StatusOK, Body: readiness{Status: "ready"}}
+	for _, one := range probes {
+		found := dependency{Name: one.name, Ready: true}
+		if err := one.probe(); err != nil {
+			found.Ready, found.Message = false, one.trouble
+			answer.Status, answer.Body.Status = http.StatusServiceUnavailable, "not_ready"
+			s.config.Log.WarnContext(ctx, "a dependency is not ready", "dependency", one.name, "error", err.Error())
+		}
+		answer.Body.Dependencies = append(answer.Body.Dependencies, found)
+	}
+	return &answer, nil
+}
+
+// temporal is the client, or fault.ServiceUnavailable while the cluster was not reached yet.
+func (s *server) temporal() (client.Client, error) {
+	if cluster := s.config.Temporal(); cluster != nil {
+		return cluster, nil
+	}
+	return nil, fault.New(fault.ServiceUnavailable, "The workflow engine cannot be reached at the moment.")
+}

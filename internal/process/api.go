@@ -1,0 +1,146 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"go.temporal.io/sdk/client"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/gpuaas/gpuaas/api"
+	"github.com/gpuaas/gpuaas/internal/oidc"
+	"github.com/gpuaas/gpuaas/internal/policy"
+	"github.com/gpuaas/gpuaas/internal/store"
+	"github.com/gpuaas/gpuaas/internal/temporal"
+)
+
+// leastIDSecret is the shortest id secret, in bytes.
+const leastIDSecret = 32
+
+// accountCurrency is that of accounts made at a first sign-in: the one the platform's own accounts are kept in.
+const accountCurrency = "usd"
+
+// Version is the build that answers; set by the linker.
+var Version = "dev"
+
+// APIConfig is what the API program needs.
+type APIConfig struct {
+	Database DatabaseConfig
+	Temporal temporal.Config
+	OIDC     oidc.Config
+	Nodes    NodeAPIConfig
+	Log      LogConfig
+	Address  string `env:"GPUAAS_API_ADDRESS" envDefault:"127.0.0.1:8081" usage:"host:port on which the public API is served"`
+	IDSecret string `env:"GPUAAS_ID_SECRET,required" usage:"secret that ids derive from, at least 32 bytes, the same on every replica and for ever"`
+	// Listening, if set, is told the address of the public API; NodesListening that of the node gateway and its root's
+	// fingerprint.
+	Listening      func(address string)              `env:"-"`
+	NodesListening func(address, fingerprint string) `env:"-"`
+}
+
+// Check says what is wrong with it.
+func (c APIConfig) Check() []string {
+	mistakes := append(c.Database.Check(), c.Temporal.Check()...)
+	mistakes = append(append(mistakes, c.OIDC.Check()...), c.Nodes.Check()...)
+	if _, _, err := net.SplitHostPort(c.Address); err != nil {
+		mistakes = append(mistakes, "GPUAAS_API_ADDRESS must look like host:port.")
+	}
+	if len(c.IDSecret) < leastIDSecret {
+		mistakes = append(mistakes, "GPUAAS_ID_SECRET must be at least 32 bytes long.")
+	}
+	return mistakes
+}
+
+const (
+	headerTimeout = 10 * time.Second
+	// requestTimeout covers the longest wait a request may ask for, and its answer.
+	requestTimeout = 90 * time.Second
+	idleTimeout    = 2 * time.Minute
+	// drainTimeout is how long requests may finish after the program was told to stop.
+	drainTimeout = 10 * time.Second
+	oidcTimeout  = 5 * time.Second
+)
+
+// RunAPI serves the public API and, where it is configured, the node gateway, until ctx ends. It listens at once: what
+// is not there yet is named by /readyz and waited for.
+func RunAPI(ctx context.Context, config APIConfig) error {
+	log := config.Log.logger("api")
+	pool, err := store.Open(ctx, config.Database.URL, store.MaxConnections(config.Database.MaxConnections), store.ApplicationName("api"))
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	policies := policy.New(pool)
+	verifier := oidc.New(config.OIDC, &http.Client{Timeout: oidcTimeout}, time.Now)
+	var cluster atomic.Pointer[client.Client]
+	defer func() {
+		if connected := cluster.Load(); connected != nil {
+			(*connected).Close()
+		}
+	}()
+	handler, err := api.New(api.Config{
+		Pool: pool, Policy: policies, Verifier: verifier, IDSecret: []byte(config.IDSecret), Currency: accountCurrency, Version: Version, Log: log, Now: time.Now,
+		Temporal: func() client.Client {
+			if connected := cluster.Load(); connected != nil {
+				return *connected
+			}
+			return nil
+		},
+	})
+	if err != nil {
+		return err
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", config.Address)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", config.Address, err)
+	}
+	if config.Listening != nil {
+		config.Listening(listener.Addr().String())
+	}
+	log.InfoContext(ctx, "serving the API", "address", listener.Addr().String())
+
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return serve(ctx, listener, handler) })
+	group.Go(func() error { return verifier.Keys().Run(ctx) })
+	group.Go(func() error {
+		connected, err := temporal.Dial(ctx, config.Temporal, log)
+		if err != nil {
+			return err
+		}
+		cluster.Store(&connected)
+		if !config.Nodes.Enabled() {
+			return nil
+		}
+		return RunNodeAPI(ctx, config.Nodes, NodeAPIParts{
+			Pool: pool, Temporal: connected, Namespace: config.Temporal.Namespace, Policy: policies, Log: log, Listening: config.NodesListening,
+		})
+	})
+	return group.Wait()
+}
+
+// serve answers until ctx ends, and lets what is being answered finish.
+func serve(ctx context.Context, listener net.Listener, handler http.Handler) error {
+	server := &http.Server{
+		Handler: handler, ReadHeaderTimeout: headerTimeout, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout, IdleTimeout: idleTimeout,
+		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
+	}
+	stopped := make(chan error, 1)
+	go func() {
+		<-ctx.Done()
+		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+		defer cancel()
+		stopped <- server.Shutdown(drain)
+	}()
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	if err := <-stopped; err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return ctx.Err()
+}
