@@ -38,7 +38,7 @@ func bare(ctx workflow.Context, input workflows.AllocationInput) error {
 	if err := arrow(ctx, *terms, &version, allocation.Provisioning, allocation.Active); err != nil {
 		return err
 	}
-	removal := onNode(workflows.TaskSSHKeysSync).Start(ctx, "Take the login probe's key off the node", node.SSHKeysSyncIn{Keys: terms.SSHKeys})
+	removal := noopQueue(workflows.TaskSSHKeysSync).Start(ctx, "Take the login probe's key off the node", node.SSHKeysSyncIn{Keys: terms.SSHKeys})
 	if err := workflow.NewTimerWithOptions(ctx, time.Duration(terms.WindowSeconds)*time.Second, workflow.TimerOptions{Summary: "Next settlement"}).Get(ctx, nil); err != nil {
 		return err
 	}
@@ -56,26 +56,46 @@ func prepare(ctx workflow.Context, terms workflows.Terms) error {
 	probeKey := workflows.StepProbeKey.Start(ctx, "Derive the login probe's public key", workflows.ProbeKeyIn{Lease: terms.Lease})
 	task := node.Task{AllocationID: terms.Lease.AllocationID, NodeID: terms.Lease.NodeID, Generation: terms.Lease.Generation}
 	username := node.Username(terms.Lease)
-	if _, err := onNode(workflows.TaskUserProvision).Run(ctx, "user.provision", node.UserProvisionIn{Task: task, Username: username}); err != nil {
+	if err := onNode(ctx, workflows.TaskUserProvision, "user.provision", node.UserProvisionIn{Task: task, Username: username}); err != nil {
 		return err
 	}
 	var key workflows.ProbeKeyOut
 	if err := probeKey.Get(ctx, &key); err != nil {
 		return err
 	}
-	if _, err := onNode(workflows.TaskSSHKeysSync).Run(ctx, "sshkeys.sync", node.SSHKeysSyncIn{Task: task, Username: username, ProbeKey: key.PublicKey}); err != nil {
+	if err := onNode(ctx, workflows.TaskSSHKeysSync, "sshkeys.sync", node.SSHKeysSyncIn{Task: task, Username: username, ProbeKey: key.PublicKey}); err != nil {
 		return err
 	}
-	if _, err := onNode(workflows.TaskGPUHealth).Run(ctx, "gpu.health", node.GPUHealthIn{Task: task}); err != nil {
+	if err := onNode(ctx, workflows.TaskGPUHealth, "gpu.health", node.GPUHealthIn{Task: task}); err != nil {
 		return err
 	}
-	_, err := workflows.StepLoginProbe.Within(0, 30*time.Second).Run(ctx, "login probe", workflows.LoginProbeIn{Lease: terms.Lease})
-	return err
+	return again(func() error {
+		_, err := workflows.StepLoginProbe.Within(0, 30*time.Second).Run(ctx, "login probe", workflows.LoginProbeIn{Lease: terms.Lease})
+		return err
+	})
 }
 
-func onNode[In, Out any](step workflows.Step[In, Out]) workflows.Step[In, Out] {
+func onNode[In, Out any](ctx workflow.Context, step workflows.Step[In, Out], summary string, in In) error {
+	return again(func() error {
+		_, err := noopQueue(step).Run(ctx, summary, in)
+		return err
+	})
+}
+
+func noopQueue[In, Out any](step workflows.Step[In, Out]) workflows.Step[In, Out] {
 	return step.On(workflows.ProvisioningQueue).Within(0, 2*time.Minute)
 }
+
+// again repeats node work as Allocation does: a worker that was starved for longer than a heartbeat is no end.
+func again(attempt func() error) error {
+	for n := 1; ; n++ {
+		if err := attempt(); err == nil || n == nodeAttempts {
+			return err
+		}
+	}
+}
+
+const nodeAttempts = 3
 
 func arrow(ctx workflow.Context, terms workflows.Terms, version *int64, from, to allocation.State) error {
 	done, err := workflows.StepTransition.Run(ctx, string(from)+" → "+string(to), workflows.Transition{

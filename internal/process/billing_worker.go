@@ -72,6 +72,7 @@ func RunBillingWorker(ctx context.Context, config BillingWorkerConfig) error {
 
 const (
 	upkeepInterval      = 10 * time.Minute
+	upkeepRetry         = 10 * time.Second
 	outboxDaysAhead     = 7
 	idempotencyPurgeRun = 10_000
 )
@@ -80,15 +81,17 @@ const (
 // do so at once.
 func keepTables(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) error {
 	for {
+		pause := upkeepInterval
 		_, partitionErr := queries.MakeOutboxPartitions(ctx, pool, outboxDaysAhead)
 		_, purgeErr := queries.PurgeIdempotency(ctx, pool, idempotencyPurgeRun)
 		if err := errors.Join(partitionErr, purgeErr); err != nil && ctx.Err() == nil {
 			log.WarnContext(ctx, "the upkeep of the tables had trouble and will be tried again", "error", err.Error())
+			pause = upkeepRetry
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(upkeepInterval):
+		case <-time.After(pause):
 		}
 	}
 }

@@ -36,6 +36,9 @@ func RegisterNamespace(ctx context.Context, config Config, retention time.Durati
 	for _, keyword := range keywords {
 		attributes[keyword] = enumspb.INDEXED_VALUE_TYPE_KEYWORD
 	}
+	if len(keywords) == 0 {
+		return nil
+	}
 	if err := untilReady(ctx, func() error {
 		_, err := cluster.OperatorService().AddSearchAttributes(ctx, &operatorservice.AddSearchAttributesRequest{Namespace: config.Namespace, SearchAttributes: attributes})
 		return err
