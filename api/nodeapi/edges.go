@@ -84,7 +84,7 @@ func nodeStart(nodeID id.Node) client.StartWorkflowOptions {
 
 const (
 	sweepEvery = time.Second
-	sweepLimit = 500
+	sweepLimit = 5000
 )
 
 // sweep finds online nodes that fell silent, until ctx ends. Two replicas may both sweep: what they signal is the

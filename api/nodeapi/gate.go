@@ -9,7 +9,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"golang.org/x/time/rate"
 
 	"github.com/gpuaas/gpuaas/domain/fault"
 	"github.com/gpuaas/gpuaas/domain/id"
@@ -29,21 +28,12 @@ type gate struct {
 	mu sync.Mutex
 	// open are the requests in progress by node.
 	open map[id.Node]map[*openRequest]struct{}
-	// limits bound how often each node may ask.
-	limits map[id.Node]*nodeLimit
-	rate   rate.Limit
-	burst  int
 }
 
 type openRequest struct{ cut context.CancelCauseFunc }
 
-type nodeLimit struct {
-	limiter  *rate.Limiter
-	lastUsed time.Time
-}
-
-func newGate(pool *pgxpool.Pool, log *slog.Logger, perSecond rate.Limit, burst int) *gate {
-	return &gate{pool: pool, log: log, open: map[id.Node]map[*openRequest]struct{}{}, limits: map[id.Node]*nodeLimit{}, rate: perSecond, burst: burst}
+func newGate(pool *pgxpool.Pool, log *slog.Logger) *gate {
+	return &gate{pool: pool, log: log, open: map[id.Node]map[*openRequest]struct{}{}}
 }
 
 // admit reads the node's standing; fault.NodeNotFound, fault.NodeDenied, or fault.ServiceUnavailable when the
@@ -59,19 +49,6 @@ func (g *gate) admit(ctx context.Context, nodeID id.Node) (queries.Standing, err
 		return standing, errDenied
 	}
 	return standing, nil
-}
-
-// allow takes one request from the node's budget.
-func (g *gate) allow(nodeID id.Node) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	limit := g.limits[nodeID]
-	if limit == nil {
-		limit = &nodeLimit{limiter: rate.NewLimiter(g.rate, g.burst)}
-		g.limits[nodeID] = limit
-	}
-	limit.lastUsed = time.Now()
-	return limit.limiter.Allow()
 }
 
 // enter makes a context for one request that ends when the node is denied; leave must be called.
@@ -114,7 +91,6 @@ func (g *gate) watch(ctx context.Context) {
 			continue
 		}
 		g.cutOff(denied)
-		g.forgetIdle(time.Now())
 	}
 }
 
@@ -124,18 +100,6 @@ func (g *gate) cutOff(denied []id.Node) {
 	for _, nodeID := range denied {
 		for request := range g.open[nodeID] {
 			request.cut(errDenied)
-		}
-	}
-}
-
-// forgetIdle drops the budgets of nodes that have not asked for a while, so that the map does not grow for ever.
-func (g *gate) forgetIdle(now time.Time) {
-	const idle = 10 * time.Minute
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for nodeID, limit := range g.limits {
-		if now.Sub(limit.lastUsed) > idle {
-			delete(g.limits, nodeID)
 		}
 	}
 }

@@ -125,7 +125,7 @@ func (s *Server) router() http.Handler {
 // enrol trades a one-time token and a certificate request for an identity. Everything it does can be repeated, so
 // that a node or a replica that dies in between asks again with the same token and the same key.
 func (s *Server) enrol(w http.ResponseWriter, r *http.Request) (any, error) {
-	if !s.enrols.Allow() {
+	if !s.strangers.allow(addressOf(r), time.Now()) {
 		w.Header().Set("Retry-After", "1")
 		return nil, fault.New(fault.RateLimitExceeded, "")
 	}

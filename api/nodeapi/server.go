@@ -37,8 +37,8 @@ const (
 	defaultRate      = 50
 	defaultBurst     = 200
 	defaultPolls     = 16
-	enrolRate        = 10
-	enrolBurst       = 100
+	enrolRate        = 20
+	enrolBurst       = 500
 	maxStreams       = 64
 	shutdownPatience = 5 * time.Second
 )
@@ -69,10 +69,11 @@ type Server struct {
 	config Config
 	gate   *gate
 	edges  *edges
-	enrols *rate.Limiter
-	roots  string
-	grpc   *grpc.Server
-	routes http.Handler
+	// nodes and strangers bound requests by node and, at enrolment, by address.
+	nodes, strangers *budgets
+	roots            string
+	grpc             *grpc.Server
+	routes           http.Handler
 }
 
 // New makes a gateway; it listens when Serve is called.
@@ -97,10 +98,10 @@ func New(config Config) (*Server, error) {
 	}
 	s := &Server{
 		config: config,
-		gate:   newGate(config.Pool, config.Log, rate.Limit(config.RequestsPerSecond), config.Burst),
+		gate:   newGate(config.Pool, config.Log),
 		edges:  newEdges(config.Temporal),
-		enrols: rate.NewLimiter(enrolRate, enrolBurst),
-		roots:  ca.EncodePEM(config.Certificate.Roots()),
+		nodes:  newBudgets(rate.Limit(config.RequestsPerSecond), config.Burst), strangers: newBudgets(enrolRate, enrolBurst),
+		roots: ca.EncodePEM(config.Certificate.Roots()),
 	}
 	s.grpc = s.workflowService()
 	s.routes = s.router()
@@ -185,7 +186,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 		return
 	}
-	if !s.gate.allow(peer.Node) {
+	if !s.nodes.allow(string(peer.Node), time.Now()) {
 		w.Header().Set("Retry-After", "1")
 		s.refuse(w, r, fault.New(fault.RateLimitExceeded, ""))
 		return
