@@ -98,8 +98,11 @@ func (c contract) operations() map[string]any {
 
 func (c contract) visible(operation map[string]any) map[string]any {
 	seen := map[string]any{"operationId": operation["operationId"]}
-	security, isSet := operation["security"].([]any)
-	seen["public"] = isSet && len(security) == 0
+	security, own := operation["security"].([]any)
+	if !own {
+		security, _ = c.root["security"].([]any)
+	}
+	seen["public"] = len(security) == 0
 	parameters, _ := operation["parameters"].([]any)
 	for _, one := range parameters {
 		parameter := c.resolve(one)
