@@ -105,17 +105,17 @@ func TestContinueAsNewWaitsForUpdatesAndKeepsWhatArrivesMeanwhile(t *testing.T) 
 	w := newWorld(t)
 	w.request()
 	w.env.RegisterDelayedCallback(func() {
-		w.before["allocation.admit"] = w.awayUntil(start.Add(5 * time.Minute))
+		w.before["allocation.admit"] = w.awayUntil(start.Add(3*time.Minute + 5*time.Second))
 		w.env.SetContinueAsNewSuggested(true)
 		w.send("request-1-again")
-	}, 2*time.Minute+30*time.Second)
-	w.releaseAfter(4 * time.Minute)
+	}, 2*time.Minute+55*time.Second)
+	w.releaseAfter(3*time.Minute + 2*time.Second)
 	next := w.executeUntilContinued(firstInput())
-	require.False(t, w.env.Now().Before(start.Add(5*time.Minute)), "the run ended before its update was answered")
+	require.False(t, w.env.Now().Before(start.Add(3*time.Minute+5*time.Second)), "the run ended before its update was answered")
 	require.Equal(t, 1, next.Carried.Asks)
 	w.before["allocation.admit"] = nil
 	w.requireRight(w.runFrom(next))
-	require.Equal(t, start.Add(4*time.Minute).Truncate(time.Millisecond), w.meteredTo.UTC())
+	require.Equal(t, start.Add(3*time.Minute+2*time.Second).Truncate(time.Millisecond), w.meteredTo.UTC())
 }
 
 func TestReleaseFailedSurvivesAContinuation(t *testing.T) {

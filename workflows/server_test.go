@@ -34,10 +34,17 @@ const recordVariable = "GPUAAS_RECORD_HISTORIES"
 type served struct {
 	*world
 	client client.Client
+	// machine, when set, answers the steps of Node.
+	machine *machine
 }
 
 // serve starts workers for the queues of the platform and of these nodes; a node left out does not answer.
 func serve(t *testing.T, answering ...id.Node) *served {
+	t.Helper()
+	return serveNode(t, nil, answering...)
+}
+
+func serveNode(t *testing.T, record *workflows.NodeRecord, answering ...id.Node) *served {
 	t.Helper()
 	config := temporaltest.New(t, workflows.SearchAttributes()...)
 	dialled, err := client.Dial(client.Options{HostPort: config.Address, Namespace: config.Namespace, Logger: quiet{}})
@@ -51,6 +58,9 @@ func serve(t *testing.T, answering ...id.Node) *served {
 		LoginProbeTimeoutSeconds: 10, ReleaseMaxAttempts: 2, ReleaseScheduleToStartSeconds: 2, ReleaseStartToCloseSeconds: 20,
 		ReleaseBackoffInitialSeconds: 1, ReleaseBackoffMaximumSeconds: 1,
 	}
+	if record != nil {
+		s.machine = &machine{world: s.world, record: *record}
+	}
 	queues := []string{workflows.AllocationsQueue, workflows.ProvisioningQueue}
 	for _, nodeID := range answering {
 		queues = append(queues, workflows.NodeQueue(nodeID))
@@ -61,6 +71,9 @@ func serve(t *testing.T, answering ...id.Node) *served {
 		polling.RegisterWorkflow(workflows.Node)
 		s.registry = polling
 		s.bindSteps()
+		if s.machine != nil {
+			s.machine.bindNode()
+		}
 		require.NoError(t, polling.Start())
 		t.Cleanup(polling.Stop)
 	}
@@ -256,6 +269,46 @@ func TestServerContinuesAsNewUnderAStreamOfSignalsAndUpdates(t *testing.T) {
 	require.NotEqual(t, info.FirstRunId, info.Execution.RunId, "it did continue as new")
 	s.record(ctx, workflows.AllocationWorkflowID(theAllocation), info.FirstRunId, "allocation-continued")
 	s.record(ctx, workflows.AllocationWorkflowID(theAllocation), "", "allocation-continued-last")
+}
+
+func TestServerNodeIsReclaimedAndDrained(t *testing.T) {
+	ctx, s := deadline(t), serveNode(t, &workflows.NodeRecord{
+		Version: 1, Reachability: node.Online, Scheduling: node.Quarantined, Lease: &held, GivenUp: true,
+	}, firstNode)
+	m := s.machine
+	nodeWorkflow := workflows.NodeWorkflowID(firstNode)
+	_, err := s.client.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: nodeWorkflow, TaskQueue: workflows.ProvisioningQueue}, workflows.Node,
+		workflows.NodeInput{NodeID: firstNode, SKU: "h100-8x"})
+	require.NoError(t, err)
+	send := func(name string, payload any) {
+		require.NoError(t, s.client.SignalWorkflow(ctx, nodeWorkflow, "", name, payload))
+	}
+	is := func(scheduling node.Scheduling) {
+		temporaltest.Eventually(t, time.Minute, func() error {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if m.record.Scheduling != scheduling {
+				return fmt.Errorf("the node is %s", m.record.Scheduling)
+			}
+			return nil
+		})
+	}
+	send(workflows.NodeReclaimSignal, workflows.NodeReclaim{Lease: held, Reason: "did not answer", CorrelationID: "corr"})
+	is(node.Open)
+	send(workflows.NodeOperateSignal, workflows.NodeOperation{Verb: workflows.VerbDrain, Reason: "maintenance", CorrelationID: "corr"})
+	is(node.Cordoned)
+	send(workflows.NodeReachabilitySignal, workflows.NodeEdge{Reachability: node.Offline, SeenAt: time.Now()})
+	temporaltest.Eventually(t, time.Minute, func() error {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if m.record.Reachability != node.Offline {
+			return fmt.Errorf("the node is %s", m.record.Reachability)
+		}
+		return nil
+	})
+	require.NoError(t, s.client.CancelWorkflow(ctx, nodeWorkflow, ""))
+	require.Error(t, s.client.GetWorkflow(ctx, nodeWorkflow, "").Get(ctx, nil))
+	s.record(ctx, nodeWorkflow, "", "node-reclaimed-and-drained")
 }
 
 // admitAgain sends the request once more and expects the stored answer.
