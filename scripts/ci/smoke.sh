@@ -52,6 +52,36 @@ start() { # start NAME COMMAND...
   pids+=($!)
 }
 
+# configured PROGRAM: the program with the instance's variables, which stay its own: DATABASE_URL means something else to
+# bin/devstack.
+configured() {
+  local variables
+  variables=$(bin/devstack env)
+  eval "$variables"
+  export GPUAAS_NODE_MODE=sim
+  exec "bin/$1"
+}
+
+# usable: dev-user can sign in, has money, and some node is free. In separate mode the development stack pays the opening
+# credit and has the nodes enrolled once the API answers.
+usable() {
+  GPUAAS_PASSWORD=dev123 HOME=$data bin/gpuaas login --username dev-user &&
+    HOME=$data bin/gpuaas balance -o json | grep -Eq '"balance_micros": *[1-9]' &&
+    HOME=$data bin/gpuaas sku list -o json | grep -Eq '"available_nodes": *[1-9]'
+}
+
+wait_until_usable() {
+  for _ in $(seq 1 120); do
+    usable >"$data/usable.log" 2>&1 && return 0
+    for pid in "${pids[@]}"; do
+      kill -0 "$pid" 2>/dev/null || { echo "smoke: process $pid ended before the platform was usable" >&2; return 1; }
+    done
+    sleep 0.5
+  done
+  echo "smoke: not usable after a minute" >&2
+  return 1
+}
+
 case "$mode" in
 one-process)
   start up bin/devstack up
@@ -60,13 +90,10 @@ one-process)
 separate)
   start infra bin/devstack infra
   wait_for "$data/infra.log" '^ready' "${pids[0]}"
-  set -a
-  eval "$(bin/devstack env)"
-  set +a
-  start api bin/api
-  start billing-worker bin/billing-worker
-  start provisioning-worker bin/provisioning-worker
-  GPUAAS_NODE_MODE=sim start node-agent bin/node-agent
+  for program in api billing-worker provisioning-worker node-agent; do
+    start "$program" configured "$program"
+  done
+  wait_until_usable
   ;;
 *)
   echo "smoke: $mode is neither one-process nor separate" >&2
