@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"path"
 	"sync"
 	"time"
 
@@ -134,7 +135,8 @@ func New(config Config) (http.Handler, error) {
 		_, _ = w.Write(schema.OpenAPI)
 	})
 	router := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, pattern := s.mux.Handler(r); pattern == "" {
+		// An address that is not written as it should be is no other address: nobody is sent elsewhere.
+		if _, pattern := s.mux.Handler(r); pattern == "" || r.URL.Path != path.Clean(r.URL.Path) {
 			middleware.Unmatched(config.Log, s.mux, w, r)
 			return
 		}

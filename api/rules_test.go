@@ -1,0 +1,221 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/client"
+
+	"github.com/gpuaas/gpuaas/api/middleware"
+	"github.com/gpuaas/gpuaas/domain/allocation"
+	"github.com/gpuaas/gpuaas/internal/oidc"
+)
+
+func offline(t *testing.T) http.Handler {
+	t.Helper()
+	handler, err := New(Config{
+		Log: slog.New(slog.DiscardHandler), Now: time.Now, Temporal: func() client.Client { return nil },
+		Verifier: oidc.New(oidc.Config{Issuer: "http://127.0.0.1:1", Audience: "gpuaas-api"}, http.DefaultClient, time.Now),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return handler
+}
+
+func refusal(t *testing.T, response *http.Response) middleware.Envelope {
+	t.Helper()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var fields map[string]json.RawMessage
+	var envelope middleware.Envelope
+	if json.Unmarshal(body, &fields) != nil || json.Unmarshal(body, &envelope) != nil {
+		t.Fatalf("%d is no envelope: %s", response.StatusCode, body)
+	}
+	for _, name := range []string{"code", "message", "correlation_id", "details"} {
+		if _, present := fields[name]; !present {
+			t.Errorf("%s is missing in %s", name, body)
+		}
+	}
+	if len(fields) != 4 || string(fields["details"]) == "null" {
+		t.Errorf("the envelope is %s", body)
+	}
+	if kind := response.Header.Get("Content-Type"); kind != "application/json" {
+		t.Errorf("the content type is %q", kind)
+	}
+	if header := response.Header.Get(middleware.HeaderCorrelationID); header == "" || header != envelope.CorrelationID {
+		t.Errorf("the header says %q, the body %q", header, envelope.CorrelationID)
+	}
+	if envelope.Message == "" {
+		t.Error("there is no sentence for a person")
+	}
+	return envelope
+}
+
+func ask(handler http.Handler, method, path, token, body string) *http.Response {
+	request := httptest.NewRequestWithContext(context.Background(), method, path, strings.NewReader(body))
+	if token != "" {
+		request.Header.Set("Authorization", token)
+	}
+	answer := httptest.NewRecorder()
+	handler.ServeHTTP(answer, request)
+	return answer.Result()
+}
+
+func TestEveryOperationThatIsNotPublicWantsAToken(t *testing.T) {
+	handler := offline(t)
+	public := 0
+	for _, line := range routes {
+		t.Run(line.operation, func(t *testing.T) {
+			path := strings.NewReplacer("{", "", "}", "").Replace(line.path)
+			if line.rule == middleware.Public {
+				public++
+				if !strings.HasSuffix(line.path, "z") {
+					t.Error("only liveness and readiness are public")
+				}
+				return
+			}
+			for authorization, want := range map[string]string{"": "token_missing", "Basic eA==": "token_invalid", "Bearer x.y.z": "token_invalid", "Bearer ": "token_invalid"} {
+				response := ask(handler, line.method, path, authorization, "")
+				if got := refusal(t, response); string(got.Code) != want || response.StatusCode != http.StatusUnauthorized {
+					t.Errorf("%q answers %d %s, not 401 %s", authorization, response.StatusCode, got.Code, want)
+				}
+			}
+		})
+	}
+	if public != 2 {
+		t.Errorf("%d operations are public", public)
+	}
+}
+
+func TestAdminPathsAreForAdminsOnly(t *testing.T) {
+	for _, line := range routes {
+		if strings.HasPrefix(line.path, "/api/v1/admin/") != (line.rule == middleware.AdminOnly) {
+			t.Errorf("%s at %s has the rule %d", line.operation, line.path, line.rule)
+		}
+	}
+}
+
+func TestAnOperationWithoutARuleDoesNotStart(t *testing.T) {
+	config := Config{Log: slog.New(slog.DiscardHandler)}
+	serve := func(table []route) error {
+		s := newServer(config, table)
+		handle(s, "getHealth", s.getHealth)
+		return s.complete()
+	}
+	sound := route{"getHealth", "GET", "/healthz", public, plain, 200}
+	if err := serve([]route{sound}); err != nil {
+		t.Fatalf("a sound table is refused: %v", err)
+	}
+	for name, table := range map[string][]route{
+		"no line":         {},
+		"no rule":         {{"getHealth", "GET", "/healthz", middleware.Undecided, plain, 200}},
+		"nobody serves a": {sound, {"deleteAll", "DELETE", "/all", admin, plain, 200}},
+	} {
+		if err := serve(table); err == nil {
+			t.Errorf("%s: it starts", name)
+		}
+	}
+}
+
+func TestTheRouterAnswersInTheEnvelope(t *testing.T) {
+	handler := offline(t)
+	for _, test := range []struct {
+		method, path, code string
+		status             int
+	}{
+		{"GET", "/nowhere", "not_found", 404},
+		{"GET", "/api/v1/allocations/", "not_found", 404},
+		{"DELETE", "/api/v1/allocations", "method_not_allowed", 405},
+		{"PATCH", "/healthz", "method_not_allowed", 405},
+		{"GET", "/api/v1//allocations", "not_found", 404},
+	} {
+		response := ask(handler, test.method, test.path, "", "")
+		if got := refusal(t, response); string(got.Code) != test.code || response.StatusCode != test.status {
+			t.Errorf("%s %s answers %d %s", test.method, test.path, response.StatusCode, got.Code)
+		}
+		if test.status == 405 && response.Header.Get("Allow") == "" {
+			t.Errorf("%s %s does not say what is allowed", test.method, test.path)
+		}
+	}
+}
+
+func TestAPanicIsAnInternalError(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	handler := middleware.Correlate(middleware.Log(log, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("boom") })))
+	response := ask(handler, "GET", "/", "", "")
+	if got := refusal(t, response); got.Code != "internal_error" || response.StatusCode != 500 || strings.Contains(got.Message, "boom") {
+		t.Errorf("it answers %d %+v", response.StatusCode, got)
+	}
+}
+
+func TestACorrelationIDIsTakenOnlyWhenItIsSane(t *testing.T) {
+	handler := offline(t)
+	for given, kept := range map[string]bool{"abc-123": true, "a b": false, `x"y`: false, strings.Repeat("x", 65): false, "": false} {
+		request := httptest.NewRequestWithContext(context.Background(), "GET", "/healthz", http.NoBody)
+		request.Header.Set(middleware.HeaderCorrelationID, given)
+		answer := httptest.NewRecorder()
+		handler.ServeHTTP(answer, request)
+		got := answer.Header().Get(middleware.HeaderCorrelationID)
+		if (got == given) != kept || got == "" {
+			t.Errorf("%q became %q", given, got)
+		}
+	}
+}
+
+func TestTheContractIsServedAsAuthored(t *testing.T) {
+	response := ask(offline(t), "GET", contractPath, "", "")
+	body, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != 200 || !strings.Contains(string(body), "operationId: createAllocation") {
+		t.Errorf("it answers %d, %v", response.StatusCode, err)
+	}
+}
+
+func TestReachableFollowsTheArrows(t *testing.T) {
+	for _, test := range []struct {
+		from, to allocation.State
+		want     bool
+	}{
+		{allocation.Requested, allocation.Active, true},
+		{allocation.Releasing, allocation.Active, false},
+		{allocation.ReleaseFailed, allocation.Released, true},
+		{allocation.Failed, allocation.Released, false},
+		{allocation.Active, allocation.Active, true},
+	} {
+		if got := reachable(test.from, test.to); got != test.want {
+			t.Errorf("%s → %s is %v", test.from, test.to, got)
+		}
+	}
+}
+
+func TestSSHKeysAreCheckedAndStripped(t *testing.T) {
+	const good = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ2xX2C3RQXxRQkxDBWPLaUlbbOPzxHPkrKNPULV0Pqv"
+	kept, err := checkSSHKeys([]publicKey{good + " me@example.com", "  " + good}, 5)
+	if err != nil || len(kept) != 1 || kept[0] != good {
+		t.Errorf("kept %q, %v", kept, err)
+	}
+	for name, key := range map[string]publicKey{
+		"options":     `command="id" ` + good,
+		"two lines":   good + "\n" + good,
+		"rubbish":     "ssh-ed25519 AAAA",
+		"private key": "-----BEGIN OPENSSH PRIVATE KEY-----",
+		"dsa":         "ssh-dss AAAAB3NzaC1kc3MAAACBAP1/U4EddRIpUt9KnC7s5Of2EbdSPO9EAMMeP4C2USZpRV1AIlH7WT2NWPq/xfW6MPbLm1Vs14E7gB00b/JmYLdrmVClpJ+f6AR7ECLCT7up1/63xhv4O1fnxqimFQ8E+4P208UewwI1VBNaFpEy9nXzrith1yrv8iIDGZ3RSAHHAAAAFQCXYFCPFSMLzLKSuYKi64QL8Fgc9QAAAIEA9+GghdabPd7LvKtcNrhXuXmUr7v6OuqC+VdMCz0HgmdRWVeOutRZT+ZxBxCBgLRJFnEj6EwoFhO3zwkyjMim4TwWeotUfI0o4KOuHiuzpnWRbqN/C/ohNWLx+2J6ASQ7zKTxvqhRkImog9/hWuWfBpKLZl6Ae1UlZAFMO/7PSSoAAACBAKKSU2PFl/qOLxIwmBZPPIcJshVe7bVUpFvyl3BbJDow8rXfskl8wO63OzP/qLmcJM0+JbcRU/53JjTuyk31drV2qxhIOsLDC9dGCWj47Y7TyhPdXh/0dthTRBy6bqGtRPxGa7gJov1xm/UuYYXPIUR/3x9MAZvZ5xvE0kYXO+rx",
+		"empty":       "   ",
+	} {
+		if _, err := checkSSHKeys([]publicKey{key}, 5); err == nil {
+			t.Errorf("%s is accepted", name)
+		}
+	}
+	if _, err := checkSSHKeys([]publicKey{good, good, good}, 2); err == nil {
+		t.Error("too many are accepted")
+	}
+}
