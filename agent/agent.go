@@ -229,7 +229,7 @@ func (a *Agent) work(ctx context.Context, cluster client.Client, queue string) e
 			}
 		},
 	})
-	a.runner.bind(w)
+	a.Bind(w)
 	if err := w.Start(); err != nil {
 		return fmt.Errorf("start to poll %s: %w", queue, err)
 	}

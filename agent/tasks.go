@@ -12,7 +12,9 @@ import (
 	"github.com/gpuaas/gpuaas/domain/node"
 )
 
-// bind registers every task of node.TaskKinds. There is no exec.
+// Bind registers every task of node.TaskKinds. There is no exec.
+func (a *Agent) Bind(registry worker.ActivityRegistry) { a.runner.bind(registry) }
+
 func (r *runner) bind(registry worker.ActivityRegistry) {
 	register(registry, r, task[node.UserProvisionIn, node.UserProvisionOut]{
 		kind: node.UserProvision, alone: true, do: r.provision,
