@@ -12,16 +12,17 @@ import (
 const (
 	// StatementsInFlight bounds how many posting statements of a worker run at once: one writes while the next gathers.
 	StatementsInFlight = 3
-	// worthAStatement is how many windows start a further statement without waiting.
-	worthAStatement = 250
-	// maxLinger is how long a posting waits for company while another statement runs. With none running it waits not at all.
-	maxLinger = 2 * time.Millisecond
+	// minLinger and maxLinger bound how long a posting waits for company while other statements run: a quarter of what
+	// the last one took, because a database that is busy gains more from a fuller statement than from an earlier one.
+	// With none running it waits not at all.
+	minLinger = time.Millisecond
+	maxLinger = 25 * time.Millisecond
 	// statementPatience bounds one shared statement: it serves many callers, so none of their deadlines is its own.
 	statementPatience = 10 * time.Second
 )
 
 // groupCommit gathers the postings that arrive together into shared statements. While nothing runs a posting goes out
-// at once; while something runs postings gather, until they are worth a statement or have waited long enough.
+// at once; while something runs postings gather, until they fill a statement or have waited long enough.
 type groupCommit struct {
 	commit func(ctx context.Context, postings []*posting)
 
@@ -30,6 +31,7 @@ type groupCommit struct {
 	windows  int
 	oldest   time.Time
 	inFlight int
+	took     time.Duration
 	lingers  bool
 	closed   bool
 	idle     *sync.Cond
@@ -75,8 +77,9 @@ func (g *groupCommit) accept(p *posting) error {
 // start sends out what is ready; the mutex is held.
 func (g *groupCommit) start() {
 	for len(g.pending) > 0 && g.inFlight < StatementsInFlight {
-		if waited := time.Since(g.oldest); g.inFlight > 0 && !g.closed && g.windows < worthAStatement && waited < maxLinger {
-			g.linger(maxLinger - waited)
+		linger := min(max(g.took/4, minLinger), maxLinger)
+		if waited := time.Since(g.oldest); g.inFlight > 0 && !g.closed && g.windows < MaxStatementWindows && waited < linger {
+			g.linger(linger - waited)
 			return
 		}
 		postings := g.take()
@@ -121,6 +124,7 @@ func (g *groupCommit) take() []*posting {
 }
 
 func (g *groupCommit) run(postings []*posting) {
+	began := time.Now()
 	if len(postings) > 0 {
 		ctx, cancel := context.WithTimeout(context.Background(), statementPatience)
 		g.commit(ctx, postings)
@@ -129,6 +133,7 @@ func (g *groupCommit) run(postings []*posting) {
 	g.mutex.Lock()
 	defer g.mutex.Unlock()
 	g.inFlight--
+	g.took = time.Since(began)
 	g.start()
 	if g.inFlight == 0 && len(g.pending) == 0 {
 		g.idle.Broadcast()

@@ -16,7 +16,7 @@ import (
 
 const (
 	balanceTail = 60
-	readsARun   = 4000
+	readsARun   = 2000
 )
 
 func benchBalance(ctx context.Context, databases databaseURLs, chosen settings) error {

@@ -39,6 +39,9 @@ func Open(ctx context.Context, url string, options ...Option) (*pgxpool.Pool, er
 	setDefault(parameters, "statement_timeout", "15000")
 	setDefault(parameters, "idle_in_transaction_session_timeout", "10000")
 	setDefault(parameters, "lock_timeout", "10000")
+	// Every statement here is short: compiling one, or starting workers for it, takes longer than running it.
+	setDefault(parameters, "jit", "off")
+	setDefault(parameters, "max_parallel_workers_per_gather", "0")
 	config.ConnConfig.ConnectTimeout = 5 * time.Second
 	config.MaxConns = 16
 	for _, option := range options {

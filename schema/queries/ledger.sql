@@ -2,14 +2,23 @@
 SELECT id FROM accounts WHERE kind = @kind AND currency = @currency AND tenant_id IS NULL;
 
 -- name: LedgerBalance
+-- A tail is read by (account, id) alone. Row comparisons keep the planner from reading everybody's entries by id (and an
+-- equality beside them would make the index begin at the account's first entry); the limit that it cannot see, which
+-- cuts nothing, keeps it from reading the whole table where it guesses a tail to be long.
 WITH checkpoint AS MATERIALIZED (
   SELECT up_to_id, balance_micros FROM ledger_checkpoints WHERE account_id = @account_id ORDER BY up_to_id DESC LIMIT 1
 )
 SELECT (coalesce((SELECT balance_micros FROM checkpoint), 0)
-  + coalesce((SELECT sum(amount_micros) FROM ledger_entries
-      WHERE credit_account_id = @account_id AND id > coalesce((SELECT up_to_id FROM checkpoint), 0)), 0)
-  - coalesce((SELECT sum(amount_micros) FROM ledger_entries
-      WHERE debit_account_id = @account_id AND id > coalesce((SELECT up_to_id FROM checkpoint), 0)), 0))::bigint AS balance_micros;
+  + coalesce((SELECT sum(tail.amount_micros) FROM (
+      SELECT amount_micros FROM ledger_entries
+      WHERE (credit_account_id, id) > (@account_id::text, coalesce((SELECT up_to_id FROM checkpoint), 0))
+       AND (credit_account_id, id) <= (@account_id::text, 9223372036854775807)
+      ORDER BY credit_account_id, id LIMIT (SELECT 4611686018427387904)) AS tail), 0)
+  - coalesce((SELECT sum(tail.amount_micros) FROM (
+      SELECT amount_micros FROM ledger_entries
+      WHERE (debit_account_id, id) > (@account_id::text, coalesce((SELECT up_to_id FROM checkpoint), 0))
+       AND (debit_account_id, id) <= (@account_id::text, 9223372036854775807)
+      ORDER BY debit_account_id, id LIMIT (SELECT 4611686018427387904)) AS tail), 0))::bigint AS balance_micros;
 
 -- name: LedgerTenantBalance
 WITH owned AS MATERIALIZED (
@@ -18,10 +27,16 @@ WITH owned AS MATERIALIZED (
   SELECT up_to_id, balance_micros FROM ledger_checkpoints WHERE account_id = (SELECT id FROM owned) ORDER BY up_to_id DESC LIMIT 1
 )
 SELECT owned.currency, (coalesce((SELECT balance_micros FROM checkpoint), 0)
-  + coalesce((SELECT sum(amount_micros) FROM ledger_entries
-      WHERE credit_account_id = owned.id AND id > coalesce((SELECT up_to_id FROM checkpoint), 0)), 0)
-  - coalesce((SELECT sum(amount_micros) FROM ledger_entries
-      WHERE debit_account_id = owned.id AND id > coalesce((SELECT up_to_id FROM checkpoint), 0)), 0))::bigint AS balance_micros
+  + coalesce((SELECT sum(tail.amount_micros) FROM (
+      SELECT amount_micros FROM ledger_entries
+      WHERE (credit_account_id, id) > (owned.id, coalesce((SELECT up_to_id FROM checkpoint), 0))
+       AND (credit_account_id, id) <= (owned.id, 9223372036854775807)
+      ORDER BY credit_account_id, id LIMIT (SELECT 4611686018427387904)) AS tail), 0)
+  - coalesce((SELECT sum(tail.amount_micros) FROM (
+      SELECT amount_micros FROM ledger_entries
+      WHERE (debit_account_id, id) > (owned.id, coalesce((SELECT up_to_id FROM checkpoint), 0))
+       AND (debit_account_id, id) <= (owned.id, 9223372036854775807)
+      ORDER BY debit_account_id, id LIMIT (SELECT 4611686018427387904)) AS tail), 0))::bigint AS balance_micros
 FROM owned;
 
 -- name: LedgerBalancesSince
@@ -37,9 +52,15 @@ LATERAL (
   SELECT coalesce(sum(part.micros), 0)::bigint AS all_micros,
     coalesce(sum(part.micros) FILTER (WHERE part.id <= known.sealed_id), 0)::bigint AS sealed_micros
   FROM (
-    SELECT id, amount_micros AS micros FROM ledger_entries WHERE credit_account_id = since.account_id AND id > since.up_to_id
+    (SELECT id, amount_micros AS micros FROM ledger_entries
+     WHERE (credit_account_id, id) > (since.account_id, since.up_to_id)
+       AND (credit_account_id, id) <= (since.account_id, 9223372036854775807)
+     ORDER BY credit_account_id, id LIMIT (SELECT 4611686018427387904))
     UNION ALL
-    SELECT id, -amount_micros FROM ledger_entries WHERE debit_account_id = since.account_id AND id > since.up_to_id
+    (SELECT id, -amount_micros FROM ledger_entries
+     WHERE (debit_account_id, id) > (since.account_id, since.up_to_id)
+       AND (debit_account_id, id) <= (since.account_id, 9223372036854775807)
+     ORDER BY debit_account_id, id LIMIT (SELECT 4611686018427387904))
   ) AS part
 ) AS tail;
 
@@ -194,8 +215,12 @@ SELECT account_id, count(*) AS entries FROM (
 -- name: LedgerTails
 -- How many sealed entries each account has after its newest checkpoint.
 SELECT accounts.id AS account_id, (
-  (SELECT count(*) FROM ledger_entries WHERE debit_account_id = accounts.id AND id > checkpoint.up_to_id AND id <= @up_to_id)
-  + (SELECT count(*) FROM ledger_entries WHERE credit_account_id = accounts.id AND id > checkpoint.up_to_id AND id <= @up_to_id)
+  (SELECT count(*) FROM (
+      SELECT amount_micros FROM ledger_entries WHERE (debit_account_id, id) > (accounts.id, checkpoint.up_to_id) AND (debit_account_id, id) <= (accounts.id, @up_to_id)
+      ORDER BY debit_account_id, id LIMIT (SELECT 4611686018427387904)) AS tail)
+  + (SELECT count(*) FROM (
+      SELECT amount_micros FROM ledger_entries WHERE (credit_account_id, id) > (accounts.id, checkpoint.up_to_id) AND (credit_account_id, id) <= (accounts.id, @up_to_id)
+      ORDER BY credit_account_id, id LIMIT (SELECT 4611686018427387904)) AS tail)
 ) AS entries
 FROM accounts, LATERAL (
   SELECT coalesce(max(up_to_id), 0) AS up_to_id FROM ledger_checkpoints WHERE account_id = accounts.id
@@ -205,8 +230,12 @@ FROM accounts, LATERAL (
 -- Each account's newest checkpoint and the sealed entries after it become its next checkpoint.
 INSERT INTO ledger_checkpoints (account_id, up_to_id, balance_micros)
 SELECT wanted.id, @up_to_id, newest.balance_micros
-  + coalesce((SELECT sum(amount_micros) FROM ledger_entries WHERE credit_account_id = wanted.id AND id > newest.up_to_id AND id <= @up_to_id), 0)
-  - coalesce((SELECT sum(amount_micros) FROM ledger_entries WHERE debit_account_id = wanted.id AND id > newest.up_to_id AND id <= @up_to_id), 0)
+  + coalesce((SELECT sum(tail.amount_micros) FROM (
+      SELECT amount_micros FROM ledger_entries WHERE (credit_account_id, id) > (wanted.id, newest.up_to_id) AND (credit_account_id, id) <= (wanted.id, @up_to_id)
+      ORDER BY credit_account_id, id LIMIT (SELECT 4611686018427387904)) AS tail), 0)
+  - coalesce((SELECT sum(tail.amount_micros) FROM (
+      SELECT amount_micros FROM ledger_entries WHERE (debit_account_id, id) > (wanted.id, newest.up_to_id) AND (debit_account_id, id) <= (wanted.id, @up_to_id)
+      ORDER BY debit_account_id, id LIMIT (SELECT 4611686018427387904)) AS tail), 0)
 FROM unnest(@account_ids::text[]) AS wanted (id), LATERAL (
   SELECT coalesce(max(c.up_to_id), 0) AS up_to_id,
     coalesce((SELECT balance_micros FROM ledger_checkpoints WHERE account_id = wanted.id ORDER BY up_to_id DESC LIMIT 1), 0) AS balance_micros
