@@ -251,6 +251,7 @@ type ReleaseCertificate struct {
 // ClaimAnotherIn claims a node other than the ones given up.
 type ClaimAnotherIn struct {
 	AllocationID id.Allocation `json:"allocation_id"`
+	TenantID     id.Tenant     `json:"tenant_id"`
 	SKU          id.SKU        `json:"sku"`
 	// After is the lease that was given up: a repeat answers the claim that followed it.
 	After node.Lease `json:"after"`

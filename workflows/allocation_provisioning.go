@@ -160,7 +160,7 @@ func (a *allocationRun) giveUp(ctx workflow.Context, trouble *nodeTrouble) {
 func (a *allocationRun) claimAnother(ctx workflow.Context) bool {
 	a.doing(doing{sentence: "claims another node of " + string(a.Terms.SKU), step: StepClaimAnother.Name})
 	claim := insist(ctx, a, StepClaimAnother, "Claim another node of "+string(a.Terms.SKU), ClaimAnotherIn{
-		AllocationID: a.input.AllocationID, SKU: a.Terms.SKU, After: *a.LastLease,
+		AllocationID: a.input.AllocationID, TenantID: a.Terms.TenantID, SKU: a.Terms.SKU, After: *a.LastLease,
 	})
 	if claim.Lease == nil {
 		return false

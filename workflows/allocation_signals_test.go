@@ -121,7 +121,7 @@ func TestReleaseDuringEachStepOfProvisioningCancelsItAndChargesNothing(t *testin
 				w.before[step] = func(context.Context, int) error {
 					send(w)
 					<-cancelled
-					return nil
+					return context.Canceled
 				}
 				w.request()
 				w.requireRight(w.run())

@@ -45,6 +45,15 @@ func TestAllocationWithoutAdmitClosesAndClaimsNothing(t *testing.T) {
 func TestRefusedRunAnswersEveryRequestAndCloses(t *testing.T) {
 	w := newWorld(t)
 	w.refusal = &workflows.Fault{Code: "insufficient_balance"}
+	// The first is still being decided when the second is asked; the run must not close between their answers.
+	asked := make(chan struct{})
+	w.before["allocation.admit"] = func(_ context.Context, call int) error {
+		if call == 2 {
+			close(asked)
+		}
+		<-asked
+		return nil
+	}
 	first, second := w.send("request-1"), w.send("request-2")
 	outcome := w.run()
 	require.Equal(t, "refused: insufficient_balance", outcome.Note)
@@ -53,7 +62,7 @@ func TestRefusedRunAnswersEveryRequestAndCloses(t *testing.T) {
 		require.True(t, answer.done)
 		require.Equal(t, "insufficient_balance", answer.value.Fault.Code)
 	}
-	require.True(t, second.value.Replayed)
+	require.NotEqual(t, first.value.Replayed, second.value.Replayed)
 }
 
 func TestRunThatDoesNotOwnTheAllocationReturnsTheAnswerAndCloses(t *testing.T) {

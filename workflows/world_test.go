@@ -147,7 +147,9 @@ func (w *world) bindSteps() {
 		return workflows.ProbeKeyOut{PublicKey: "ssh-ed25519 PROBE"}, nil
 	})
 	bind(w, workflows.StepLoginProbe, func(in workflows.LoginProbeIn) (workflows.LoginProbeOut, error) {
-		require.True(w.t, w.hosts[in.Lease.NodeID][in.Access.Username], "the probe logs in as a user that exists")
+		if !w.hosts[in.Lease.NodeID][in.Access.Username] {
+			return workflows.LoginProbeOut{}, temporal.NewApplicationError("there is no such user", "refused")
+		}
 		return workflows.LoginProbeOut{LoginMS: 12}, nil
 	})
 	bind(w, workflows.TaskUserProvision, func(in node.UserProvisionIn) (node.UserProvisionOut, error) {
