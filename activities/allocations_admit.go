@@ -133,9 +133,9 @@ func (a admission) remember(ctx context.Context, reply workflows.AdmitReply) err
 
 // decide checks every rule of admission and then writes. A *fault.Error is a refusal, and nothing was written then.
 func (a admission) decide(ctx context.Context, values policy.Values) (workflows.AdmitReply, error) {
-	isolation := values.String(authored.AllocationIsolationModel)
-	if isolation == "full-reimage" && !values.Bool(authored.MAASEnabled) {
-		return workflows.AdmitReply{}, fault.New(fault.IsolationModelUnavailable, "")
+	isolation, err := isolationModel(values)
+	if err != nil {
+		return workflows.AdmitReply{}, err
 	}
 	if err := a.withinUserLimit(ctx, values.Int(authored.AllocationMaxConcurrentPerUser)); err != nil {
 		return workflows.AdmitReply{}, err
@@ -172,6 +172,23 @@ func (a admission) decide(ctx context.Context, values policy.Values) (workflows.
 	return workflows.AdmitReply{
 		Admitted: true, OwnerRunID: a.in.RunID, Terms: &terms, CreatedAt: a.now, CorrelationID: a.in.CorrelationID,
 	}, a.write(ctx, terms)
+}
+
+// isolationByUser is the isolation model that can be carried out on a running operating system.
+const isolationByUser = "user-revoke"
+
+// isolationModel is the model in force, refused where nothing could carry it out: a claimed node would only be
+// quarantined for it.
+func isolationModel(values policy.Values) (string, error) {
+	isolation := values.String(authored.AllocationIsolationModel)
+	switch {
+	case isolation == isolationByUser:
+		return isolation, nil
+	case !values.Bool(authored.MAASEnabled):
+		return "", fault.New(fault.IsolationModelUnavailable, "")
+	default:
+		return "", fault.Newf(fault.IsolationModelUnavailable, "No machine driver that could carry out %s is connected to this installation.", isolation)
+	}
 }
 
 // withinUserLimit counts under the user's lock, so that two admissions of one user take turns.

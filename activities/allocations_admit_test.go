@@ -89,6 +89,11 @@ func TestAdmitRefusesAndWritesOnlyItsRecord(t *testing.T) {
 			prepare: func(w *world, _ identity.Principal, _ *workflows.AdmitRequest) {
 				w.setPolicy("allocation.isolation_model", `"full-reimage"`)
 			}},
+		"re-image with MAAS and no driver": {nodes: 1, credit: runwayOfOne, want: fault.IsolationModelUnavailable,
+			prepare: func(w *world, _ identity.Principal, _ *workflows.AdmitRequest) {
+				w.setPolicy("maas.enabled", "true")
+				w.setPolicy("allocation.isolation_model", `"full-reimage"`)
+			}},
 		"another tenant's project": {nodes: 1, credit: runwayOfOne, want: fault.ProjectNotFound,
 			prepare: func(w *world, _ identity.Principal, in *workflows.AdmitRequest) {
 				in.ProjectID = w.tenant("mallory", 0).ProjectID

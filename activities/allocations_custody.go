@@ -3,7 +3,6 @@ package activities
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -30,7 +29,7 @@ const (
 func (a *Allocations) ClaimAnother(ctx context.Context, in workflows.ClaimAnotherIn) (workflows.ClaimAnotherOut, error) {
 	var out workflows.ClaimAnotherOut
 	err := store.InTx(ctx, a.Pool, func(ctx context.Context, tx pgx.Tx) error {
-		locked, err := queries.LockAllocation(ctx, tx, in.AllocationID)
+		locked, err := queries.LockAllocation(ctx, tx, in.TenantID, in.AllocationID)
 		if err != nil {
 			return orFault(err, fault.AllocationNotFound)
 		}
@@ -61,7 +60,7 @@ func (a *Allocations) ClaimAnother(ctx context.Context, in workflows.ClaimAnothe
 		if err != nil || out.Lease == nil {
 			return err
 		}
-		if err := queries.SetAllocationNode(ctx, tx, *out.Lease); err != nil {
+		if err := queries.SetAllocationNode(ctx, tx, in.TenantID, *out.Lease); err != nil {
 			return err
 		}
 		return auditLease(ctx, tx, identity.Platform(), "lease.claim", *out.Lease, "", map[string]any{"ordinal": next})
@@ -142,9 +141,6 @@ func auditLease(ctx context.Context, tx pgx.Tx, actor identity.Actor, action str
 func (a *Allocations) RuntimePolicy(ctx context.Context, _ workflows.RuntimePolicyIn) (workflows.RuntimePolicy, error) {
 	values, err := a.Policy.Values(ctx)
 	if err != nil {
-		return workflows.RuntimePolicy{}, err
-	}
-	if err := values.Check(); err != nil && !errors.Is(err, fault.PolicyCombinationRefused) {
 		return workflows.RuntimePolicy{}, err
 	}
 	return workflows.RuntimePolicy{

@@ -31,7 +31,7 @@ func TestAGivenUpNodeStaysInCustodyAndAnotherIsClaimed(t *testing.T) {
 		t.Errorf("%d audit rows of giving up", n)
 	}
 
-	another := workflows.ClaimAnotherIn{AllocationID: in.AllocationID, SKU: testSKU, After: terms.Lease}
+	another := workflows.ClaimAnotherIn{AllocationID: in.AllocationID, TenantID: terms.TenantID, SKU: testSKU, After: terms.Lease}
 	first, err := w.tools.ClaimAnother(t.Context(), another)
 	if err != nil || first.Lease == nil || first.Lease.NodeID == terms.Lease.NodeID {
 		t.Fatalf("the next claim is %+v, %v", first, err)

@@ -165,14 +165,14 @@ type LockedAllocation struct {
 }
 
 // LockAllocation locks the row against other writers until the transaction ends; pgx.ErrNoRows when there is none.
-func LockAllocation(ctx context.Context, db DB, allocationID id.Allocation) (LockedAllocation, error) {
-	return one[LockedAllocation](ctx, db, "AllocationLock", pgx.NamedArgs{"id": allocationID})
+func LockAllocation(ctx context.Context, db DB, tenant id.Tenant, allocationID id.Allocation) (LockedAllocation, error) {
+	return one[LockedAllocation](ctx, db, "AllocationLock", pgx.NamedArgs{"id": allocationID, "tenant_id": tenant})
 }
 
 // SetAllocationNode records the claim in use.
-func SetAllocationNode(ctx context.Context, db DB, lease node.Lease) error {
+func SetAllocationNode(ctx context.Context, db DB, tenant id.Tenant, lease node.Lease) error {
 	_, err := execute(ctx, db, "AllocationSetNode", pgx.NamedArgs{
-		"id": lease.AllocationID, "node_id": lease.NodeID, "generation": lease.Generation, "username": node.Username(lease),
+		"id": lease.AllocationID, "tenant_id": tenant, "node_id": lease.NodeID, "generation": lease.Generation, "username": node.Username(lease),
 	})
 	return err
 }

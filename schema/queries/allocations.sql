@@ -44,13 +44,13 @@ WHERE tenant_id = @tenant_id AND account_id = @account_id AND state NOT IN ('rel
 -- name: AllocationLock
 SELECT state, version, sku_id, node_id, generation
 FROM allocations
-WHERE id = @id
+WHERE id = @id AND tenant_id = @tenant_id
 FOR NO KEY UPDATE;
 
 -- name: AllocationSetNode
 UPDATE allocations
 SET node_id = @node_id, generation = @generation, username = @username, updated_at = clock_timestamp()
-WHERE id = @id;
+WHERE id = @id AND tenant_id = @tenant_id;
 
 -- name: AllocationTransition
 UPDATE allocations
