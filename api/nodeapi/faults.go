@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -17,17 +18,12 @@ import (
 	"github.com/gpuaas/gpuaas/internal/telemetry"
 )
 
-const maxCorrelationBytes = 64
+var plausibleCorrelation = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
 // correlation is the caller's correlation id where it is a plausible one, else a new one.
 func correlation(r *http.Request) string {
 	given := r.Header.Get("X-Correlation-Id")
-	for _, c := range given {
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_') {
-			return rand.Text()
-		}
-	}
-	if given == "" || len(given) > maxCorrelationBytes {
+	if !plausibleCorrelation.MatchString(given) {
 		return rand.Text()
 	}
 	return given

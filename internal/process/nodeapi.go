@@ -58,9 +58,11 @@ func (c NodeAPIConfig) Check() []string {
 	if _, err := nodeapi.ParseTokenKeys(c.TaskTokenKeys); err != nil {
 		mistakes = append(mistakes, "GPUAAS_TASK_TOKEN_KEYS is not usable: "+err.Error()+".")
 	}
-	for name, value := range map[string]string{"GPUAAS_CA_URL": c.CA.URL, "GPUAAS_CA_ROOT_FINGERPRINT": c.CA.RootFingerprint, "GPUAAS_CA_PROVISIONER_KEY_FILE": c.CA.KeyFile} {
-		if value == "" {
-			mistakes = append(mistakes, name+" is needed for the node gateway.")
+	for _, needed := range []struct{ name, value string }{
+		{"GPUAAS_CA_URL", c.CA.URL}, {"GPUAAS_CA_ROOT_FINGERPRINT", c.CA.RootFingerprint}, {"GPUAAS_CA_PROVISIONER_KEY_FILE", c.CA.KeyFile},
+	} {
+		if needed.value == "" {
+			mistakes = append(mistakes, needed.name+" is needed for the node gateway.")
 		}
 	}
 	return mistakes
