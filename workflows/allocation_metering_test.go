@@ -173,3 +173,24 @@ func TestReleaseThatArrivedWithTheTimerComesFirst(t *testing.T) {
 	require.Equal(t, 2, w.count("ledger.post_windows"), "the third window is not posted past the release")
 	require.Zero(t, w.credits)
 }
+
+func TestExplainNamesTheTaskItsAttemptAndWhenItEnds(t *testing.T) {
+	w := newWorld(t)
+	var told workflows.Explanation
+	w.before["gpu.health"] = func(_ context.Context, call int) error {
+		if call == 1 {
+			return tooSlow()
+		}
+		return nil
+	}
+	w.env.RegisterDelayedCallback(func() { told = w.explain() }, time.Second)
+	w.releaseAfter(time.Minute)
+	w.request()
+	w.requireRight(w.run())
+	require.Equal(t, allocation.Provisioning, told.State)
+	require.Equal(t, "gpu.health", told.Step)
+	require.Equal(t, 1, told.Attempt)
+	require.Contains(t, told.LastError, "StartToClose")
+	require.Equal(t, start.Add(2*time.Second), told.NextDeadline.UTC(), "the back-off ends")
+	require.Zero(t, told.CostMicros)
+}

@@ -109,8 +109,9 @@ func (a *allocationRun) prepare(ctx workflow.Context, policy RuntimePolicy) (Acc
 // there is no fault of the node.
 func (a *allocationRun) probeLogin(ctx workflow.Context, policy RuntimePolicy, access Access) error {
 	lease := *a.Lease
-	probe := StepLoginProbe.Within(0, seconds(policy.LoginProbeTimeoutSeconds))
-	_, err := tryOnNode[LoginProbeOut](ctx, a, policy, probe.Name, fault.LoginProbeFailed, func(ctx workflow.Context, attempt int) workflow.Future {
+	bound := seconds(policy.LoginProbeTimeoutSeconds)
+	probe := StepLoginProbe.Within(0, bound)
+	_, err := tryOnNode[LoginProbeOut](ctx, a, policy, probe.Name, bound, fault.LoginProbeFailed, func(ctx workflow.Context, attempt int) workflow.Future {
 		return probe.Start(ctx, taskSummary(probe.Name, lease, attempt), LoginProbeIn{Lease: lease, Access: access, RuntimeMode: a.Terms.RuntimeMode})
 	})
 	return err

@@ -108,12 +108,14 @@ func outcomeUnlessAsked[Out any](ctx workflow.Context, a *allocationRun, step wo
 
 // tryOnNode repeats one piece of provisioning work within the policy's attempts. It ends early when release is asked
 // for, when the node does not take the work up, and when another attempt would get the same answer.
-func tryOnNode[Out any](ctx workflow.Context, a *allocationRun, policy RuntimePolicy, step string, otherwise fault.Code,
+// An attempt ends by itself within bound.
+func tryOnNode[Out any](ctx workflow.Context, a *allocationRun, policy RuntimePolicy, step string, bound time.Duration, otherwise fault.Code,
 	start func(ctx workflow.Context, attempt int) workflow.Future,
 ) (Out, error) {
 	for attempt := 1; ; attempt++ {
 		a.doing(doing{
 			sentence: fmt.Sprintf("runs %s on %s", step, a.LastNode), step: step, attempt: attempt, waitingFor: "the node",
+			deadline: within(ctx, bound),
 		})
 		out, err := unlessAsked[Out](ctx, a, func(ctx workflow.Context) workflow.Future { return start(ctx, attempt) })
 		if err == nil || errors.Is(err, errReleaseAsked) {
@@ -138,7 +140,7 @@ func provisionTask[In, Out any](ctx workflow.Context, a *allocationRun, policy R
 	lease := *a.Lease
 	wait, run := a.patience(policy.TaskScheduleToStartSeconds), seconds(policy.TaskStartToCloseSeconds)
 	contract = contract.On(a.taskQueue(lease.NodeID)).Within(wait, run)
-	return tryOnNode[Out](ctx, a, policy, contract.Name, fault.NodeTaskFailed, func(ctx workflow.Context, attempt int) workflow.Future {
+	return tryOnNode[Out](ctx, a, policy, contract.Name, wait+run, fault.NodeTaskFailed, func(ctx workflow.Context, attempt int) workflow.Future {
 		return contract.Start(ctx, taskSummary(contract.Name, lease, attempt), in(task(ctx, lease, step, attempt, wait+run)))
 	})
 }
@@ -153,6 +155,7 @@ func wipeTask[In, Out any](ctx workflow.Context, a *allocationRun, policy Runtim
 	wait, run := a.patience(policy.ReleaseScheduleToStartSeconds), seconds(policy.ReleaseStartToCloseSeconds)
 	a.doing(doing{
 		sentence: fmt.Sprintf("wipes %s: %s", lease.NodeID, contract.Name), step: contract.Name, attempt: a.WipeAttempts, waitingFor: "the node",
+		deadline: within(ctx, wait+run),
 	})
 	taskCtx, cancel := workflow.WithCancel(ctx)
 	defer cancel()
@@ -193,6 +196,12 @@ func (t told) outcome(ctx workflow.Context) {
 	if err := t.future.Get(ctx, nil); err != nil {
 		workflow.GetLogger(ctx).Warn("the node's workflow could not be told", "message", t.summary, "error", err)
 	}
+}
+
+// within is the instant that lies this far ahead of the workflow's clock.
+func within(ctx workflow.Context, bound time.Duration) *time.Time {
+	deadline := workflow.Now(ctx).Add(bound)
+	return &deadline
 }
 
 func seconds(n int64) time.Duration { return time.Duration(n) * time.Second }

@@ -116,8 +116,7 @@ func (a *allocationRun) waitFor(ctx workflow.Context, summary string, patience t
 	if condition() || patience <= 0 {
 		return condition()
 	}
-	deadline := workflow.Now(ctx).Add(patience)
-	a.now.deadline = &deadline
+	a.now.deadline = within(ctx, patience)
 	defer func() { a.now.deadline = nil }()
 	return pause(ctx, summary, patience, condition)
 }

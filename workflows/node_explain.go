@@ -58,8 +58,7 @@ func (n *nodeRun) trouble(ctx workflow.Context, step string, err error) {
 
 // waitFor waits for the condition, at most for patience, and says whether it came true.
 func (n *nodeRun) waitFor(ctx workflow.Context, summary string, patience time.Duration, condition func() bool) bool {
-	deadline := workflow.Now(ctx).Add(patience)
-	n.now.deadline = &deadline
+	n.now.deadline = within(ctx, patience)
 	defer func() { n.now.deadline = nil }()
 	return pause(ctx, summary, patience, condition)
 }
