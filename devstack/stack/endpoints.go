@@ -13,7 +13,11 @@ import (
 	"github.com/gpuaas/gpuaas/workflows"
 )
 
-const endpointsName = "endpoints.json"
+const (
+	endpointsName = "endpoints.json"
+	nodesName     = "nodes"
+	fleetName     = "fleet.json"
+)
 
 // Login is a development user.
 type Login struct {
@@ -46,7 +50,7 @@ type Endpoints struct {
 	CAProvisioner     string  `json:"ca_provisioner,omitempty"`
 	CAProvisionerKey  string  `json:"ca_provisioner_key_file,omitempty"`
 	SimStateDir       string  `json:"sim_state_dir,omitempty"`
-	SimControlURL     string  `json:"sim_control_url,omitempty"`
+	SimulatorURL      string  `json:"simulator_url,omitempty"`
 	Users             []Login `json:"users,omitempty"`
 }
 
@@ -79,7 +83,8 @@ func (s *Stack) Endpoints() Endpoints {
 	}
 	if s.cfg.Product {
 		e.APIURL = "http://localhost:" + strconv.Itoa(s.Ports.API())
-		e.APIInternalURL = "https://localhost:" + strconv.Itoa(s.Ports.NodeAPI())
+		e.APIInternalURL = "https://127.0.0.1:" + strconv.Itoa(s.Ports.NodeAPI())
+		e.SimStateDir, e.SimulatorURL = s.path(nodesName), "http://127.0.0.1:"+strconv.Itoa(s.Ports.NodeControl())
 	}
 	return e
 }

@@ -328,7 +328,7 @@ func Clean(ctx context.Context, dataDir, databaseURL string) error {
 	if err := postgres.Remove(ctx, dir); err != nil {
 		return err
 	}
-	for _, name := range []string{"issuer", "ca", "nodes", "log", "temporal.log", "devstack.log", "instance.json", endpointsName, "instance.lock"} {
+	for _, name := range []string{"issuer", "ca", nodesName, "log", "temporal.log", "devstack.log", "instance.json", endpointsName, "instance.lock"} {
 		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
 			return err
 		}

@@ -20,6 +20,7 @@ import (
 
 const usage = `devstack runs a development instance of the platform on this machine.
 
+  devstack up                            the whole platform in one process, until it is stopped
   devstack infra                         the infrastructure of an instance, until it is stopped
   devstack run [--parts LIST] -- CMD...  a passing infrastructure for CMD, named by GPUAAS_TEST_* variables
   devstack env                           prints the variables that start programs separately against this instance
@@ -40,6 +41,7 @@ Environment:
 const (
 	exitFailed = 1
 	exitUsage  = 2
+	usualNodes = 3
 )
 
 func main() { os.Exit(dispatch(os.Args[1:])) }
@@ -55,9 +57,15 @@ func dispatch(args []string) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	nodes, err := simulatedNodes()
+	if err != nil {
+		return fail(err)
+	}
 	switch args[0] {
+	case "up":
+		return up(ctx, cfg, nodes)
 	case "infra":
-		return infra(ctx, cfg)
+		return infra(ctx, cfg, nodes)
 	case "run":
 		return run(cfg, args[1:])
 	case "env":
@@ -99,6 +107,18 @@ func instanceConfig() (stack.Config, error) {
 	return cfg, nil
 }
 
+func simulatedNodes() (int, error) {
+	text := os.Getenv("GPUAAS_SIM_NODES")
+	if text == "" {
+		return usualNodes, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 {
+		return 0, fmt.Errorf("GPUAAS_SIM_NODES must be a number of nodes, not %q", text)
+	}
+	return n, nil
+}
+
 // openLog sends our log, and that of libraries that write to the standard loggers, to the instance's file.
 func openLog(cfg *stack.Config) (func(), error) {
 	if err := os.MkdirAll(cfg.DataDir, 0o755); err != nil {
@@ -121,8 +141,9 @@ func openLog(cfg *stack.Config) (func(), error) {
 	return func() { _ = file.Close() }, nil
 }
 
-// infra runs the infrastructure until a signal.
-func infra(ctx context.Context, cfg stack.Config) int {
+// infra runs the infrastructure until a signal. When programs of ours are started beside it, it opens the instance
+// through their API as `up` does: credit for the development users, enrolment tokens for the simulated nodes.
+func infra(ctx context.Context, cfg stack.Config, nodes int) int {
 	closeLog, err := openLog(&cfg)
 	if err != nil {
 		return fail(err)
@@ -136,8 +157,16 @@ func infra(ctx context.Context, cfg stack.Config) int {
 	if err := running.Announce(endpoints); err != nil {
 		return fail(errors.Join(err, running.Stop()))
 	}
-	fmt.Println(readyText("infrastructure", endpoints, running.EndpointsFile()))
+	fmt.Println(readyText("infrastructure; `devstack env` prints what the programs need", endpoints, running.EndpointsFile()))
+	opened := make(chan struct{})
+	go func() {
+		defer close(opened)
+		if err := stack.NewOpening(endpoints, nodes).Prepare(ctx); err != nil && ctx.Err() == nil {
+			fmt.Fprintf(os.Stderr, "devstack: the instance cannot be opened: %v\n", err)
+		}
+	}()
 	<-ctx.Done()
+	<-opened
 	if err := running.Stop(); err != nil {
 		return fail(err)
 	}

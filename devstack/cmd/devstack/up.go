@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/gpuaas/gpuaas/devstack/stack"
+)
+
+const openingDeadline = 3 * time.Minute
+
+// up runs the infrastructure and all programs of ours in this process, until a signal.
+func up(ctx context.Context, cfg stack.Config, nodes int) int {
+	closeLog, err := openLog(&cfg)
+	if err != nil {
+		return fail(err)
+	}
+	defer closeLog()
+	running, err := stack.Start(ctx, cfg)
+	if err != nil {
+		return fail(err)
+	}
+	err = runPrograms(ctx, cfg, running, nodes)
+	if ctx.Err() != nil {
+		err = nil // a signal ended it, whatever was under way
+	}
+	if err = errors.Join(err, running.Stop()); err != nil {
+		return fail(err)
+	}
+	return 0
+}
+
+func runPrograms(ctx context.Context, cfg stack.Config, running *stack.Stack, nodes int) error {
+	endpoints := running.Endpoints()
+	programs, err := stack.NewPrograms(ctx, cfg.DataDir, endpoints, cfg.Logger)
+	if err != nil {
+		return err
+	}
+	defer programs.Stop()
+	if err := programs.StartPlatform(); err != nil {
+		return err
+	}
+	opened := make(chan error, 1)
+	go func() { opened <- open(ctx, programs, stack.NewOpening(endpoints, nodes)) }()
+	select {
+	case err := <-programs.Failed():
+		return err
+	case err := <-opened:
+		if err != nil {
+			return err
+		}
+	}
+	if err := running.Announce(endpoints); err != nil {
+		return err
+	}
+	fmt.Println(readyText(fmt.Sprintf("the whole platform with %d simulated nodes", nodes), endpoints, running.EndpointsFile()))
+	select {
+	case err := <-programs.Failed():
+		return err
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+func open(ctx context.Context, programs *stack.Programs, opening *stack.Opening) error {
+	ctx, cancel := context.WithTimeout(ctx, openingDeadline)
+	defer cancel()
+	if err := opening.Prepare(ctx); err != nil {
+		return err
+	}
+	if err := programs.StartNodes(); err != nil {
+		return err
+	}
+	return opening.AwaitNodes(ctx)
+}
