@@ -15,17 +15,17 @@ import (
 // /dev/shm and /dev/mqueue.
 func removeIPC(uid int64) (int64, error) {
 	kinds := []struct {
-		table  string
-		remove func(id int) error
+		table, column string
+		remove        func(id int) error
 	}{
-		{"shm", func(id int) error { return control(unix.SYS_SHMCTL, id, unix.IPC_RMID, 0) }},
-		{"msg", func(id int) error { return control(unix.SYS_MSGCTL, id, unix.IPC_RMID, 0) }},
-		{"sem", func(id int) error { return control(unix.SYS_SEMCTL, id, 0, unix.IPC_RMID) }},
+		{"shm", "shmid", func(id int) error { return control(unix.SYS_SHMCTL, id, unix.IPC_RMID, 0) }},
+		{"msg", "msqid", func(id int) error { return control(unix.SYS_MSGCTL, id, unix.IPC_RMID, 0) }},
+		{"sem", "semid", func(id int) error { return control(unix.SYS_SEMCTL, id, 0, unix.IPC_RMID) }},
 	}
 	var removed int64
 	var trouble []error
 	for _, kind := range kinds {
-		ids, err := ipcOf(kind.table, uid)
+		ids, err := ipcOf(kind.table, kind.column, uid)
 		trouble = append(trouble, err)
 		for _, id := range ids {
 			if err := kind.remove(id); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.EIDRM) {
@@ -46,7 +46,7 @@ func control(call uintptr, id, second, third int) error {
 }
 
 // ipcOf reads the kernel's table; its header names the columns.
-func ipcOf(table string, uid int64) ([]int, error) {
+func ipcOf(table, column string, uid int64) ([]int, error) {
 	content, err := os.ReadFile("/proc/sysvipc/" + table)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil // a kernel without it has none
@@ -59,6 +59,11 @@ func ipcOf(table string, uid int64) ([]int, error) {
 	for index, name := range strings.Fields(lines[0]) {
 		columns[name] = index
 	}
+	for _, name := range []string{column, "uid", "cuid"} {
+		if _, known := columns[name]; !known {
+			return nil, fmt.Errorf("the kernel's list of %s objects has no column %s", table, name)
+		}
+	}
 	want := strconv.FormatInt(uid, 10)
 	var ids []int
 	for _, line := range lines[1:] {
@@ -67,7 +72,7 @@ func ipcOf(table string, uid int64) ([]int, error) {
 			continue
 		}
 		if fields[columns["uid"]] == want || fields[columns["cuid"]] == want {
-			id, err := strconv.Atoi(fields[columns[table+"id"]])
+			id, err := strconv.Atoi(fields[columns[column]])
 			if err != nil {
 				return nil, fmt.Errorf("read the list of %s objects: %w", table, err)
 			}
