@@ -318,7 +318,7 @@ type extraEndpoints struct {
 	DatabaseAdminURL string `json:"database_admin_url"`
 	DatabaseOwnerURL string `json:"database_owner_url"`
 	SimStateDir      string `json:"sim_state_dir"`
-	SimControlURL    string `json:"sim_control_url"`
+	SimControlURL    string `json:"simulator_url"`
 }
 
 func readExtraEndpoints(directory string) (extraEndpoints, error) {

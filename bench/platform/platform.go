@@ -19,13 +19,12 @@ import (
 
 // Endpoints is what a started installation writes to endpoints.json.
 type Endpoints struct {
-	APIURL           string `json:"api_url"`
-	IssuerURL        string `json:"issuer_url"`
-	TemporalAddress  string `json:"temporal_address"`
-	DatabaseURL      string `json:"database_url"`
-	PostgresDataDir  string `json:"postgres_data_dir"`
-	SimulatorAddress string `json:"simulator_url"`
-	PID              int    `json:"pid"`
+	APIURL          string `json:"api_url"`
+	IssuerURL       string `json:"issuer_url"`
+	TemporalAddress string `json:"temporal_address"`
+	DatabaseURL     string `json:"database_url"`
+	PostgresDataDir string `json:"postgres_data_dir"`
+	PID             int    `json:"pid"`
 }
 
 // ReadEndpoints finds endpoints.json in a data directory, $GPUAAS_DATA or ./.data/dev when it is empty.
