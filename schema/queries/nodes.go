@@ -234,8 +234,3 @@ func InsertEnrolToken(ctx context.Context, db DB, sha256 [32]byte, token EnrolTo
 	})
 	return err
 }
-
-// UseEnrolToken uses a token up; pgx.ErrNoRows when it is unknown, used or expired.
-func UseEnrolToken(ctx context.Context, db DB, sha256 [32]byte) (EnrolToken, error) {
-	return one[EnrolToken](ctx, db, "EnrolTokenUse", pgx.NamedArgs{"token_sha256": sha256[:]})
-}

@@ -118,8 +118,3 @@ GROUP BY sku_id;
 -- name: EnrolTokenInsert
 INSERT INTO node_enrol_tokens (token_sha256, node_id, sku_id, hostname, created_by, expires_at)
 VALUES (@token_sha256, @node_id, @sku_id, @hostname, @created_by, @expires_at);
-
--- name: EnrolTokenUse
-UPDATE node_enrol_tokens SET used_at = clock_timestamp()
-WHERE token_sha256 = @token_sha256 AND used_at IS NULL AND expires_at > clock_timestamp()
-RETURNING node_id, sku_id, hostname, created_by, expires_at;
