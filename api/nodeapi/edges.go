@@ -19,6 +19,9 @@ import (
 // signals, so a worker that is away for days must not be told at every heartbeat.
 const signalAgain = 15 * time.Second
 
+// signalPatience bounds one signal.
+const signalPatience = 3 * time.Second
+
 // edges tells Node workflows about changes of reachability, and only about changes: while what the table says and
 // what the heartbeats say disagree, at most once in signalAgain. The workflow's own state ends repetitions.
 type edges struct {
@@ -49,6 +52,9 @@ func (e *edges) tell(ctx context.Context, nodeID id.Node, sku id.SKU, edge workf
 	if !due {
 		return nil
 	}
+	// A heartbeat must not wait for a Temporal that is away.
+	ctx, cancel := context.WithTimeout(ctx, signalPatience)
+	defer cancel()
 	_, err := e.temporal.SignalWithStartWorkflow(ctx, workflows.NodeWorkflowID(nodeID), workflows.NodeReachabilitySignal, edge,
 		nodeStart(nodeID), workflows.NodeType, workflows.NodeInput{NodeID: nodeID, SKU: sku})
 	if err != nil {
