@@ -248,16 +248,17 @@ func terminate(ctx context.Context, cluster client.Client, meters []workflows.Me
 
 // eventsPerSettlement is what the histories of all meters hold beyond their start, by the settlements in them.
 func eventsPerSettlement(ctx context.Context, cluster client.Client, meters []workflows.Meter, round int, posted *postings) (float64, error) {
-	const sample = 20
+	const sampled = 20
+	sample := meters[:min(sampled, len(meters))]
 	var events int64
-	for _, meter := range meters[:sample] {
+	for _, meter := range sample {
 		described, err := cluster.DescribeWorkflowExecution(ctx, meteringID(meter, round), "")
 		if err != nil {
 			return 0, err
 		}
 		events += described.GetWorkflowExecutionInfo().GetHistoryLength()
 	}
-	return float64(events) / sample / (float64(posted.settled.Load()) / float64(len(meters))), nil
+	return float64(events) / float64(len(sample)) / (float64(posted.settled.Load()) / float64(len(meters))), nil
 }
 
 func wait(ctx context.Context, patience time.Duration) error {
