@@ -10,3 +10,6 @@ echo "codegen: the Go client by oapi-codegen ${OAPI_CODEGEN_VERSION}"
 oapi_codegen -config client/go/oapi-codegen.yaml schema/openapi.yaml
 echo "codegen: the TypeScript types by openapi-typescript"
 (cd client/ts && npm ci --no-audit --no-fund --silent && npm run --silent generate && npm run --silent check)
+echo "codegen: deploy/env.example from what the programs say of themselves"
+scripts/ci/env_example.sh >deploy/env.example.next
+mv deploy/env.example.next deploy/env.example

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 generated() {
-  printf '%s\n' schema/openapi.yaml schema/asyncapi.yaml client/go/client.gen.go
+  printf '%s\n' schema/openapi.yaml schema/asyncapi.yaml client/go/client.gen.go deploy/env.example
   find domain client/ts/src -name '*_gen.go' -o -name '*.gen.ts' | sort
 }
 
