@@ -76,7 +76,9 @@ func benchBalance(ctx context.Context, databases databaseURLs, chosen settings) 
 }
 
 // withoutStatementTimeout is for the filling of the tables, which no program does.
-func withoutStatementTimeout(config *pgxpool.Config) { config.ConnConfig.RuntimeParams["statement_timeout"] = "0" }
+func withoutStatementTimeout(config *pgxpool.Config) {
+	config.ConnConfig.RuntimeParams["statement_timeout"] = "0"
+}
 
 // fillAccount gives an account its entries, half of them credits and half debits, and a checkpoint before the last 60,
 // which arrive after the table was vacuumed, as the tail of a live account does. It answers the balance.

@@ -52,7 +52,6 @@ func benchLedger(ctx context.Context, databases databaseURLs, chosen settings) e
 	if err != nil {
 		return err
 	}
-	slices.SortFunc(meters, func(a, b workflows.Meter) int { return strings.Compare(string(a.AllocationID), string(b.AllocationID)) })
 	pool, err := store.Open(ctx, databases.program, store.MaxConnections(16))
 	if err != nil {
 		return err
@@ -128,14 +127,18 @@ func (b *ledgerBench) bare(ctx context.Context) error {
 	})
 }
 
-// share spreads the allocations over the statements in flight; each part posts its windows in order.
+// share spreads the allocations over the statements in flight; each part posts its windows in order. As with the writer,
+// the windows of a statement belong to allocations that are due together, whose ids lie anywhere, and are sorted.
 func (b *ledgerBench) share(most int, post func(meters []workflows.Meter, n int64) error) error {
 	var group errgroup.Group
 	parts := slices.Collect(slices.Chunk(b.meters, (len(b.meters)+inFlight-1)/inFlight))
 	for _, part := range parts {
 		group.Go(func() error {
 			for n := b.posted; n < b.posted+b.rounds; n++ {
-				for meters := range slices.Chunk(part, most) {
+				for due := range slices.Chunk(part, most) {
+					meters := slices.SortedFunc(slices.Values(due), func(a, b workflows.Meter) int {
+						return strings.Compare(string(a.AllocationID), string(b.AllocationID))
+					})
 					if err := post(meters, n); err != nil {
 						return err
 					}

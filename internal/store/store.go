@@ -42,6 +42,8 @@ func Open(ctx context.Context, url string, options ...Option) (*pgxpool.Pool, er
 	// Every statement here is short: compiling one, or starting workers for it, takes longer than running it.
 	setDefault(parameters, "jit", "off")
 	setDefault(parameters, "max_parallel_workers_per_gather", "0")
+	// The tables' busy ends are in memory, and disks do not seek any more: an index is cheaper than the default believes.
+	setDefault(parameters, "random_page_cost", "1.1")
 	config.ConnConfig.ConnectTimeout = 5 * time.Second
 	config.MaxConns = 16
 	for _, option := range options {

@@ -4,40 +4,46 @@ SELECT id FROM accounts WHERE kind = @kind AND currency = @currency AND tenant_i
 -- name: LedgerBalance
 -- A tail is read by (account, id) alone. Row comparisons keep the planner from reading everybody's entries by id (and an
 -- equality beside them would make the index begin at the account's first entry); the limit that it cannot see, which
--- cuts nothing, keeps it from reading the whole table where it guesses a tail to be long.
-WITH checkpoint AS MATERIALIZED (
-  SELECT up_to_id, balance_micros FROM ledger_checkpoints WHERE account_id = @account_id ORDER BY up_to_id DESC LIMIT 1
-)
-SELECT (coalesce((SELECT balance_micros FROM checkpoint), 0)
-  + coalesce((SELECT sum(tail.amount_micros) FROM (
-      SELECT amount_micros FROM ledger_entries
-      WHERE (credit_account_id, id) > (@account_id::text, coalesce((SELECT up_to_id FROM checkpoint), 0))
-       AND (credit_account_id, id) <= (@account_id::text, 9223372036854775807)
-      ORDER BY credit_account_id, id LIMIT (SELECT 4611686018427387904)) AS tail), 0)
-  - coalesce((SELECT sum(tail.amount_micros) FROM (
-      SELECT amount_micros FROM ledger_entries
-      WHERE (debit_account_id, id) > (@account_id::text, coalesce((SELECT up_to_id FROM checkpoint), 0))
-       AND (debit_account_id, id) <= (@account_id::text, 9223372036854775807)
-      ORDER BY debit_account_id, id LIMIT (SELECT 4611686018427387904)) AS tail), 0))::bigint AS balance_micros;
+-- cuts nothing, keeps it from reading the whole table where it guesses a tail to be long; and the account it cannot see
+-- makes one plan serve all.
+SELECT (coalesce(checkpoint.balance_micros, 0) + coalesce(tail.micros, 0))::bigint AS balance_micros
+FROM (SELECT @account_id::text AS id OFFSET 0) AS wanted
+LEFT JOIN LATERAL (
+  SELECT up_to_id, balance_micros FROM ledger_checkpoints WHERE account_id = wanted.id ORDER BY up_to_id DESC LIMIT 1
+) AS checkpoint ON true,
+LATERAL (
+  SELECT sum(part.micros) AS micros FROM (
+    (SELECT amount_micros AS micros FROM ledger_entries
+     WHERE (credit_account_id, id) > (wanted.id, coalesce(checkpoint.up_to_id, 0))
+       AND (credit_account_id, id) <= (wanted.id, 9223372036854775807)
+     ORDER BY credit_account_id, id LIMIT (SELECT 4611686018427387904))
+    UNION ALL
+    (SELECT -amount_micros FROM ledger_entries
+     WHERE (debit_account_id, id) > (wanted.id, coalesce(checkpoint.up_to_id, 0))
+       AND (debit_account_id, id) <= (wanted.id, 9223372036854775807)
+     ORDER BY debit_account_id, id LIMIT (SELECT 4611686018427387904))
+  ) AS part
+) AS tail;
 
 -- name: LedgerTenantBalance
-WITH owned AS MATERIALIZED (
-  SELECT id, currency FROM accounts WHERE id = @account_id AND tenant_id = @tenant_id
-), checkpoint AS MATERIALIZED (
-  SELECT up_to_id, balance_micros FROM ledger_checkpoints WHERE account_id = (SELECT id FROM owned) ORDER BY up_to_id DESC LIMIT 1
-)
-SELECT owned.currency, (coalesce((SELECT balance_micros FROM checkpoint), 0)
-  + coalesce((SELECT sum(tail.amount_micros) FROM (
-      SELECT amount_micros FROM ledger_entries
-      WHERE (credit_account_id, id) > (owned.id, coalesce((SELECT up_to_id FROM checkpoint), 0))
+SELECT owned.currency, (coalesce(checkpoint.balance_micros, 0) + coalesce(tail.micros, 0))::bigint AS balance_micros
+FROM (SELECT id, currency FROM accounts WHERE id = @account_id AND tenant_id = @tenant_id OFFSET 0) AS owned
+LEFT JOIN LATERAL (
+  SELECT up_to_id, balance_micros FROM ledger_checkpoints WHERE account_id = owned.id ORDER BY up_to_id DESC LIMIT 1
+) AS checkpoint ON true,
+LATERAL (
+  SELECT sum(part.micros) AS micros FROM (
+    (SELECT amount_micros AS micros FROM ledger_entries
+     WHERE (credit_account_id, id) > (owned.id, coalesce(checkpoint.up_to_id, 0))
        AND (credit_account_id, id) <= (owned.id, 9223372036854775807)
-      ORDER BY credit_account_id, id LIMIT (SELECT 4611686018427387904)) AS tail), 0)
-  - coalesce((SELECT sum(tail.amount_micros) FROM (
-      SELECT amount_micros FROM ledger_entries
-      WHERE (debit_account_id, id) > (owned.id, coalesce((SELECT up_to_id FROM checkpoint), 0))
+     ORDER BY credit_account_id, id LIMIT (SELECT 4611686018427387904))
+    UNION ALL
+    (SELECT -amount_micros FROM ledger_entries
+     WHERE (debit_account_id, id) > (owned.id, coalesce(checkpoint.up_to_id, 0))
        AND (debit_account_id, id) <= (owned.id, 9223372036854775807)
-      ORDER BY debit_account_id, id LIMIT (SELECT 4611686018427387904)) AS tail), 0))::bigint AS balance_micros
-FROM owned;
+     ORDER BY debit_account_id, id LIMIT (SELECT 4611686018427387904))
+  ) AS part
+) AS tail;
 
 -- name: LedgerBalancesSince
 -- The balances of many accounts, each continued from a sealed id that the caller knows the balance of. Answers the
