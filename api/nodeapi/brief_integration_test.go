@@ -12,7 +12,7 @@ import (
 	"github.com/gpuaas/gpuaas/internal/ca/catest"
 )
 
-const briefLife = 4 * time.Second
+const briefLife = 8 * time.Second
 
 // brieflyCertifying is an authority whose certificates end within seconds.
 type brieflyCertifying struct{ *catest.Authority }

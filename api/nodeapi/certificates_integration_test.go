@@ -194,7 +194,7 @@ func TestACertificateEndsWithItsConnectionOpenAndRenewsWithItsWorkerRunning(t *t
 	agent := w.work(w.dial(n), nodeID)
 	defer agent.Stop()
 	begun := n.CertificateExpires()
-	for n.CertificateExpires().Sub(begun) < 3*briefLife {
+	for n.CertificateExpires().Sub(begun) < 2*briefLife {
 		var out string
 		if err := w.give(nodeTask{Node: nodeID, Kind: node.GPUHealth}).Get(w.ctx(), &out); err != nil || out != "done input" {
 			t.Fatalf("%q, %v", out, err)

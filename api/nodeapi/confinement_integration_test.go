@@ -359,7 +359,8 @@ func TestADeniedNodeIsCutOffAtOnce(t *testing.T) {
 }
 
 func TestAParkedPollBoundAndTheRateBound(t *testing.T) {
-	w := newWorld(t)
+	const burst = 5 * defaultPolls
+	w := newWorld(t, func(config *Config) { config.RequestsPerSecond, config.Burst = 1, burst })
 	n := w.enrolled("gpu-1")
 	through := w.dial(n)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -382,7 +383,7 @@ func TestAParkedPollBoundAndTheRateBound(t *testing.T) {
 		}
 	}
 	limited := 0
-	for range 2 * defaultBurst {
+	for range 2 * burst {
 		if _, err := n.Heartbeat(w.ctx(), gateway.HeartbeatRequest{}); err != nil {
 			limited++
 		}

@@ -92,7 +92,7 @@ func (r *recorder) all() map[string][]proto.Message {
 	return copied
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T, changes ...func(*Config)) *world {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
@@ -117,11 +117,14 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.server, err = New(Config{
+	config := Config{
 		Pool: w.db.App, Temporal: w.temporal, Frontend: workflowservice.NewWorkflowServiceClient(connection), Namespace: w.namespace,
 		Authority: w.authority, Certificate: certificate, Keys: keysOf(t, w.tokenKeys), Policy: policy.New(w.db.App), Log: log,
-	})
-	if err != nil {
+	}
+	for _, change := range changes {
+		change(&config)
+	}
+	if w.server, err = New(config); err != nil {
 		t.Fatal(err)
 	}
 	w.server.grpc = w.server.workflowService(grpc.UnaryInterceptor(func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
