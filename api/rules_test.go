@@ -153,7 +153,7 @@ func TestAPanicIsAnInternalError(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	handler := middleware.Correlate(middleware.Log(log, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("boom") })))
 	response := ask(handler, "GET", "/", "", "")
-	if got := refusal(t, response); got.Code != "internal_error" || response.StatusCode != 500 || strings.Contains(got.Message, "boom") {
+	if got := refusal(t, response); got.Code != "internal_error" || response.StatusCode != http.StatusInternalServerError || strings.Contains(got.Message, "boom") {
 		t.Errorf("it answers %d %+v", response.StatusCode, got)
 	}
 }
@@ -175,7 +175,7 @@ func TestACorrelationIDIsTakenOnlyWhenItIsSane(t *testing.T) {
 func TestTheContractIsServedAsAuthored(t *testing.T) {
 	response := ask(offline(t), "GET", contractPath, "", "")
 	body, err := io.ReadAll(response.Body)
-	if err != nil || response.StatusCode != 200 || !strings.Contains(string(body), "operationId: createAllocation") {
+	if err != nil || response.StatusCode != http.StatusOK || !strings.Contains(string(body), "operationId: createAllocation") {
 		t.Errorf("it answers %d, %v", response.StatusCode, err)
 	}
 }
