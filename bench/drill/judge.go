@@ -151,6 +151,21 @@ func (s *storm) plantFault(ctx context.Context) error {
 
 // judge freezes the ledger, reads the balance through the API, and lets the oracle look at everything.
 func (s *storm) judge(ctx context.Context) (int, error) {
+	temporal, err := client.DialContext(ctx, client.Options{HostPort: s.endpoints.TemporalAddress, Namespace: "gpuaas", Logger: sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler))})
+	if err != nil {
+		return 0, fmt.Errorf("reach Temporal: %w", err)
+	}
+	defer temporal.Close()
+	status := func(ctx context.Context, allocation string) (string, error) {
+		described, err := temporal.DescribeWorkflowExecution(ctx, "allocation/"+allocation, "")
+		if err != nil {
+			return "", err
+		}
+		return described.GetWorkflowExecutionInfo().GetStatus().String(), nil
+	}
+	if err := s.settleDown(ctx, status); err != nil {
+		return 0, err
+	}
 	for _, p := range s.separate {
 		if p.name == "billing-worker" {
 			if err := p.stop(30 * time.Second); err != nil {
@@ -178,23 +193,43 @@ func (s *storm) judge(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	temporal, err := client.DialContext(ctx, client.Options{HostPort: s.endpoints.TemporalAddress, Namespace: "gpuaas", Logger: sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler))})
-	if err != nil {
-		return 0, fmt.Errorf("reach Temporal: %w", err)
-	}
-	defer temporal.Close()
-	judge := &oracle{db: conn, calls: s.log.all(), nodes: remains, out: os.Stdout,
-		workflows: func(ctx context.Context, allocation string) (string, error) {
-			described, err := temporal.DescribeWorkflowExecution(ctx, "allocation/"+allocation, "")
-			if err != nil {
-				return "", err
-			}
-			return described.GetWorkflowExecutionInfo().GetStatus().String(), nil
-		}}
+	judge := &oracle{db: conn, calls: s.log.all(), nodes: remains, out: os.Stdout, workflows: status}
 	if err := judge.judge(ctx); err != nil {
 		return 0, err
 	}
 	return judge.broken, nil
+}
+
+// settleDown gives workflows whose row has ended the time to write their last word. What still runs after it is for
+// the oracle to judge.
+func (s *storm) settleDown(ctx context.Context, status workflowView) error {
+	patience, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	conn, err := s.database(patience, false)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	rows, err := conn.Query(patience, "SELECT id FROM allocations WHERE state IN ('released', 'failed')")
+	if err != nil {
+		return err
+	}
+	ended, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return err
+	}
+	for _, id := range ended {
+		for {
+			now, err := status(patience, id)
+			if err != nil {
+				return err
+			}
+			if now != "Running" || pause(patience, 100*time.Millisecond) != nil {
+				break
+			}
+		}
+	}
+	return nil
 }
 
 func (s *storm) readBalance(ctx context.Context) error {

@@ -27,7 +27,7 @@ func command() int {
 	config := settings{}
 	flag.IntVar(&config.allocations, "allocations", 20, "allocations to hold at once")
 	flag.IntVar(&config.nodes, "nodes", 26, "simulated nodes")
-	flag.IntVar(&config.kills, "kills", 12, "kills -9, at least 10")
+	flag.IntVar(&config.kills, "kills", 14, "kills -9, at least 10")
 	flag.DurationVar(&config.limit, "limit", 20*time.Minute, "give up after this long")
 	flag.Parse()
 	config.plant = os.Getenv("PLANT")
