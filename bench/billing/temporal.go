@@ -32,6 +32,8 @@ const (
 	meteringWarmUp = 8 * time.Second
 	meteringTime   = 20 * time.Second
 	startersAtOnce = 32
+	// meteringRounds of each side take half a minute each; their median counts.
+	meteringRounds = 3
 	aimThrough     = 0.9
 )
 
@@ -39,7 +41,7 @@ const (
 // with the real ledger, beside a bare workflow with the same timers and the same local step whose body does nothing. The
 // load is more than either can take; a settlement that comes late posts every window that is due, so what is compared is
 // settlements and never the windows in them. It uses the database server that Temporal itself is on.
-func benchTemporal(ctx context.Context, _ databaseURLs, chosen settings) error {
+func benchTemporal(ctx context.Context, _ databaseURLs, _ settings) error {
 	servers, err := rig.FromEnvironment()
 	if err != nil {
 		return err
@@ -50,7 +52,7 @@ func benchTemporal(ctx context.Context, _ databaseURLs, chosen settings) error {
 			return err
 		}
 	}
-	for n := range max(3, min(chosen.runs, 3)) {
+	for n := range meteringRounds {
 		for _, side := range []*metering{ours, bare} {
 			if err := side.round(ctx, n); err != nil {
 				return fmt.Errorf("%s, round %d: %w", side.name, n+1, err)
