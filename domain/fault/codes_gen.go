@@ -53,7 +53,7 @@ const (
 	MethodNotAllowed Code = "method_not_allowed"
 	// IdempotencyKeyRequired (400): This operation requires the header X-Idempotency-Key.
 	IdempotencyKeyRequired Code = "idempotency_key_required"
-	// IdempotencyKeyInvalid (400): An X-Idempotency-Key is 1 to 128 printable ASCII characters without spaces.
+	// IdempotencyKeyInvalid (400): An X-Idempotency-Key is 1 to 255 printable ASCII characters without spaces.
 	IdempotencyKeyInvalid Code = "idempotency_key_invalid"
 	// IdempotencyConflict (409): This X-Idempotency-Key was used before with a different request.
 	IdempotencyConflict Code = "idempotency_conflict"
@@ -254,7 +254,7 @@ var catalogue = map[Code]Entry{
 	NotFound:                   {Code: NotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is nothing at this address.", Group: GroupRouter},
 	MethodNotAllowed:           {Code: MethodNotAllowed, HTTPStatus: 405, Retryable: false, Sentence: "This address does not support that method.", Group: GroupRouter},
 	IdempotencyKeyRequired:     {Code: IdempotencyKeyRequired, HTTPStatus: 400, Retryable: false, Sentence: "This operation requires the header X-Idempotency-Key.", Group: GroupIdempotency},
-	IdempotencyKeyInvalid:      {Code: IdempotencyKeyInvalid, HTTPStatus: 400, Retryable: false, Sentence: "An X-Idempotency-Key is 1 to 128 printable ASCII characters without spaces.", Group: GroupIdempotency},
+	IdempotencyKeyInvalid:      {Code: IdempotencyKeyInvalid, HTTPStatus: 400, Retryable: false, Sentence: "An X-Idempotency-Key is 1 to 255 printable ASCII characters without spaces.", Group: GroupIdempotency},
 	IdempotencyConflict:        {Code: IdempotencyConflict, HTTPStatus: 409, Retryable: false, Sentence: "This X-Idempotency-Key was used before with a different request.", Group: GroupIdempotency},
 	IdempotencyInFlight:        {Code: IdempotencyInFlight, HTTPStatus: 409, Retryable: true, Sentence: "A request with this X-Idempotency-Key is still being worked on.", Group: GroupIdempotency},
 	AllocationNotFound:         {Code: AllocationNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no such allocation.", Group: GroupAllocation},
