@@ -150,6 +150,9 @@ func infra(ctx context.Context, cfg stack.Config, nodes int) int {
 	}
 	defer closeLog()
 	running, err := stack.Start(ctx, cfg)
+	if ctx.Err() != nil && running == nil {
+		return 0 // told to stop while it started; what had started is stopped again
+	}
 	if err != nil {
 		return fail(err)
 	}
