@@ -49,12 +49,18 @@ func (f *Fleet) Control() http.Handler {
 	f.handle(mux, "POST /nodes/{node}/vanish", func(n *Node, _ order) error { n.Vanish(); return nil })
 	f.handle(mux, "POST /nodes/{node}/return", func(n *Node, _ order) error { n.Return(); return nil })
 	f.handle(mux, "POST /nodes/{node}/slow", func(n *Node, o order) error {
+		if err := knownTask(o.Task); err != nil {
+			return err
+		}
 		n.Slow(o.Task, time.Duration(o.DelayMS)*time.Millisecond)
-		return knownTask(o.Task)
+		return nil
 	})
 	f.handle(mux, "POST /nodes/{node}/fail", func(n *Node, o order) error {
+		if err := knownTask(o.Task); err != nil {
+			return err
+		}
 		n.Fail(o.Task, o.Times)
-		return knownTask(o.Task)
+		return nil
 	})
 	f.handle(mux, "POST /nodes/{node}/skip-wipe", func(n *Node, o order) error { n.SkipWipe(o.On, o.VerifyToo); return nil })
 	f.handle(mux, "POST /nodes/{node}/gpu", func(n *Node, o order) error { return n.DamageGPU(o.Index, o.UncorrectedECC) })

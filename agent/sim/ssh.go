@@ -26,7 +26,7 @@ type door struct {
 	config   *ssh.ServerConfig
 	listener net.Listener
 	mu       sync.Mutex
-	open     map[net.Conn]struct{}
+	open     map[net.Conn]struct{} // nil once closed
 	guests   sync.WaitGroup
 }
 
@@ -175,12 +175,9 @@ func (d *door) close() {
 	_ = d.listener.Close()
 	d.mu.Lock()
 	open := d.open
-	conns := make([]net.Conn, 0, len(open))
-	for conn := range open {
-		conns = append(conns, conn)
-	}
+	d.open = nil // whoever was accepted just now is turned away
 	d.mu.Unlock()
-	for _, conn := range conns {
+	for conn := range open {
 		_ = conn.Close()
 	}
 	d.guests.Wait()
