@@ -4,7 +4,6 @@ package activities_test
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"testing"
 	"time"
@@ -88,7 +87,7 @@ func TestTheSealNeverPassesAWriterThatStalls(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			b := newBooks(t)
-			sealer := activities.NewSealer(b.App, slog.New(slog.NewJSONHandler(io.Discard, nil)))
+			sealer := activities.NewSealer(b.App, slog.New(slog.DiscardHandler))
 			release := b.stall()
 			var stalled, quick pgx.Tx
 			if test.stalledFirst {
@@ -188,7 +187,7 @@ func TestTheTableTakesTheTransactionIDFirst(t *testing.T) {
 			eventually(t, "the writer stalls", b.waitsForStall)
 			b.exec(insertEntry, "quick")
 			quickID := b.highestID()
-			sealer := activities.NewSealer(b.App, slog.New(slog.NewJSONHandler(io.Discard, nil)))
+			sealer := activities.NewSealer(b.App, slog.New(slog.DiscardHandler))
 			passed := false
 			for range 50 {
 				if err := sealer.Seal(t.Context()); err != nil {
@@ -231,7 +230,7 @@ func TestASealThatIsHeldUpIsMeasured(t *testing.T) {
 // Checkpoints change what a balance costs and never what it is: with them, without them, and cut by two at once.
 func TestDeletingEveryCheckpointChangesNoBalance(t *testing.T) {
 	b := newBooks(t)
-	quiet := slog.New(slog.NewJSONHandler(io.Discard, nil))
+	quiet := slog.New(slog.DiscardHandler)
 	first, second := activities.NewSealer(b.App, quiet), activities.NewSealer(b.App, quiet)
 	owner := b.tenant("owner", 50_000_000)
 	meter := b.meter(owner, 3_599_999, 60, b.now)

@@ -24,7 +24,6 @@ type books struct {
 	*world
 	ledger *activities.Ledger
 	log    *keptLog
-	price  id.Price
 }
 
 // keptLog is a log that many may write and a test reads.

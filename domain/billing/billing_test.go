@@ -118,7 +118,10 @@ func TestWindowsRefuseWhatNoWindowContains(t *testing.T) {
 }
 
 func TestAccruedIsWhatTheLedgerDoesNotShowYet(t *testing.T) {
-	at := func(seconds int) *time.Time { instant := anchor.Add(time.Duration(seconds) * time.Second); return &instant }
+	at := func(seconds int) *time.Time {
+		instant := anchor.Add(time.Duration(seconds) * time.Second)
+		return &instant
+	}
 	const rate = 3_600_000_000 // one thousand micros a millisecond
 	for name, test := range map[string]struct {
 		end, postedTo *time.Time
