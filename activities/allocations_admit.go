@@ -264,7 +264,7 @@ func refusal(in workflows.AdmitRequest, refused *fault.Error, now time.Time) (wo
 func crossing(refused *fault.Error) (*workflows.Fault, error) {
 	details, err := json.Marshal(refused.Details)
 	if err != nil {
-		return nil, fmt.Errorf("the details of %s: %w", refused.Code, err)
+		return nil, fmt.Errorf("the details of %s: %w", string(refused.Code), err)
 	}
 	if len(refused.Details) == 0 {
 		details = nil

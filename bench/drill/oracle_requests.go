@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -47,20 +46,6 @@ func (l *callLog) all() []call {
 	l.mutex.Lock()
 	defer l.mutex.Unlock()
 	return append([]call(nil), l.calls...)
-}
-
-// readCalls reads a log of calls back, one JSON object a line.
-func readCalls(source io.Reader) ([]call, error) {
-	var calls []call
-	scanner := bufio.NewScanner(source)
-	for scanner.Scan() {
-		var c call
-		if err := json.Unmarshal(scanner.Bytes(), &c); err != nil {
-			return nil, fmt.Errorf("line %d of the call log: %w", len(calls)+1, err)
-		}
-		calls = append(calls, c)
-	}
-	return calls, scanner.Err()
 }
 
 // acceptedCreates holds the rows against the requests: what was accepted stands, what stands was asked for.

@@ -35,11 +35,12 @@ func (m Mistakes) Error() string { return strings.Join(m, "\n") }
 // after listing the variables on help when the arguments ask for it.
 func Configure[Config checked](program, summary string, arguments []string, help io.Writer) (Config, error) {
 	var config Config
-	for _, argument := range arguments {
-		if argument == "--help" || argument == "-h" || argument == "help" {
+	if len(arguments) > 0 {
+		switch arguments[0] {
+		case "--help", "-h", "help":
 			return config, errors.Join(ErrHelp, listVariables(help, program, summary, config))
 		}
-		return config, Mistakes{fmt.Sprintf("%s takes no argument %q: it is configured by environment variables, which --help lists.", program, argument)}
+		return config, Mistakes{fmt.Sprintf("%s takes no argument %q: it is configured by environment variables, which --help lists.", program, arguments[0])}
 	}
 	var mistakes Mistakes
 	if err := env.Parse(&config); err != nil {

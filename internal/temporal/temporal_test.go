@@ -46,7 +46,7 @@ func TestEveryFaultCrossesTemporalAndComesBack(t *testing.T) {
 
 func TestOtherErrorsAreClassified(t *testing.T) {
 	plain := errors.New("a pipe broke")
-	if ToApplicationError(plain) != plain || ToApplicationError(nil) != nil {
+	if !errors.Is(ToApplicationError(plain), plain) || ToApplicationError(nil) != nil {
 		t.Error("an error without a fault was changed")
 	}
 	for name, test := range map[string]struct {
