@@ -6,6 +6,12 @@ cd "$(dirname "$0")/../.."
 export GOTOOLCHAIN=local
 [ "$(id -u)" -eq 0 ] || { echo "root: these tests need root" >&2; exit 1; }
 
+# The tests log in over a real sshd of their own, on a port of their own; the package's service is not started.
+if [ ! -x /usr/sbin/sshd ]; then
+  echo "root: installing openssh-server" >&2
+  apt-get update -qq >&2 && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends openssh-server >&2
+fi
+
 mapfile -t packages < <(git ls-files --cached --others --exclude-standard -- '*_test.go' ':!devstack' |
   xargs grep -lE '^//go:build .*\bhostroot\b' | xargs -rn1 dirname | sort -u | sed 's|^|./|')
 [ "${#packages[@]}" -gt 0 ] || { echo "root: no package has such tests" >&2; exit 1; }
