@@ -2,7 +2,7 @@
 # Measures one thing beside its limit; prints lines "ratio NAME VALUE". Arguments after the name go to the benchmark.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-export GOTOOLCHAIN=local
+export GOTOOLCHAIN=local CGO_CFLAGS=${CGO_CFLAGS:--O2 -g -Wno-deprecated-declarations}
 name=${1:?allocation or billing}
 shift
 mkdir -p bin/bench

@@ -3,7 +3,7 @@
 # Takes flags of go test, such as -race or -json.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-export GOTOOLCHAIN=local
+export GOTOOLCHAIN=local CGO_CFLAGS=${CGO_CFLAGS:--O2 -g -Wno-deprecated-declarations}
 
 mapfile -t packages < <(git ls-files --cached --others --exclude-standard -- '*_test.go' ':!devstack' |
   xargs grep -lE '^//go:build .*\bintegration\b' | xargs -n1 dirname | sort -u | sed 's|^|./|')

@@ -3,7 +3,7 @@
 # Takes flags of go test, such as -json.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-export GOTOOLCHAIN=local
+export GOTOOLCHAIN=local CGO_CFLAGS=${CGO_CFLAGS:--O2 -g -Wno-deprecated-declarations}
 [ "$(id -u)" -eq 0 ] || { echo "root: these tests need root" >&2; exit 1; }
 
 # The tests log in over a real sshd of their own, on a port of their own; the package's service is not started.

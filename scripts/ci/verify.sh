@@ -3,7 +3,7 @@
 # when an early one failed, and the closing line counts tests from go test -json and one for each lane without tests.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
-export GOTOOLCHAIN=local
+export GOTOOLCHAIN=local CGO_CFLAGS=${CGO_CFLAGS:--O2 -g -Wno-deprecated-declarations}
 out=$PWD/out/verify
 rm -rf "$out" && mkdir -p "$out" bin
 counts=$out/counts
