@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"google.golang.org/grpc"
 
 	"github.com/gpuaas/gpuaas/domain/fault"
 	"github.com/gpuaas/gpuaas/domain/id"
@@ -102,6 +103,23 @@ func (g *gate) cutOff(denied []id.Node) {
 			request.cut(errDenied)
 		}
 	}
+}
+
+type cutKey struct{}
+
+// withCut carries the context that ends when the node is denied to where a gRPC call can end with it.
+func withCut(ctx, cut context.Context) context.Context { return context.WithValue(ctx, cutKey{}, cut) }
+
+// cutWithNode ends a gRPC call when its node is denied, with the denial as the cause.
+func cutWithNode(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+	cut, carried := ctx.Value(cutKey{}).(context.Context)
+	if !carried {
+		return handle(ctx, request)
+	}
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	defer context.AfterFunc(cut, func() { end(context.Cause(cut)) })()
+	return handle(ctx, request)
 }
 
 // pollSlots bounds how many polls one node may have waiting.

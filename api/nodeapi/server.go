@@ -110,7 +110,7 @@ func New(config Config) (*Server, error) {
 
 // workflowService is Temporal's wire as nodes see it.
 func (s *Server) workflowService(options ...grpc.ServerOption) *grpc.Server {
-	server := grpc.NewServer(append(options, grpc.MaxRecvMsgSize(maxMessageBytes), grpc.MaxSendMsgSize(4*maxMessageBytes))...)
+	server := grpc.NewServer(append(options, grpc.ChainUnaryInterceptor(cutWithNode), grpc.MaxRecvMsgSize(maxMessageBytes), grpc.MaxSendMsgSize(4*maxMessageBytes))...)
 	workflowservice.RegisterWorkflowServiceServer(server, &activityService{
 		namespace: s.config.Namespace, frontend: s.config.Frontend, keys: s.config.Keys, gate: s.gate, polls: newPollSlots(s.config.ParkedPolls),
 	})
@@ -196,14 +196,16 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 		return
 	}
-	ctx, leave := s.gate.enter(withNode(r.Context(), standing), peer.Node)
+	own := withNode(r.Context(), standing)
+	ctx, leave := s.gate.enter(own, peer.Node)
 	defer leave()
 	if time.Until(peer.NotAfter) < peer.NotAfter.Sub(peer.NotBefore)/3 {
 		// The node renewed long ago, on another connection or not at all: let it come back with what it has now.
 		w.Header().Set("Connection", "close")
 	}
 	if isGRPC(r) {
-		s.grpc.ServeHTTP(w, r.WithContext(ctx))
+		// The call is cut inside gRPC, so that it ends with the refusal; a request cut from outside ends without a status.
+		s.grpc.ServeHTTP(w, r.WithContext(withCut(own, ctx)))
 		return
 	}
 	s.routes.ServeHTTP(w, r.WithContext(ctx))
