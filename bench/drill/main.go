@@ -90,7 +90,7 @@ func run(ctx context.Context, config settings, random *mathrand.Rand) (broken in
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, storm.close()) }()
+	defer func() { err = errors.Join(err, storm.close(err == nil && broken == 0)) }()
 	for _, phase := range []struct {
 		name string
 		run  func(context.Context) error

@@ -99,8 +99,8 @@ func (s *storm) program(name string, env []string, command ...string) *program {
 	return &program{name: name, command: command, env: append(append([]string(nil), s.env...), env...), log: filepath.Join(s.directory, name+".log")}
 }
 
-// close stops whatever runs, and removes everything when nothing went wrong.
-func (s *storm) close() error {
+// close stops whatever runs, and removes everything when the drill ended well; otherwise logs, calls and data stay as evidence.
+func (s *storm) close(endedWell bool) error {
 	var trouble error
 	for _, p := range s.separate {
 		trouble = errors.Join(trouble, p.stop(30*time.Second))
@@ -113,6 +113,10 @@ func (s *storm) close() error {
 	_ = s.logFile.Close()
 	if trouble != nil {
 		return fmt.Errorf("the logs stay in %s: %w", s.directory, trouble)
+	}
+	if !endedWell {
+		fmt.Printf("drill: the evidence stays in %s; GPUAAS_DATA=%s bin/devstack down-clean removes it\n", s.directory, s.directory)
+		return nil
 	}
 	clean := exec.Command("bin/devstack", "down-clean")
 	clean.Env = append(os.Environ(), s.env...)
