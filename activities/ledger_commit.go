@@ -80,7 +80,6 @@ func (l *Ledger) write(ctx context.Context, db queries.Sender, postings []*posti
 	if err != nil {
 		return nil, err
 	}
-	const attempts = 4
 	for attempt := 1; ; attempt++ {
 		inserted, balances, err := queries.PostUsage(ctx, db, usage, since)
 		if err == nil {
@@ -89,7 +88,7 @@ func (l *Ledger) write(ctx context.Context, db queries.Sender, postings []*posti
 			l.stats.repeated.Add(int64(usage.Len() - inserted))
 			return &written{usage: usage, inserted: inserted, balances: l.marks.advance(balances)}, nil
 		}
-		if _, inTransaction := db.(pgx.Tx); inTransaction || attempt == attempts || !lostARace(err) {
+		if _, inTransaction := db.(pgx.Tx); inTransaction || attempt == raceAttempts || !lostARace(err) {
 			return nil, err
 		}
 	}
@@ -236,10 +235,25 @@ func violates(err error, constraint string) bool {
 	return errors.As(err, &failure) && failure.ConstraintName == constraint
 }
 
-// lostARace says that the statement was the victim of a deadlock or a serialization failure.
+// raceAttempts is how often a statement that lost a race is sent; one that still loses is refused for a reason of its own.
+const raceAttempts = 4
+
+// lostARace says that the statement was the victim of a deadlock or a serialization failure, or that another statement was
+// just inserting the same window. ON CONFLICT looks at the usage key alone; when both are under way at once, the
+// loser may meet an older unique index of the same row first. Repeated, it finds the window standing under the usage key.
 func lostARace(err error) bool {
 	var failure *pgconn.PgError
-	return errors.As(err, &failure) && (failure.Code == "40001" || failure.Code == "40P01")
+	if !errors.As(err, &failure) {
+		return false
+	}
+	switch failure.Code {
+	case "40001", "40P01":
+		return true
+	case "23505":
+		return failure.ConstraintName == "ledger_entries_idempotency_key_key" || failure.ConstraintName == "ledger_usage_end"
+	default:
+		return false
+	}
 }
 
 // randomUUID is a version 4 UUID.

@@ -30,15 +30,22 @@ func (l *Ledger) SettleEnd(ctx context.Context, in workflows.SettleEndIn) (workf
 	if err := l.knowPlatform(ctx, in.Meter.Currency); err != nil {
 		return workflows.SettleEndOut{}, err
 	}
-	var out workflows.SettleEndOut
-	err := store.InTx(ctx, l.pool, func(ctx context.Context, tx pgx.Tx) (err error) {
-		out, err = l.settle(ctx, tx, in)
-		return err
-	})
+	out, err := l.settleInTx(ctx, in)
+	for attempt := 1; attempt < raceAttempts && lostARace(err); attempt++ {
+		out, err = l.settleInTx(ctx, in)
+	}
 	if refused(err) {
 		l.log.ErrorContext(ctx, "alarm: the database refuses the settlement of a meter", "allocation_id", in.Meter.AllocationID, "error", err.Error())
 		return out, fault.Wrap(err, fault.LedgerConflict, "The ledger refuses the settlement of this allocation.")
 	}
+	return out, err
+}
+
+func (l *Ledger) settleInTx(ctx context.Context, in workflows.SettleEndIn) (out workflows.SettleEndOut, err error) {
+	err = store.InTx(ctx, l.pool, func(ctx context.Context, tx pgx.Tx) (err error) {
+		out, err = l.settle(ctx, tx, in)
+		return err
+	})
 	return out, err
 }
 
