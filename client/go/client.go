@@ -62,7 +62,7 @@ type Refusal struct {
 
 // Error is the sentence with its code and correlation id.
 func (r *Refusal) Error() string {
-	return fmt.Sprintf("%s (%s, correlation id %s)", r.Message, r.Code, r.CorrelationID)
+	return fmt.Sprintf("%s (%s, correlation id %s)", r.Message, string(r.Code), r.CorrelationID)
 }
 
 // Is matches a code of the catalogue, so that errors.Is(err, fault.InsufficientBalance) reads as what it asks.

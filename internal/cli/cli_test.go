@@ -71,6 +71,15 @@ func TestExitCodesTellTheKindOfTrouble(t *testing.T) {
 	}
 }
 
+func TestARefusalIsSaidWithItsCodeAndCorrelationID(t *testing.T) {
+	_, _, stderr, _ := invoke(t, "", 402, `{"code":"insufficient_balance","message":"Too little.","correlation_id":"c-9","details":{"shortfall_micros":4160000,"currency":"usd"}}`, "alloc", "create", "h100-8x")
+	for _, expected := range []string{"Too little. (insufficient_balance)", "missing: 4.16 usd", "correlation id: c-9"} {
+		if !strings.Contains(stderr, expected) {
+			t.Errorf("%q is not said in %q", expected, stderr)
+		}
+	}
+}
+
 func TestWaitingTooLongIsATimeout(t *testing.T) {
 	waited := `{"reached":false,"allocation":` + strings.Replace(someAllocation, `"active"`, `"provisioning"`, 1) + `}`
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

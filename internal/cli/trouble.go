@@ -23,7 +23,7 @@ func sentenceOf(refused *client.Refusal) string {
 	var said strings.Builder
 	said.WriteString(refused.Message)
 	if refused.Code != "" {
-		fmt.Fprintf(&said, " (%s)", refused.Code)
+		fmt.Fprintf(&said, " (%s)", string(refused.Code))
 	}
 	if shortfall, ok := refused.Details["shortfall_micros"].(float64); ok {
 		currency, _ := refused.Details["currency"].(string)
