@@ -67,7 +67,7 @@ func (a admission) answer(ctx context.Context) (workflows.AdmitReply, error) {
 		return workflows.AdmitReply{}, err
 	}
 	retention := time.Duration(values.Int(authored.IdempotencyRetentionHours)) * time.Hour
-	fresh, err := queries.ClaimIdempotency(ctx, a.tx, a.key(), a.in.RequestHash, a.now, a.now.Add(retention))
+	fresh, err := queries.ClaimIdempotency(ctx, a.tx, a.key(), a.in.RequestHash, a.now, a.now, a.now.Add(retention))
 	if err != nil {
 		return workflows.AdmitReply{}, err
 	}

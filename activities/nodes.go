@@ -69,7 +69,7 @@ func (n *Nodes) Transition(ctx context.Context, in workflows.NodeTransition) (wo
 			return err
 		}
 		return queries.InsertAudit(ctx, tx, queries.Audit{
-			Actor: in.Actor, Action: in.Action, TargetType: "node", TargetID: string(in.NodeID), CorrelationID: in.CorrelationID,
+			Actor: in.Actor, Action: in.Action, TargetType: "node", TargetID: string(in.NodeID), CorrelationID: in.CorrelationID, RequestID: in.RequestID,
 			Details: map[string]any{
 				"reachability": in.Reachability, "scheduling": in.Scheduling, "reason": in.Reason,
 				"reachability_before": locked.Reachability, "scheduling_before": locked.Scheduling,

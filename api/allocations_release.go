@@ -31,9 +31,13 @@ type forceReleaseIn struct {
 	}
 }
 
-// releaseAllocation is the owner's word. The meter stops at the moment of asking, which is stamped here.
+// releaseAllocation is the owner's word. The meter stops at the moment of asking, which is stamped here; a request that
+// was begun before and lost its answer was asked then.
 func (s *server) releaseAllocation(ctx context.Context, in *releaseIn) (*allocationOut, error) {
-	askedAt := s.config.Now().UTC()
+	askedAt, request := s.config.Now().UTC(), middleware.RequestOf(ctx)
+	if request.TakenOver {
+		askedAt = request.AskedAt
+	}
 	who := middleware.Principal(ctx)
 	// Also an admin releases only what is theirs; for others' there is force-release.
 	row, err := queries.GetAllocation(ctx, s.config.Pool, who.TenantID, in.AllocationID)
@@ -44,10 +48,10 @@ func (s *server) releaseAllocation(ctx context.Context, in *releaseIn) (*allocat
 		return nil, err
 	case row.UserID != who.UserID:
 		return nil, fault.New(fault.OwnershipRequired, "")
+	case request.TakenOver && (row.State == allocation.Releasing || row.State.Terminal()):
+		return s.withCost(ctx, row) // what it asked for is under way or done
 	case row.State.Terminal():
 		return nil, fault.Newf(fault.AllocationNotActive, "The allocation is %s.", row.State).With(map[string]any{"state": row.State})
-	case row.State == allocation.Releasing && middleware.TakenOver(ctx):
-		return s.withCost(ctx, row) // this very request got through before it lost its answer
 	case row.State == allocation.Releasing:
 		return nil, fault.New(fault.AllocationAlreadyReleasing, "")
 	}
@@ -59,9 +63,14 @@ func (s *server) releaseAllocation(ctx context.Context, in *releaseIn) (*allocat
 	return s.withCost(ctx, row)
 }
 
-// forceReleaseAllocation is an admin's word, accepted in every state that is not terminal.
+// forceReleaseAllocation is an admin's word, accepted in every state that is not terminal. It is written down before it
+// is given, so that no order is carried out that the audit log does not know; a repeat finds it there and gives it again,
+// which counts once.
 func (s *server) forceReleaseAllocation(ctx context.Context, in *forceReleaseIn) (*allocationOut, error) {
-	askedAt := s.config.Now().UTC()
+	askedAt, request := s.config.Now().UTC(), middleware.RequestOf(ctx)
+	if request.TakenOver {
+		askedAt = request.AskedAt
+	}
 	who := middleware.Principal(ctx)
 	row, err := queries.GetAllocation(ctx, s.config.Pool, "", in.AllocationID)
 	switch {
@@ -69,21 +78,40 @@ func (s *server) forceReleaseAllocation(ctx context.Context, in *forceReleaseIn)
 		return nil, fault.New(fault.AllocationNotFound, "")
 	case err != nil:
 		return nil, err
+	}
+	_, written, err := s.changed(ctx)
+	switch {
+	case err != nil:
+		return nil, err
+	case row.State.Terminal() && written:
+		return s.withCost(ctx, row)
 	case row.State.Terminal():
 		return nil, fault.Newf(fault.AllocationNotActive, "The allocation is %s.", row.State).With(map[string]any{"state": row.State})
+	}
+	if !written {
+		if err := queries.InsertAudit(ctx, s.config.Pool, queries.Audit{
+			TenantID: string(row.TenantID), Actor: who.Actor(), Action: "allocation.force_release", TargetType: "allocation", TargetID: string(row.ID),
+			CorrelationID: telemetry.Correlation(ctx), RequestID: request.ID,
+			Details: map[string]any{"reason": in.Body.Reason, "abandon_node": in.Body.AbandonNode, "state": row.State},
+		}); err != nil {
+			return nil, err
+		}
 	}
 	if err := s.signalAllocation(ctx, row.ID, workflows.ForceReleaseSignal, workflows.ForceReleaseRequest{
 		AskedAt: askedAt, Actor: who.Actor(), Reason: in.Body.Reason, AbandonNode: in.Body.AbandonNode, CorrelationID: telemetry.Correlation(ctx),
 	}); err != nil {
 		return nil, err
 	}
-	if err := queries.InsertAudit(ctx, s.config.Pool, queries.Audit{
-		TenantID: string(row.TenantID), Actor: who.Actor(), Action: "allocation.force_release", TargetType: "allocation", TargetID: string(row.ID),
-		CorrelationID: telemetry.Correlation(ctx), Details: map[string]any{"reason": in.Body.Reason, "abandon_node": in.Body.AbandonNode, "state": row.State},
-	}); err != nil {
-		return nil, err
-	}
 	return s.withCost(ctx, row)
+}
+
+// changed says what this very request changed before it lost its answer: its row in the audit log is the proof.
+func (s *server) changed(ctx context.Context) (queries.AuditRecord, bool, error) {
+	record, err := queries.AuditOfRequest(ctx, s.config.Pool, middleware.RequestOf(ctx).ID)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return record, false, nil
+	}
+	return record, err == nil, err
 }
 
 func (s *server) signalAllocation(ctx context.Context, allocationID id.Allocation, signal string, payload any) error {
@@ -91,6 +119,7 @@ func (s *server) signalAllocation(ctx context.Context, allocationID id.Allocatio
 	if err != nil {
 		return err
 	}
+	ctx = temporal.WithRequestID(ctx, middleware.RequestOf(ctx).ID)
 	err = cluster.SignalWorkflow(ctx, workflows.AllocationWorkflowID(allocationID), "", signal, payload)
 	var gone *serviceerror.NotFound
 	if errors.As(err, &gone) {

@@ -3,11 +3,13 @@
 package api_test
 
 import (
+	"crypto/rand"
 	"fmt"
 	"maps"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 func TestEveryMutationIsSafeToRepeat(t *testing.T) {
@@ -53,6 +55,12 @@ func TestEveryMutationIsSafeToRepeat(t *testing.T) {
 				t.Errorf("the second answers %s, the first %s", second.body, first.body)
 			}
 			w.want(w.ask(test.method, test.path, root, key, test.other), 409, "idempotency_conflict")
+			// The request did its work and ended before its answer was kept.
+			w.exec("UPDATE idempotency_records SET status = NULL, answer = NULL, locked_until = now() - interval '1 second' WHERE key = $1", key)
+			third := w.ask(test.method, test.path, root, key, test.body)
+			if third.status != first.status || third.text("message") != first.text("message") || (first.status < 400 && !maps.Equal(third.lasting(), first.lasting())) {
+				t.Errorf("after a crash it answers %d %s, the first %s", third.status, third.body, first.body)
+			}
 			if after := w.rows(); !maps.Equal(before, after) {
 				t.Errorf("rows were %v and are %v", before, after)
 			}
@@ -84,6 +92,119 @@ func TestAKeyInFlightAndOneThatCrashed(t *testing.T) {
 	}
 	if again := w.ask("PUT", path, root, "k", body); string(again.body) != string(taken.body) || again.header.Get("Idempotency-Replayed") != "true" {
 		t.Errorf("the repeat answers %s", again.body)
+	}
+}
+
+// lasting is an answer without the clocks of two machines that its times are read from.
+func (r reply) lasting() map[string]string {
+	lasting := map[string]string{}
+	for name, value := range r.fields() {
+		if name != "created_at" && name != "changed_at" {
+			lasting[name] = fmt.Sprint(value)
+		}
+	}
+	return lasting
+}
+
+// A release whose answer was lost after its signal went out is answered by its repeat, whatever has become of the
+// allocation, and stops the meter when it was first asked.
+func TestAReleaseThatLostItsAnswer(t *testing.T) {
+	w := newWorld(t, 3)
+	alice := w.token("alice")
+	w.ask("GET", "/api/v1/me", alice, "", "")
+	for _, after := range []string{"at once", "when it is released"} {
+		t.Run(after, func(t *testing.T) {
+			w.t = t
+			path := w.activeAllocation(alice)
+			key, asked := "k"+path[len(path)-5:], time.Now()
+			w.exec("REVOKE SELECT ON ledger_entries FROM gpuaas_app") // the answer tells the cost; the signal needs none of it
+			if lost := w.ask("POST", path+"/release", alice, key, ""); lost.status != 500 {
+				t.Fatalf("it answers %d %s", lost.status, lost.body)
+			}
+			w.exec("GRANT SELECT ON ledger_entries TO gpuaas_app")
+			if after == "when it is released" {
+				w.reach(path, alice, "released")
+			}
+			if repeated := w.ask("POST", path+"/release", alice, key, ""); repeated.status != 202 || !strings.HasSuffix(path, repeated.text("id")) {
+				t.Errorf("the repeat answers %d %s", repeated.status, repeated.body)
+			}
+			w.reach(path, alice, "released")
+			if replayed := w.ask("POST", path+"/release", alice, key, ""); replayed.status != 202 || replayed.header.Get("Idempotency-Replayed") != "true" {
+				t.Errorf("the third answers %d %s %v", replayed.status, replayed.body, replayed.header)
+			}
+			w.want(w.ask("POST", path+"/release", alice, "another"+key, ""), 409, "allocation_not_active")
+			end, err := time.Parse(time.RFC3339, w.ask("GET", path, alice, "", "").text("metered_to"))
+			if err != nil || end.Sub(asked).Abs() > time.Second {
+				t.Errorf("the meter stopped at %s, asked for at %s: %v", end, asked, err)
+			}
+		})
+	}
+}
+
+// An order to force a release is written once, before it is given, and never given without being written.
+func TestAForceReleaseIsWrittenOnce(t *testing.T) {
+	w := newWorld(t, 3)
+	alice, root := w.token("alice"), w.token("root", "admin")
+	w.ask("GET", "/api/v1/me", alice, "", "")
+	written := func(path string) (rows int) {
+		if err := w.Owner.QueryRow(w.t.Context(), `SELECT count(*) FROM audit_logs WHERE action = 'allocation.force_release' AND target_id = $1`,
+			path[len("/api/v1/allocations/"):]).Scan(&rows); err != nil {
+			w.t.Fatal(err)
+		}
+		return rows
+	}
+	for _, test := range []struct {
+		name, broken, mended string
+		left                 string
+		rows                 int
+	}{
+		{"its answer was lost", "REVOKE SELECT ON ledger_entries FROM gpuaas_app", "GRANT SELECT ON ledger_entries TO gpuaas_app", "released", 1},
+		{"it could not be written", "REVOKE INSERT ON audit_logs FROM gpuaas_app", "GRANT INSERT ON audit_logs TO gpuaas_app", "active", 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w.t = t
+			path := w.activeAllocation(alice)
+			order := strings.Replace(path, "/api/v1/", "/api/v1/admin/", 1) + "/force-release"
+			key := "f" + path[len(path)-5:]
+			w.exec(test.broken)
+			if lost := w.ask("POST", order, root, key, `{"reason":"stuck"}`); lost.status != 500 {
+				t.Fatalf("it answers %d %s", lost.status, lost.body)
+			}
+			if rows := written(path); rows != test.rows {
+				t.Errorf("%d rows were written, not %d", rows, test.rows)
+			}
+			w.exec(test.mended)
+			w.reach(path, alice, test.left)
+			if repeated := w.ask("POST", order, root, key, `{"reason":"stuck"}`); repeated.status != 202 {
+				t.Errorf("the repeat answers %d %s", repeated.status, repeated.body)
+			}
+			w.reach(path, alice, "released")
+			if replayed := w.ask("POST", order, root, key, `{"reason":"stuck"}`); replayed.status != 202 || replayed.header.Get("Idempotency-Replayed") != "true" {
+				t.Errorf("the third answers %d %s", replayed.status, replayed.body)
+			}
+			if rows := written(path); rows != 1 {
+				t.Errorf("the order was written %d times", rows)
+			}
+		})
+	}
+}
+
+// activeAllocation makes an allocation and answers its path once it is active.
+func (w *world) activeAllocation(token string) string {
+	w.t.Helper()
+	made := w.ask("POST", "/api/v1/allocations", token, rand.Text(), create("train"))
+	if made.status != 201 {
+		w.t.Fatalf("create answers %d %s", made.status, made.body)
+	}
+	path := "/api/v1/allocations/" + made.text("id")
+	w.reach(path, token, "active")
+	return path
+}
+
+func (w *world) reach(path, token, state string) {
+	w.t.Helper()
+	if got := w.ask("GET", path+"/wait?state="+state+"&timeout_seconds=60", token, "", ""); !strings.Contains(string(got.body), `"reached":true`) {
+		w.t.Fatalf("it did not become %s: %s", state, got.body)
 	}
 }
 

@@ -2,7 +2,8 @@ package api
 
 import (
 	"context"
-	"slices"
+	"encoding/json"
+	"fmt"
 	"strings"
 	"time"
 
@@ -36,16 +37,6 @@ type unquarantineIn struct {
 	}
 }
 
-// effects are the scheduling values that say that a verb was obeyed.
-var effects = map[string][]node.Scheduling{
-	workflows.VerbCordon:       {node.Cordoned, node.Draining},
-	workflows.VerbUncordon:     {node.Open},
-	workflows.VerbDrain:        {node.Draining, node.Cordoned},
-	workflows.VerbQuarantine:   {node.Quarantined},
-	workflows.VerbUnquarantine: {node.Open, node.Quarantined},
-	workflows.VerbDeny:         {node.Denied},
-}
-
 func (s *server) nodeVerbs() {
 	for operation, verb := range map[string]string{
 		"cordonNode": workflows.VerbCordon, "uncordonNode": workflows.VerbUncordon, "drainNode": workflows.VerbDrain,
@@ -61,35 +52,40 @@ func (s *server) nodeVerbs() {
 }
 
 const (
-	// obeyPatience is how long a request waits until the node's row shows the order's effect.
+	// obeyPatience is how long a request waits until the audit log tells what became of its order.
 	obeyPatience = 8 * time.Second
 	obeyPoll     = 100 * time.Millisecond
 	// withoutEffect is how the Node workflow marks an order that it wrote down and did not follow.
 	withoutEffect = "(without effect:"
 )
 
-// operate gives the node's workflow an order and waits until its row shows what became of it.
+// operate gives the node's workflow an order and waits until it has written what became of it. A repeat of an order that
+// was given and lost its answer finds that, or waits for it too: the server takes the signal of a request once.
 func (s *server) operate(ctx context.Context, nodeID id.Node, order workflows.NodeOperation) (*nodeOut, error) {
 	before, err := s.node(ctx, nodeID)
 	if err != nil {
 		return nil, err
+	}
+	if done, known, err := s.outcome(ctx, nodeID, order.Reason); err != nil || known {
+		return done, err
 	}
 	if order.Verb == workflows.VerbUnquarantine && order.CloseLease {
 		if err := s.mayCloseLease(ctx, nodeID); err != nil {
 			return nil, err
 		}
 	}
-	order.Actor, order.CorrelationID = middleware.Principal(ctx).Actor(), telemetry.Correlation(ctx)
+	order.Actor, order.CorrelationID, order.RequestID = middleware.Principal(ctx).Actor(), telemetry.Correlation(ctx), middleware.RequestOf(ctx).ID
 	cluster, err := s.temporal()
 	if err != nil {
 		return nil, err
 	}
-	if _, err := cluster.SignalWithStartWorkflow(ctx, workflows.NodeWorkflowID(nodeID), workflows.NodeOperateSignal, order, client.StartWorkflowOptions{
+	once := temporal.WithRequestID(ctx, order.RequestID)
+	if _, err := cluster.SignalWithStartWorkflow(once, workflows.NodeWorkflowID(nodeID), workflows.NodeOperateSignal, order, client.StartWorkflowOptions{
 		TaskQueue: workflows.ProvisioningQueue, WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE, StaticSummary: before.Hostname,
 	}, workflows.NodeType, workflows.NodeInput{NodeID: nodeID, SKU: before.SKU}); err != nil {
 		return nil, temporal.FromError(err)
 	}
-	return s.obeyed(ctx, before, order)
+	return s.obeyed(ctx, nodeID, order)
 }
 
 // mayCloseLease refuses to close the lease of an allocation that still lives on the node.
@@ -104,24 +100,15 @@ func (s *server) mayCloseLease(ctx context.Context, nodeID id.Node) error {
 	return nil
 }
 
-func (s *server) obeyed(ctx context.Context, before queries.Node, order workflows.NodeOperation) (*nodeOut, error) {
+// obeyed waits for the outcome of the order in hand.
+func (s *server) obeyed(ctx context.Context, nodeID id.Node, order workflows.NodeOperation) (*nodeOut, error) {
 	deadline := time.NewTimer(obeyPatience)
 	defer deadline.Stop()
 	tick := time.NewTicker(obeyPoll)
 	defer tick.Stop()
 	for {
-		row, err := s.node(ctx, before.ID)
-		if err != nil {
-			return nil, err
-		}
-		if row.Version > before.Version {
-			if _, why, ignored := strings.Cut(row.Reason, withoutEffect); ignored && strings.HasPrefix(row.Reason, order.Reason) {
-				return nil, fault.Newf(fault.NodeStateConflict, "The order had no effect: %s.", strings.TrimSuffix(strings.TrimSpace(why), ")")).
-					With(map[string]any{"scheduling": row.Scheduling})
-			}
-			if slices.Contains(effects[order.Verb], row.Scheduling) {
-				return s.renderNode(ctx, row)
-			}
+		if done, known, err := s.outcome(ctx, nodeID, order.Reason); err != nil || known {
+			return done, err
 		}
 		select {
 		case <-ctx.Done():
@@ -131,4 +118,29 @@ func (s *server) obeyed(ctx context.Context, before queries.Node, order workflow
 		case <-tick.C:
 		}
 	}
+}
+
+// outcome is the node, or the refusal, once the workflow has written down what became of the order in hand.
+func (s *server) outcome(ctx context.Context, nodeID id.Node, reason string) (*nodeOut, bool, error) {
+	record, known, err := s.changed(ctx)
+	if err != nil || !known {
+		return nil, false, err
+	}
+	var written struct {
+		Reason     string          `json:"reason"`
+		Scheduling node.Scheduling `json:"scheduling"`
+	}
+	if err := json.Unmarshal(record.Details, &written); err != nil {
+		return nil, false, fmt.Errorf("the audit row of an order for %s: %w", nodeID, err)
+	}
+	if why, ignored := strings.CutPrefix(written.Reason, reason+" "+withoutEffect); ignored {
+		return nil, true, fault.Newf(fault.NodeStateConflict, "The order had no effect: %s.", strings.TrimSuffix(strings.TrimSpace(why), ")")).
+			With(map[string]any{"scheduling": written.Scheduling})
+	}
+	row, err := s.node(ctx, nodeID)
+	if err != nil {
+		return nil, false, err
+	}
+	out, err := s.renderNode(ctx, row)
+	return out, err == nil, err
 }

@@ -110,7 +110,7 @@ func (s *server) setPolicy(ctx context.Context, in *setPolicyIn) (*policyOut, er
 	}
 	setting, err := s.config.Policy.Set(ctx, policy.Change{
 		Name: in.Key, Value: value, Reason: in.Body.Reason, ExpectedVersion: in.Body.ExpectedVersion,
-		Actor: middleware.Principal(ctx).Actor(), CorrelationID: telemetry.Correlation(ctx),
+		Actor: middleware.Principal(ctx).Actor(), CorrelationID: telemetry.Correlation(ctx), RequestID: middleware.RequestOf(ctx).ID,
 	})
 	if err != nil {
 		return nil, err

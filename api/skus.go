@@ -2,7 +2,9 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -172,6 +174,12 @@ func (s *server) putSku(ctx context.Context, in *putSkuIn) (*skuOut, error) {
 		CPUModel: in.Body.CPUModel, CPUCount: int(in.Body.CPUCount), MemoryBytes: in.Body.MemoryBytes, DiskBytes: in.Body.DiskBytes,
 		OSImage: in.Body.OSImage, CUDAVersion: in.Body.CUDAVersion, Location: in.Body.Location, Offered: in.Body.Offered,
 	}
+	if _, made, err := s.changed(ctx); err != nil || made {
+		if err != nil {
+			return nil, err
+		}
+		return s.getSku(ctx, &in.SKUPath)
+	}
 	err := store.InTx(ctx, s.config.Pool, func(ctx context.Context, tx pgx.Tx) error {
 		changed, err := queries.UpdateSKU(ctx, tx, sku)
 		if err == nil && !changed {
@@ -182,7 +190,8 @@ func (s *server) putSku(ctx context.Context, in *putSkuIn) (*skuOut, error) {
 		}
 		return queries.InsertAudit(ctx, tx, queries.Audit{
 			Actor: middleware.Principal(ctx).Actor(), Action: "sku.put", TargetType: "sku", TargetID: string(sku.ID),
-			CorrelationID: telemetry.Correlation(ctx), Details: map[string]any{"offered": sku.Offered, "created": !changed},
+			CorrelationID: telemetry.Correlation(ctx), RequestID: middleware.RequestOf(ctx).ID,
+			Details: map[string]any{"offered": sku.Offered, "created": !changed},
 		})
 	})
 	if err != nil {
@@ -211,6 +220,12 @@ const pastTolerance = 5 * time.Second
 
 // addSkuPrice adds a price for allocations admitted from then on; a price in the past would rewrite what was promised.
 func (s *server) addSkuPrice(ctx context.Context, in *addSkuPriceIn) (*skuPriceOut, error) {
+	if record, made, err := s.changed(ctx); err != nil || made {
+		if err != nil {
+			return nil, err
+		}
+		return priceOf(in.SKU, record)
+	}
 	now := s.config.Now().UTC().Truncate(time.Millisecond)
 	price := queries.PriceRow{
 		ID: id.New[id.Price](random16()), SKU: in.SKU, Currency: in.Body.Currency, RateMicrosPerHour: money.Micros(in.Body.RateMicrosPerHour),
@@ -236,7 +251,8 @@ func (s *server) addSkuPrice(ctx context.Context, in *addSkuPriceIn) (*skuPriceO
 			return fault.New(fault.PriceConflict, "")
 		}
 		return queries.InsertAudit(ctx, tx, queries.Audit{
-			Actor: middleware.Principal(ctx).Actor(), Action: "sku.add_price", TargetType: "sku", TargetID: string(price.SKU), CorrelationID: telemetry.Correlation(ctx),
+			Actor: middleware.Principal(ctx).Actor(), Action: "sku.add_price", TargetType: "sku", TargetID: string(price.SKU),
+			CorrelationID: telemetry.Correlation(ctx), RequestID: middleware.RequestOf(ctx).ID,
 			Details: map[string]any{"price_id": price.ID, "currency": price.Currency, "rate_micros_per_hour": int64(price.RateMicrosPerHour), "valid_from": price.ValidFrom},
 		})
 	})
@@ -244,4 +260,20 @@ func (s *server) addSkuPrice(ctx context.Context, in *addSkuPriceIn) (*skuPriceO
 		return nil, err
 	}
 	return &skuPriceOut{Body: renderPrice(price)}, nil
+}
+
+// priceOf is the price that a request added, as its audit row tells it.
+func priceOf(sku id.SKU, record queries.AuditRecord) (*skuPriceOut, error) {
+	var added struct {
+		ID                id.Price     `json:"price_id"`
+		Currency          string       `json:"currency"`
+		RateMicrosPerHour money.Micros `json:"rate_micros_per_hour"`
+		ValidFrom         time.Time    `json:"valid_from"`
+	}
+	if err := json.Unmarshal(record.Details, &added); err != nil {
+		return nil, fmt.Errorf("the audit row of a price of %s: %w", sku, err)
+	}
+	return &skuPriceOut{Body: renderPrice(queries.PriceRow{
+		ID: added.ID, SKU: sku, Currency: added.Currency, RateMicrosPerHour: added.RateMicrosPerHour, ValidFrom: added.ValidFrom, CreatedAt: record.CreatedAt,
+	})}, nil
 }

@@ -51,6 +51,7 @@ type NodeOperation struct {
 	Reason        string         `json:"reason"`
 	CloseLease    bool           `json:"close_lease"`
 	CorrelationID string         `json:"correlation_id"`
+	RequestID     string         `json:"request_id,omitempty"` // names the order in the audit log
 }
 
 // Verbs of NodeOperation.
@@ -93,6 +94,7 @@ type NodeTransition struct {
 	Actor         identity.Actor    `json:"actor"`
 	Action        string            `json:"action"`
 	CorrelationID string            `json:"correlation_id"`
+	RequestID     string            `json:"request_id,omitempty"`
 }
 
 // NodeTransitionDone carries the version after the write and the lease that is open, if any.

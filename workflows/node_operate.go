@@ -18,7 +18,7 @@ func (n *nodeRun) obey(ctx workflow.Context, order NodeOperation) {
 		reason = fmt.Sprintf("%s (without effect: %s)", order.Reason, refusal)
 	}
 	n.write(ctx, NodeTransition{
-		Action: "node." + order.Verb, Reason: reason, Actor: order.Actor, CorrelationID: order.CorrelationID,
+		Action: "node." + order.Verb, Reason: reason, Actor: order.Actor, CorrelationID: order.CorrelationID, RequestID: order.RequestID,
 	})
 }
 

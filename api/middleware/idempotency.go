@@ -3,13 +3,17 @@ package middleware
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
 	"net/http"
 	"regexp"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -50,14 +54,30 @@ type Memory struct {
 
 type (
 	requestHashKey struct{}
-	takenOverKey   struct{}
+	requestKey     struct{}
 )
 
-// TakenOver says that an earlier request with this key ended without an answer, perhaps after its work was done: what
-// it would have done counts as done.
-func TakenOver(ctx context.Context) bool {
-	taken, _ := ctx.Value(takenOverKey{}).(bool)
-	return taken
+// Request is what an operation knows its request by, so that a repeat does not do the work again.
+type Request struct {
+	// ID is the same for every repeat of a keyed request; a request without a key has one of its own.
+	ID string
+	// AskedAt is when it was first asked, in whole milliseconds; zero for a request without a key.
+	AskedAt time.Time
+	// TakenOver says that an earlier request with this key ended without an answer, perhaps after its work was done.
+	TakenOver bool
+}
+
+// RequestOf is the request that a mutation serves.
+func RequestOf(ctx context.Context) Request {
+	request, _ := ctx.Value(requestKey{}).(Request)
+	return request
+}
+
+// requestID names a use of a key: once its record is forgotten, the same key makes another request.
+func requestID(key queries.IdempotencyKey, askedAt time.Time) string {
+	use := strings.Join([]string{string(key.TenantID), key.PrincipalID, key.Operation, key.Key, strconv.FormatInt(askedAt.UnixMilli(), 10)}, "\x00")
+	sum := sha256.Sum256([]byte(use))
+	return hex.EncodeToString(sum[:])
 }
 
 // RequestHash is the SHA-256 over operation, path and body of a KeyOwn request.
@@ -85,7 +105,7 @@ func (m *Memory) Serve(w http.ResponseWriter, r *http.Request, operation string,
 		WriteFault(w, r, m.Log, fault.New(fault.IdempotencyKeyInvalid, ""))
 		return
 	case text == "" || rule == Unkeyed:
-		next.ServeHTTP(w, r)
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestKey{}, Request{ID: rand.Text()})))
 		return
 	}
 	hash := sha256.Sum256([]byte(operation + "\x00" + r.URL.EscapedPath() + "\x00" + canonical(body)))
@@ -95,16 +115,14 @@ func (m *Memory) Serve(w http.ResponseWriter, r *http.Request, operation string,
 	}
 	principal := Principal(r.Context())
 	key := queries.IdempotencyKey{TenantID: principal.TenantID, PrincipalID: string(principal.UserID), Operation: operation, Key: text}
-	claim, record, err := m.claim(r.Context(), key, hash[:])
+	claim, err := m.claim(r.Context(), key, hash[:])
 	switch {
 	case err != nil:
 		WriteFault(w, r, m.Log, err)
-	case claim == answered:
-		replay(w, r, record)
-	case claim == orphaned:
-		m.work(w, r.WithContext(context.WithValue(r.Context(), takenOverKey{}, true)), key, next)
+	case claim.answer != nil:
+		replay(w, r, *claim.answer)
 	default:
-		m.work(w, r, key, next)
+		m.work(w, r.WithContext(context.WithValue(r.Context(), requestKey{}, claim.request)), claim, next)
 	}
 }
 
@@ -123,44 +141,44 @@ func canonical(body []byte) string {
 	return string(text)
 }
 
-// claim is what a request found under its key.
-type claim int
-
-const (
-	fresh    claim = iota // nobody used the key before
-	orphaned              // somebody did and left without an answer
-	answered              // the answer is there
-)
+// claim is a key that this request holds until lockedUntil, or the answer that an earlier one got.
+type claim struct {
+	key         queries.IdempotencyKey
+	request     Request
+	lockedUntil time.Time
+	answer      *queries.IdempotencyRecord
+}
 
 // claim makes the key this request's, or says what it should get instead.
-func (m *Memory) claim(ctx context.Context, key queries.IdempotencyKey, hash []byte) (claim, queries.IdempotencyRecord, error) {
-	var none queries.IdempotencyRecord
+func (m *Memory) claim(ctx context.Context, key queries.IdempotencyKey, hash []byte) (claim, error) {
 	retention, err := m.Retention(ctx)
 	if err != nil {
-		return fresh, none, unavailable(err)
+		return claim{}, unavailable(err)
 	}
-	now := time.Now()
-	claimed, err := queries.ClaimIdempotency(ctx, m.Pool, key, hash, now.Add(workingTime), now.Add(retention))
+	now := time.Now().UTC().Truncate(time.Millisecond)
+	mine := claim{key: key, lockedUntil: now.Add(workingTime), request: Request{ID: requestID(key, now), AskedAt: now}}
+	claimed, err := queries.ClaimIdempotency(ctx, m.Pool, key, hash, now, mine.lockedUntil, now.Add(retention))
 	if err != nil || claimed {
-		return fresh, none, unavailable(err)
+		return mine, unavailable(err)
 	}
 	record, err := queries.GetIdempotency(ctx, m.Pool, key)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return fresh, none, fault.New(fault.IdempotencyInFlight, "") // it was given back between the two statements: ask again
+		return claim{}, fault.New(fault.IdempotencyInFlight, "") // it was given back between the two statements: ask again
 	case err != nil:
-		return fresh, none, unavailable(err)
+		return claim{}, unavailable(err)
 	case !bytes.Equal(record.RequestHash, hash):
-		return fresh, none, fault.New(fault.IdempotencyConflict, "")
+		return claim{}, fault.New(fault.IdempotencyConflict, "")
 	case record.Status != nil:
-		return answered, record, nil
+		return claim{answer: &record}, nil
 	}
-	// Either it is being worked on, or the request that held the key crashed and its lock has run out.
-	taken, err := queries.TakeOverIdempotency(ctx, m.Pool, key, hash, now.Add(workingTime))
+	// Either it is being worked on, or the request that held the key ended without an answer.
+	taken, err := queries.TakeOverIdempotency(ctx, m.Pool, key, hash, mine.lockedUntil)
 	if err == nil && !taken {
-		return fresh, none, fault.New(fault.IdempotencyInFlight, "")
+		return claim{}, fault.New(fault.IdempotencyInFlight, "")
 	}
-	return orphaned, none, unavailable(err)
+	mine.request = Request{ID: requestID(key, record.AskedAt), AskedAt: record.AskedAt.UTC(), TakenOver: true}
+	return mine, unavailable(err)
 }
 
 // replay gives the stored answer. A refusal carries the correlation id of the request in hand, as every error does.
@@ -192,30 +210,32 @@ func worthKeeping(status int, body []byte) bool {
 	return json.Unmarshal(body, &refusal) == nil && !refusal.Code.Retryable()
 }
 
-// work runs the operation and stores its answer before the client sees it. A fault of ours or of a dependency is not
-// an answer: the key is given back, so that a retry works.
-func (m *Memory) work(w http.ResponseWriter, r *http.Request, key queries.IdempotencyKey, next http.Handler) {
+// afterTime bounds what is written about a key after its work, when the request itself may be over.
+const afterTime = 5 * time.Second
+
+// work runs the operation and stores its answer before the client sees it. A fault of ours or of a dependency is not an
+// answer, and it does not say how far the work came: the key is left for a repeat to take over. A refusal that is not
+// kept did nothing, so the key is given back.
+func (m *Memory) work(w http.ResponseWriter, r *http.Request, held claim, next http.Handler) {
 	recorded := &recorder{header: http.Header{}, status: http.StatusOK}
-	finished := false
-	after, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), 5*time.Second)
-	defer cancel()
+	status, finished := http.StatusInternalServerError, false // what a panic becomes
 	defer func() {
-		if finished {
-			return
-		}
-		if err := queries.AbandonIdempotency(after, m.Pool, key); err != nil {
-			m.Log.WarnContext(r.Context(), "an idempotency key stays locked until its time is over", "error", err.Error())
+		if !finished {
+			m.letGo(r.Context(), held, status)
 		}
 	}()
 	next.ServeHTTP(recorded, r)
+	status = recorded.status
 	if worthKeeping(recorded.status, recorded.body.Bytes()) {
+		after, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), afterTime)
+		defer cancel()
 		kept := map[string]string{}
 		for _, name := range []string{"Content-Type", "Location"} {
 			if value := recorded.header.Get(name); value != "" {
 				kept[name] = value
 			}
 		}
-		stored, err := queries.FinishIdempotency(after, m.Pool, key, recorded.status, kept, recorded.body.Bytes())
+		stored, err := queries.FinishIdempotency(after, m.Pool, held.key, recorded.status, kept, recorded.body.Bytes())
 		if err != nil || !stored {
 			// The work is done and its answer not kept: the lock keeps a repeat out until it is over.
 			m.Log.ErrorContext(r.Context(), "the answer of an idempotency key could not be kept", "error", err)
@@ -227,6 +247,19 @@ func (m *Memory) work(w http.ResponseWriter, r *http.Request, key queries.Idempo
 	}
 	w.WriteHeader(recorded.status)
 	_, _ = w.Write(recorded.body.Bytes())
+}
+
+// letGo ends a request's hold on its key without an answer.
+func (m *Memory) letGo(ctx context.Context, held claim, status int) {
+	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterTime)
+	defer cancel()
+	end := queries.AbandonIdempotency
+	if status >= http.StatusInternalServerError || held.request.TakenOver {
+		end = queries.LeaveIdempotency
+	}
+	if err := end(after, m.Pool, held.key, held.lockedUntil); err != nil {
+		m.Log.WarnContext(ctx, "an idempotency key stays locked until its time is over", "error", err.Error())
+	}
 }
 
 // recorder holds an answer back until it is stored.

@@ -5,6 +5,7 @@ package policy
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"sync"
@@ -203,6 +204,8 @@ type Change struct {
 	ExpectedVersion *int64
 	Actor           identity.Actor
 	CorrelationID   string
+	// RequestID makes the change once: a repeat answers what the first one set.
+	RequestID string
 }
 
 // Set writes a new version of a key, with its audit row. It refuses with PolicyNotFound, PolicyValueInvalid,
@@ -225,6 +228,12 @@ func (c *Client) Set(ctx context.Context, change Change) (Setting, error) {
 		if err := queries.LockPolicy(ctx, tx); err != nil {
 			return err
 		}
+		if made, err := queries.AuditOfRequest(ctx, tx, change.RequestID); !errors.Is(err, pgx.ErrNoRows) {
+			if err == nil {
+				set, err = settingOf(key, made, change)
+			}
+			return err
+		}
 		values, err := Read(ctx, tx)
 		if err != nil {
 			return err
@@ -245,7 +254,7 @@ func (c *Client) Set(ctx context.Context, change Change) (Setting, error) {
 			return err
 		}
 		if err := queries.InsertAudit(ctx, tx, queries.Audit{
-			Actor: change.Actor, Action: "policy.set", TargetType: "policy", TargetID: change.Name, CorrelationID: change.CorrelationID,
+			Actor: change.Actor, Action: "policy.set", TargetType: "policy", TargetID: change.Name, CorrelationID: change.CorrelationID, RequestID: change.RequestID,
 			Details: map[string]any{"from": before, "to": text, "version": strconv.FormatInt(next.Version, 10), "reason": change.Reason},
 		}); err != nil {
 			return err
@@ -258,6 +267,22 @@ func (c *Client) Set(ctx context.Context, change Change) (Setting, error) {
 	}
 	c.forget()
 	return set, nil
+}
+
+// settingOf is what a change set, as its audit row tells it.
+func settingOf(key policy.Key, made queries.AuditRecord, change Change) (Setting, error) {
+	var details struct {
+		To      string `json:"to"`
+		Version int64  `json:"version,string"`
+	}
+	if err := json.Unmarshal(made.Details, &details); err != nil {
+		return Setting{}, fmt.Errorf("the audit row of a change of %s: %w", change.Name, err)
+	}
+	value, err := key.ToJSON(details.To)
+	if err != nil {
+		return Setting{}, fmt.Errorf("the audit row of a change of %s: %w", change.Name, err)
+	}
+	return Setting{Info: key.Info(), Value: value, Version: details.Version, Reason: change.Reason, ActorUserID: change.Actor.ID, SetAt: made.CreatedAt.UTC()}, nil
 }
 
 // forget makes the next reading a fresh one, so that whoever set a value here also reads it here.

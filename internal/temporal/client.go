@@ -20,6 +20,7 @@ import (
 	"go.temporal.io/sdk/client"
 	sdklog "go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/workflow"
+	"google.golang.org/grpc"
 )
 
 // Config is where the cluster is and how we show who we are. A program reads it from its environment.
@@ -77,6 +78,7 @@ func Dial(ctx context.Context, config Config, log *slog.Logger) (client.Client, 
 		return nil, err
 	}
 	options.ConnectionOptions.TLS = secure
+	options.ConnectionOptions.DialOptions = []grpc.DialOption{grpc.WithChainUnaryInterceptor(nameRequest)}
 	if config.APIKey != "" {
 		options.Credentials = client.NewAPIKeyStaticCredentials(config.APIKey)
 	}

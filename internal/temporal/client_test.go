@@ -101,3 +101,46 @@ func TestDialWaitsAndGivesUpWithItsContext(t *testing.T) {
 		t.Errorf("a cluster that is away answers %v", err)
 	}
 }
+
+func TestASignalOfANamedRequestIsTakenOnce(t *testing.T) {
+	cluster, err := temporal.Dial(t.Context(), temporaltest.New(t), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cluster.Close()
+	const queue, signal = "signals", "word"
+	listen := func(ctx workflow.Context) ([]string, error) {
+		var heard []string
+		for words := workflow.GetSignalChannel(ctx, signal); ; {
+			var word string
+			if words.Receive(ctx, &word); word == "end" {
+				return heard, nil
+			}
+			heard = append(heard, word)
+		}
+	}
+	listening := worker.New(cluster, queue, worker.Options{})
+	listening.RegisterWorkflowWithOptions(listen, workflow.RegisterOptions{Name: "listen"})
+	if err := listening.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer listening.Stop()
+	options := client.StartWorkflowOptions{ID: "listener", TaskQueue: queue}
+	for _, sent := range []struct{ request, word string }{{"r1", "a"}, {"r1", "a"}, {"r2", "b"}, {"", "c"}, {"", "c"}} {
+		if _, err := cluster.SignalWithStartWorkflow(temporal.WithRequestID(t.Context(), sent.request), options.ID, signal, sent.word, options, "listen"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		if err := cluster.SignalWorkflow(temporal.WithRequestID(t.Context(), "r3"), options.ID, "", signal, "d"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := cluster.SignalWorkflow(t.Context(), options.ID, "", signal, "end"); err != nil {
+		t.Fatal(err)
+	}
+	var heard []string
+	if err := cluster.GetWorkflow(t.Context(), options.ID, "").Get(t.Context(), &heard); err != nil || strings.Join(heard, "") != "abccd" {
+		t.Errorf("it heard %v, %v", heard, err)
+	}
+}

@@ -2,6 +2,8 @@ package queries
 
 import (
 	"context"
+	"encoding/json"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -19,6 +21,8 @@ type Audit struct {
 	Refused       bool
 	Details       map[string]any
 	CorrelationID string
+	// RequestID is that of the request whose change this row proves, once; empty for what no request asked for.
+	RequestID string
 }
 
 // InsertAudit writes the row in the transaction of the change it tells of.
@@ -35,12 +39,27 @@ func InsertAudit(ctx context.Context, db DB, row Audit) error {
 	if row.TenantID != "" {
 		tenant = &row.TenantID
 	}
+	var request *string
+	if row.RequestID != "" {
+		request = &row.RequestID
+	}
 	_, err := execute(ctx, db, "AuditInsert", pgx.NamedArgs{
 		"tenant_id": tenant, "actor_user_id": row.Actor.ID, "actor_role": row.Actor.Role, "action": row.Action,
 		"target_type": row.TargetType, "target_id": row.TargetID, "result": result, "details": details,
-		"correlation_id": row.CorrelationID,
+		"correlation_id": row.CorrelationID, "request_id": request,
 	})
 	return err
+}
+
+// AuditRecord is what a request did.
+type AuditRecord struct {
+	Details   json.RawMessage
+	CreatedAt time.Time
+}
+
+// AuditOfRequest reads the row that a request's change wrote; pgx.ErrNoRows while the request changed nothing.
+func AuditOfRequest(ctx context.Context, db DB, requestID string) (AuditRecord, error) {
+	return one[AuditRecord](ctx, db, "AuditOfRequest", pgx.NamedArgs{"request_id": requestID})
 }
 
 // AuditRefused says whether an action on a target was refused before, so that a repeat is the same refusal.

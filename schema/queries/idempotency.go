@@ -27,14 +27,15 @@ type IdempotencyRecord struct {
 	Status      *int
 	Headers     map[string]string
 	Answer      []byte
-	LockedUntil *time.Time
+	AskedAt     time.Time
 }
 
 // ClaimIdempotency writes the record of a request whose work begins; false when the key was used before. It waits for
-// a transaction that is claiming the same key. lockedUntil says from when on the work may be taken over.
-func ClaimIdempotency(ctx context.Context, db DB, key IdempotencyKey, requestHash []byte, lockedUntil, expiresAt time.Time) (bool, error) {
+// a transaction that is claiming the same key. askedAt is kept to the millisecond; lockedUntil says from when on the
+// work may be taken over.
+func ClaimIdempotency(ctx context.Context, db DB, key IdempotencyKey, requestHash []byte, askedAt, lockedUntil, expiresAt time.Time) (bool, error) {
 	arguments := key.arguments()
-	arguments["request_hash"], arguments["locked_until"], arguments["expires_at"] = requestHash, lockedUntil, expiresAt
+	arguments["request_hash"], arguments["asked_at"], arguments["locked_until"], arguments["expires_at"] = requestHash, askedAt, lockedUntil, expiresAt
 	inserted, err := execute(ctx, db, "IdempotencyClaim", arguments)
 	return inserted == 1, err
 }
@@ -63,9 +64,20 @@ func FinishIdempotency(ctx context.Context, db DB, key IdempotencyKey, status in
 	return finished == 1, err
 }
 
-// AbandonIdempotency forgets work that ended without an answer worth keeping, so that a repeat does it again.
-func AbandonIdempotency(ctx context.Context, db DB, key IdempotencyKey) error {
-	_, err := execute(ctx, db, "IdempotencyAbandon", key.arguments())
+// AbandonIdempotency forgets work that did nothing, so that a repeat begins anew; it leaves a record alone that
+// somebody else holds by now. lockedUntil is what the record was claimed with, in whole milliseconds.
+func AbandonIdempotency(ctx context.Context, db DB, key IdempotencyKey, lockedUntil time.Time) error {
+	arguments := key.arguments()
+	arguments["locked_until"] = lockedUntil
+	_, err := execute(ctx, db, "IdempotencyAbandon", arguments)
+	return err
+}
+
+// LeaveIdempotency lets the next repeat take over work that may have been done and has no answer, at once.
+func LeaveIdempotency(ctx context.Context, db DB, key IdempotencyKey, lockedUntil time.Time) error {
+	arguments := key.arguments()
+	arguments["locked_until"] = lockedUntil
+	_, err := execute(ctx, db, "IdempotencyLeave", arguments)
 	return err
 }
 

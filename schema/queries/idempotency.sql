@@ -1,6 +1,6 @@
 -- name: IdempotencyClaim
-INSERT INTO idempotency_records (tenant_id, principal_id, operation, key, request_hash, locked_until, expires_at)
-VALUES (@tenant_id, @principal_id, @operation, @key, @request_hash, @locked_until, @expires_at)
+INSERT INTO idempotency_records (tenant_id, principal_id, operation, key, request_hash, created_at, locked_until, expires_at)
+VALUES (@tenant_id, @principal_id, @operation, @key, @request_hash, @asked_at, @locked_until, @expires_at)
 ON CONFLICT DO NOTHING;
 
 -- name: IdempotencyTakeOver
@@ -9,7 +9,7 @@ WHERE tenant_id = @tenant_id AND principal_id = @principal_id AND operation = @o
   AND request_hash = @request_hash AND status IS NULL AND locked_until < clock_timestamp();
 
 -- name: IdempotencyGet
-SELECT request_hash, status, headers, answer, locked_until
+SELECT request_hash, status, headers, answer, created_at AS asked_at
 FROM idempotency_records
 WHERE tenant_id = @tenant_id AND principal_id = @principal_id AND operation = @operation AND key = @key;
 
@@ -19,7 +19,13 @@ WHERE tenant_id = @tenant_id AND principal_id = @principal_id AND operation = @o
 
 -- name: IdempotencyAbandon
 DELETE FROM idempotency_records
-WHERE tenant_id = @tenant_id AND principal_id = @principal_id AND operation = @operation AND key = @key AND status IS NULL;
+WHERE tenant_id = @tenant_id AND principal_id = @principal_id AND operation = @operation AND key = @key
+  AND status IS NULL AND locked_until = @locked_until;
+
+-- name: IdempotencyLeave
+UPDATE idempotency_records SET locked_until = clock_timestamp() - interval '1 millisecond'
+WHERE tenant_id = @tenant_id AND principal_id = @principal_id AND operation = @operation AND key = @key
+  AND status IS NULL AND locked_until = @locked_until;
 
 -- name: IdempotencyPurge
 DELETE FROM idempotency_records
