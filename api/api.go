@@ -21,6 +21,7 @@ import (
 	authored "github.com/gpuaas/gpuaas/domain/policy"
 	"github.com/gpuaas/gpuaas/internal/oidc"
 	"github.com/gpuaas/gpuaas/internal/policy"
+	"github.com/gpuaas/gpuaas/internal/redis"
 	"github.com/gpuaas/gpuaas/schema"
 )
 
@@ -98,6 +99,7 @@ const contractPath = "/api/v1/openapi.yaml"
 // Config is what the API stands on.
 type Config struct {
 	Pool   *pgxpool.Pool
+	Redis  *redis.Client
 	Policy *policy.Client
 	// Temporal answers the client, nil while the cluster was not reached yet.
 	Temporal func() client.Client
@@ -251,7 +253,7 @@ func (s *server) operations() {
 // answers 503 with the same body.
 func (s *server) completeContract() {
 	if ready := s.huma.OpenAPI().Paths["/readyz"]; ready != nil && ready.Get != nil {
-		ready.Get.Responses["503"] = &huma.Response{Description: "At least one dependency is missing.", Content: ready.Get.Responses["200"].Content}
+		ready.Get.Responses["503"] = &huma.Response{Description: "At least one dependency that is needed is missing.", Content: ready.Get.Responses["200"].Content}
 	}
 	for _, item := range s.huma.OpenAPI().Paths {
 		for _, operation := range []*huma.Operation{item.Get, item.Put, item.Post, item.Patch, item.Delete} {

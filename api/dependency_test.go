@@ -12,6 +12,7 @@ import (
 
 	"github.com/gpuaas/gpuaas/internal/oidc"
 	"github.com/gpuaas/gpuaas/internal/process"
+	"github.com/gpuaas/gpuaas/internal/redis/redistest"
 	"github.com/gpuaas/gpuaas/internal/store/storetest"
 	"github.com/gpuaas/gpuaas/internal/temporal"
 )
@@ -27,7 +28,7 @@ func TestWithoutTheWorkflowEngine(t *testing.T) {
 	var running sync.WaitGroup
 	running.Go(func() {
 		err := process.RunAPI(ctx, process.APIConfig{
-			Database: process.DatabaseConfig{URL: w.AppURL, MaxConnections: 4}, Temporal: temporal.Config{Address: "127.0.0.1:1", Namespace: "none"},
+			Database: process.DatabaseConfig{URL: w.AppURL, MaxConnections: 4}, Temporal: temporal.Config{Address: "127.0.0.1:1", Namespace: "none"}, Redis: redistest.Away(),
 			Log: process.LogConfig{Logger: slog.New(slog.DiscardHandler)}, Address: "127.0.0.1:0", IDSecret: strings.Repeat("i", 32),
 			OIDC:      oidc.Config{Issuer: w.issuer, Audience: "gpuaas-api", Clients: []string{"gpuaas-api"}},
 			Listening: func(address string) { listening <- address },
@@ -46,7 +47,8 @@ func TestWithoutTheWorkflowEngine(t *testing.T) {
 		t.Errorf("liveness is %d", live.status)
 	}
 	ready := w.ask("GET", "/readyz", "", "", "")
-	if body := string(ready.body); ready.status != 503 || !strings.Contains(body, `{"name":"postgres","ready":true}`) || !strings.Contains(body, `{"name":"temporal","ready":false,`) {
+	if body := string(ready.body); ready.status != 503 || !strings.Contains(body, `{"name":"postgres","ready":true}`) || !strings.Contains(body, `{"name":"temporal","ready":false,`) ||
+		!strings.Contains(body, `{"name":"redis","ready":false,`) {
 		t.Errorf("readiness is %d %s", ready.status, body)
 	}
 	alice := w.token("alice")

@@ -50,25 +50,31 @@ func (s *server) getReadiness(ctx context.Context, _ *struct{}) (*readinessOut, 
 	defer cancel()
 	probes := []struct {
 		name, trouble string
-		probe         func() error
+		// needed says whether the API is of no use without it.
+		needed bool
+		probe  func() error
 	}{
-		{"postgres", "The database does not answer.", func() error { return s.config.Pool.Ping(ctx) }},
-		{"temporal", "The workflow engine does not answer.", func() error {
+		{"postgres", "The database does not answer.", true, func() error { return s.config.Pool.Ping(ctx) }},
+		{"temporal", "The workflow engine does not answer.", true, func() error {
 			cluster, err := s.temporal()
 			if err == nil {
 				_, err = cluster.CheckHealth(ctx, &client.CheckHealthRequest{})
 			}
 			return err
 		}},
-		{"oidc", "The keys of the identity provider could not be read.", s.config.Verifier.Keys().Ready},
+		{"oidc", "The keys of the identity provider could not be read.", true, s.config.Verifier.Keys().Ready},
+		// Without Redis each replica limits by itself: worse, and better than none.
+		{"redis", "Redis does not answer.", false, func() error { return s.config.Redis.Ready(ctx) }},
 	}
 	answer := readinessOut{Status: http.StatusOK, Body: readiness{Status: "ready"}}
 	for _, one := range probes {
 		found := dependency{Name: one.name, Ready: true}
 		if err := one.probe(); err != nil {
 			found.Ready, found.Message = false, one.trouble
-			answer.Status, answer.Body.Status = http.StatusServiceUnavailable, "not_ready"
 			s.config.Log.WarnContext(ctx, "a dependency is not ready", "dependency", one.name, "error", err.Error())
+		}
+		if !found.Ready && one.needed {
+			answer.Status, answer.Body.Status = http.StatusServiceUnavailable, "not_ready"
 		}
 		answer.Body.Dependencies = append(answer.Body.Dependencies, found)
 	}

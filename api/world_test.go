@@ -27,6 +27,7 @@ import (
 	"github.com/gpuaas/gpuaas/domain/node"
 	"github.com/gpuaas/gpuaas/internal/oidc"
 	"github.com/gpuaas/gpuaas/internal/process"
+	"github.com/gpuaas/gpuaas/internal/redis/redistest"
 	"github.com/gpuaas/gpuaas/internal/store"
 	"github.com/gpuaas/gpuaas/internal/store/storetest"
 	"github.com/gpuaas/gpuaas/internal/temporal"
@@ -95,7 +96,7 @@ func (w *world) start(cluster temporal.Config) {
 	listening := make(chan string, 1)
 	run("API", func() error {
 		return process.RunAPI(ctx, process.APIConfig{
-			Database: database, Temporal: cluster, Log: logs, Address: "127.0.0.1:0", IDSecret: strings.Repeat("i", 32),
+			Database: database, Temporal: cluster, Redis: redistest.Config(w.t), Log: logs, Address: "127.0.0.1:0", IDSecret: strings.Repeat("i", 32),
 			OIDC:      oidc.Config{Issuer: w.issuer, Audience: "gpuaas-api", Clients: []string{"gpuaas-api"}},
 			Listening: func(address string) { listening <- address },
 		})

@@ -1510,7 +1510,7 @@ type ClientInterface interface {
 
 	// GetReadiness Say which dependency is missing
 	//
-	// Answers 200 when every dependency can be used and 503 otherwise, with the same body.
+	// Answers 200 when every dependency that the API cannot do without can be used, and 503 otherwise, with the same body. Redis is named and not among them: without it each replica limits requests by itself.
 	//
 	// Corresponds with GET /readyz (the `GetReadiness` operationId).
 	GetReadiness(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -2309,7 +2309,7 @@ func (c *Client) GetHealth(ctx context.Context, reqEditors ...RequestEditorFn) (
 
 // GetReadiness Say which dependency is missing
 //
-// Answers 200 when every dependency can be used and 503 otherwise, with the same body.
+// Answers 200 when every dependency that the API cannot do without can be used, and 503 otherwise, with the same body. Redis is named and not among them: without it each replica limits requests by itself.
 //
 // Corresponds with GET /readyz (the `GetReadiness` operationId).
 func (c *Client) GetReadiness(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -4647,7 +4647,7 @@ type ClientWithResponsesInterface interface {
 
 	// GetReadinessWithResponse Say which dependency is missing
 	//
-	// Answers 200 when every dependency can be used and 503 otherwise, with the same body.
+	// Answers 200 when every dependency that the API cannot do without can be used, and 503 otherwise, with the same body. Redis is named and not among them: without it each replica limits requests by itself.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -7242,7 +7242,7 @@ func (c *ClientWithResponses) GetHealthWithResponse(ctx context.Context, reqEdit
 
 // GetReadinessWithResponse Say which dependency is missing
 //
-// Answers 200 when every dependency can be used and 503 otherwise, with the same body.
+// Answers 200 when every dependency that the API cannot do without can be used, and 503 otherwise, with the same body. Redis is named and not among them: without it each replica limits requests by itself.
 //
 // Returns a wrapper object for the known response body format(s).
 //

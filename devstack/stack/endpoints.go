@@ -44,6 +44,8 @@ type Endpoints struct {
 	DatabaseAdminURL  string  `json:"database_admin_url,omitempty"`
 	PostgresDataDir   string  `json:"postgres_data_dir,omitempty"`
 	PostgresPID       int     `json:"postgres_pid,omitempty"`
+	RedisURL          string  `json:"redis_url,omitempty"`
+	RedisServer       string  `json:"redis_server,omitempty"` // the binary, absent for the embedded server
 	CAURL             string  `json:"ca_url,omitempty"`
 	CARootFile        string  `json:"ca_root_file,omitempty"`
 	CARootFingerprint string  `json:"ca_root_fingerprint,omitempty"`
@@ -63,6 +65,9 @@ func (s *Stack) Endpoints() Endpoints {
 	}
 	if s.Server != nil {
 		e.PostgresDataDir, e.PostgresPID, e.DatabaseAdminURL = s.Server.Cluster(), s.Server.PID(), s.Server.URL("postgres")
+	}
+	if s.Redis != nil {
+		e.RedisURL, e.RedisServer = s.Redis.URL(), s.redisBinary
 	}
 	if s.Temporal != nil {
 		e.TemporalAddress, e.TemporalNamespace = s.Temporal.Address(), workflows.Namespace

@@ -32,6 +32,7 @@ func ProgramEnvironment(dataDir string, e Endpoints) ([]Variable, error) {
 		{"GPUAAS_ENDPOINTS", filepath.Join(dir, endpointsName)},
 		{"DATABASE_URL", e.DatabaseURL},
 		{"DATABASE_OWNER_URL", e.DatabaseOwnerURL},
+		{"REDIS_URL", e.RedisURL},
 		{"TEMPORAL_ADDRESS", e.TemporalAddress},
 		{"TEMPORAL_NAMESPACE", e.TemporalNamespace},
 		{"KEYCLOAK_ISSUER_URL", e.IssuerURL},

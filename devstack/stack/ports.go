@@ -44,6 +44,9 @@ func (p Ports) Postgres() int { return p.Base + 5 }
 // CA is step-ca.
 func (p Ports) CA() int { return p.Base + 6 }
 
+// Redis is the private server, embedded or real.
+func (p Ports) Redis() int { return p.Base + 7 }
+
 // TemporalServer are the ports between Temporal's own services.
 func (p Ports) TemporalServer() temporalserver.Ports {
 	return temporalserver.Ports{

@@ -1,5 +1,5 @@
 // Package stack assembles a development instance of the platform from its parts: a private Postgres (or databases on
-// a given one), Temporal with its UI, step-ca and an OIDC issuer, all on loopback, with their data in one directory.
+// a given one), Temporal with its UI, step-ca, an OIDC issuer and Redis, all on loopback, with their data in one directory.
 // It may import the parts beside it and internal packages of the product; nothing of the product imports it.
 package stack
 
@@ -41,10 +41,11 @@ const (
 	TemporalUI Part = "ui"
 	OIDC       Part = "oidc"
 	CA         Part = "ca"
+	Redis      Part = "redis"
 )
 
 // AllParts are the parts of a whole instance, in their order of start.
-func AllParts() []Part { return []Part{Postgres, Temporal, TemporalUI, OIDC, CA} }
+func AllParts() []Part { return []Part{Postgres, Temporal, TemporalUI, OIDC, CA, Redis} }
 
 // Config of an instance.
 type Config struct {
@@ -58,6 +59,9 @@ type Config struct {
 	DatabaseURL string
 	// PostgresBin names the directory of the server's binaries; empty looks for the newest.
 	PostgresBin string
+	// Redis says which server is run; empty is the embedded one. RedisBin is the path of redis-server; empty looks on the PATH.
+	Redis    RedisKind
+	RedisBin string
 	// TemporalConfig is the path of temporal-dev.yaml; empty looks for it.
 	TemporalConfig string
 	// Product migrates and seeds the product's database and makes the programs' role.
@@ -79,6 +83,9 @@ type Stack struct {
 	UI       *temporalserver.UI
 	Issuer   *issuer.Issuer
 	CA       *stepca.CA
+	Redis    RedisServer
+	// redisBinary is the path of the real server that runs.
+	redisBinary string
 }
 
 // memory is what an instance remembers beside its data: DataDir/instance.json.
@@ -156,6 +163,9 @@ func (s *Stack) start(ctx context.Context) error {
 		}
 		s.CA = running
 	}
+	if s.has(Redis) {
+		return s.startRedis(ctx)
+	}
 	return nil
 }
 
@@ -228,6 +238,9 @@ func (s *Stack) Stop() error {
 	var problems []error
 	if err := os.Remove(s.EndpointsFile()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		problems = append(problems, err)
+	}
+	if s.Redis != nil {
+		problems = append(problems, s.Redis.Stop())
 	}
 	if s.CA != nil {
 		problems = append(problems, s.CA.Stop())
@@ -328,7 +341,7 @@ func Clean(ctx context.Context, dataDir, databaseURL string) error {
 	if err := postgres.Remove(ctx, dir); err != nil {
 		return err
 	}
-	for _, name := range []string{"issuer", "ca", nodesName, "log", "temporal.log", "devstack.log", "instance.json", endpointsName, "instance.lock"} {
+	for _, name := range []string{"issuer", "ca", "redis", nodesName, "log", "temporal.log", "devstack.log", "instance.json", endpointsName, "instance.lock"} {
 		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
 			return err
 		}

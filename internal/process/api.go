@@ -15,6 +15,7 @@ import (
 	"github.com/gpuaas/gpuaas/api"
 	"github.com/gpuaas/gpuaas/internal/oidc"
 	"github.com/gpuaas/gpuaas/internal/policy"
+	"github.com/gpuaas/gpuaas/internal/redis"
 	"github.com/gpuaas/gpuaas/internal/store"
 	"github.com/gpuaas/gpuaas/internal/temporal"
 )
@@ -32,6 +33,7 @@ var Version = "dev"
 type APIConfig struct {
 	Database DatabaseConfig
 	Temporal temporal.Config
+	Redis    redis.Config
 	OIDC     oidc.Config
 	Nodes    NodeAPIConfig
 	Log      LogConfig
@@ -46,6 +48,7 @@ type APIConfig struct {
 // Check says what is wrong with it.
 func (c APIConfig) Check() []string {
 	mistakes := append(c.Database.Check(), c.Temporal.Check()...)
+	mistakes = append(mistakes, c.Redis.Check()...)
 	mistakes = append(append(mistakes, c.OIDC.Check()...), c.Nodes.Check()...)
 	if _, _, err := net.SplitHostPort(c.Address); err != nil {
 		mistakes = append(mistakes, "GPUAAS_API_ADDRESS must look like host:port.")
@@ -75,6 +78,11 @@ func RunAPI(ctx context.Context, config APIConfig) error {
 		return err
 	}
 	defer pool.Close()
+	cache, err := redis.Open(config.Redis, log)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = cache.Close() }()
 	policies := policy.New(pool)
 	verifier := oidc.New(config.OIDC, &http.Client{Timeout: oidcTimeout}, time.Now)
 	var cluster atomic.Pointer[client.Client]
@@ -84,7 +92,7 @@ func RunAPI(ctx context.Context, config APIConfig) error {
 		}
 	}()
 	handler, err := api.New(api.Config{
-		Pool: pool, Policy: policies, Verifier: verifier, IDSecret: []byte(config.IDSecret), Currency: accountCurrency, Version: Version, Log: log, Now: time.Now,
+		Pool: pool, Redis: cache, Policy: policies, Verifier: verifier, IDSecret: []byte(config.IDSecret), Currency: accountCurrency, Version: Version, Log: log, Now: time.Now,
 		Temporal: func() client.Client {
 			if connected := cluster.Load(); connected != nil {
 				return *connected

@@ -23,6 +23,7 @@ import (
 	"github.com/gpuaas/gpuaas/domain/node"
 	"github.com/gpuaas/gpuaas/internal/oidc"
 	"github.com/gpuaas/gpuaas/internal/process"
+	"github.com/gpuaas/gpuaas/internal/redis/redistest"
 	"github.com/gpuaas/gpuaas/internal/store"
 	"github.com/gpuaas/gpuaas/internal/store/storetest"
 	"github.com/gpuaas/gpuaas/internal/temporal"
@@ -67,7 +68,7 @@ func newPlatform(t *testing.T, nodes int) *platform {
 	})
 	listening := make(chan string, 1)
 	running.Go(func() {
-		config := process.APIConfig{Temporal: p.config, Log: logs, Address: "127.0.0.1:0", IDSecret: strings.Repeat("i", 32),
+		config := process.APIConfig{Temporal: p.config, Redis: redistest.Config(t), Log: logs, Address: "127.0.0.1:0", IDSecret: strings.Repeat("i", 32),
 			Database:  process.DatabaseConfig{URL: p.AppURL, MaxConnections: 24},
 			OIDC:      oidc.Config{Issuer: p.issuer.server.URL, Audience: "gpuaas-api", Clients: []string{"gpuaas-api"}},
 			Listening: func(address string) { listening <- address }}

@@ -8,4 +8,6 @@ export GOTOOLCHAIN=local CGO_CFLAGS=${CGO_CFLAGS:--O2 -g -Wno-deprecated-declara
 mapfile -t packages < <(git ls-files --cached --others --exclude-standard -- '*_test.go' ':!devstack' |
   xargs grep -lE '^//go:build .*\bintegration\b' | xargs -n1 dirname | sort -u | sed 's|^|./|')
 [ "${#packages[@]}" -gt 0 ] || { echo "integration: no package has integration tests" >&2; exit 1; }
-exec bin/devstack run --parts postgres,temporal,oidc,ca -- go test -tags integration -count=1 -timeout 20m "$@" "${packages[@]}"
+GPUAAS_REDIS=$(scripts/ci/redis.sh)
+export GPUAAS_REDIS
+exec bin/devstack run --parts postgres,temporal,oidc,ca,redis -- go test -tags integration -count=1 -timeout 20m "$@" "${packages[@]}"

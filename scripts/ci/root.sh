@@ -15,4 +15,6 @@ fi
 mapfile -t packages < <(git ls-files --cached --others --exclude-standard -- '*_test.go' ':!devstack' |
   xargs grep -lE '^//go:build .*\bhostroot\b' | xargs -rn1 dirname | sort -u | sed 's|^|./|')
 [ "${#packages[@]}" -gt 0 ] || { echo "root: no package has such tests" >&2; exit 1; }
-exec bin/devstack run --parts postgres,temporal,oidc,ca -- go test -tags hostroot,integration -count=1 -timeout 15m "$@" "${packages[@]}"
+GPUAAS_REDIS=$(scripts/ci/redis.sh)
+export GPUAAS_REDIS
+exec bin/devstack run --parts postgres,temporal,oidc,ca,redis -- go test -tags hostroot,integration -count=1 -timeout 15m "$@" "${packages[@]}"

@@ -55,8 +55,11 @@ fi
 lane lint "golangci-lint and workflowcheck" scripts/ci/lint.sh
 tests unit "tests that need no infrastructure, with the race detector" go test -race -json -timeout 20m ./...
 tests devstack "tests of the development stack" go -C devstack test -tags integration -json -timeout 20m ./...
+if [ "$(scripts/ci/redis.sh)" = embedded ]; then
+  skipped redis "tests that need a real redis-server; the others run on the embedded one"
+fi
 if [ -x bin/devstack ]; then
-  tests integration "tests on real Postgres, Temporal, issuer and CA, with the race detector" scripts/ci/integration.sh -race -json
+  tests integration "tests on real Postgres, Temporal, Redis, issuer and CA, with the race detector" scripts/ci/integration.sh -race -json
   if [ "$(id -u)" -eq 0 ]; then
     tests root "tests that make a real operating-system user" scripts/ci/root.sh -json
   else

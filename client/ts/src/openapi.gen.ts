@@ -271,7 +271,7 @@ export interface paths {
         };
         /**
          * Say which dependency is missing
-         * @description Answers 200 when every dependency can be used and 503 otherwise, with the same body.
+         * @description Answers 200 when every dependency that the API cannot do without can be used, and 503 otherwise, with the same body. Redis is named and not among them: without it each replica limits requests by itself.
          */
         get: operations["getReadiness"];
         put?: never;
@@ -1856,7 +1856,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Every dependency can be used. */
+            /** @description Every dependency that is needed can be used. */
             200: {
                 headers: {
                     "X-Correlation-Id": components["headers"]["CorrelationId"];
@@ -1866,7 +1866,7 @@ export interface operations {
                     "application/json": components["schemas"]["Readiness"];
                 };
             };
-            /** @description At least one dependency is missing. */
+            /** @description At least one dependency that is needed is missing. */
             503: {
                 headers: {
                     "X-Correlation-Id": components["headers"]["CorrelationId"];

@@ -26,7 +26,7 @@ const usage = `devstack runs a development instance of the platform on this mach
   devstack env                           prints the variables that start programs separately against this instance
   devstack down-clean                    removes the data of this instance
 
-LIST is any of postgres,temporal,ui,oidc,ca (default postgres,temporal,oidc,ca).
+LIST is any of postgres,temporal,ui,oidc,ca,redis (default postgres,temporal,oidc,ca,redis).
 
 Environment:
   GPUAAS_DATA             directory of the instance (default ./.data/dev)
@@ -34,6 +34,8 @@ Environment:
   GPUAAS_SIM_NODES        simulated nodes (default 3)
   DATABASE_URL            a PostgreSQL server to use instead of a private one; its role needs CREATEDB and CREATEROLE
   GPUAAS_POSTGRES_BIN     directory of initdb and postgres (default: the newest on this machine)
+  GPUAAS_REDIS            embedded, or real for a redis-server of this machine (default embedded; for run, real where there is one)
+  GPUAAS_REDIS_BIN        path of redis-server (default: on the PATH)
   GPUAAS_TEMPORAL_CONFIG  path of temporal-dev.yaml (default: found upward from here)
   LOG_LEVEL               debug, info, warn or error (default info), for the log in $GPUAAS_DATA/devstack.log
 `
@@ -90,12 +92,16 @@ func fail(err error) int {
 func instanceConfig() (stack.Config, error) {
 	cfg := stack.Config{
 		DataDir: os.Getenv("GPUAAS_DATA"), DatabaseURL: os.Getenv("DATABASE_URL"),
-		PostgresBin: os.Getenv("GPUAAS_POSTGRES_BIN"), TemporalConfig: os.Getenv("GPUAAS_TEMPORAL_CONFIG"),
+		PostgresBin: os.Getenv("GPUAAS_POSTGRES_BIN"), RedisBin: os.Getenv("GPUAAS_REDIS_BIN"), TemporalConfig: os.Getenv("GPUAAS_TEMPORAL_CONFIG"),
 		Parts: stack.AllParts(), Product: true,
 		Notice: func(s string) { fmt.Fprintln(os.Stderr, "devstack: "+s) },
 	}
 	if cfg.DataDir == "" {
 		cfg.DataDir = filepath.Join(".data", "dev")
+	}
+	var err error
+	if cfg.Redis, err = stack.ParseRedisKind(os.Getenv("GPUAAS_REDIS")); err != nil {
+		return cfg, err
 	}
 	if text := os.Getenv("GPUAAS_PORT_BASE"); text != "" {
 		base, err := strconv.Atoi(text)
@@ -181,7 +187,7 @@ func readyText(what string, e stack.Endpoints, file string) string {
 	fmt.Fprintf(&b, "ready: %s\n", what)
 	for _, line := range [][2]string{
 		{"API", e.APIURL}, {"node API (mTLS)", e.APIInternalURL}, {"OIDC issuer", e.IssuerURL}, {"Temporal UI", e.TemporalUIURL},
-		{"Temporal", e.TemporalAddress}, {"Postgres", e.DatabaseURL}, {"step-ca", e.CAURL}, {"endpoints", file},
+		{"Temporal", e.TemporalAddress}, {"Postgres", e.DatabaseURL}, {"Redis", e.RedisURL}, {"step-ca", e.CAURL}, {"endpoints", file},
 	} {
 		if line[1] != "" {
 			fmt.Fprintf(&b, "  %-16s %s\n", line[0], line[1])

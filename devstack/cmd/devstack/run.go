@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/gpuaas/gpuaas/devstack/stack"
+	"github.com/gpuaas/gpuaas/internal/redis/redisserver"
 )
 
 const signalExitBase = 128
@@ -29,6 +30,9 @@ func run(cfg stack.Config, args []string) int {
 		return fail(err)
 	}
 	cfg.DataDir, cfg.PortBase, cfg.PassingPorts, cfg.Parts, cfg.Product = dir, 0, true, parts, false
+	if cfg.Redis == "" && slices.Contains(parts, stack.Redis) {
+		cfg.Redis = redisAtHand(cfg)
+	}
 	closeLog, err := openLog(&cfg)
 	if err != nil {
 		return fail(err)
@@ -39,6 +43,15 @@ func run(cfg stack.Config, args []string) int {
 		return fail(err)
 	}
 	return status
+}
+
+// redisAtHand is the real server where there is one: tests should meet what production runs.
+func redisAtHand(cfg stack.Config) stack.RedisKind {
+	if _, err := redisserver.Find(cfg.RedisBin); err != nil {
+		cfg.Notice(fmt.Sprintf("%v; tests get the embedded server, and those that need a real one are skipped", err))
+		return stack.RedisEmbedded
+	}
+	return stack.RedisReal
 }
 
 func runOn(cfg stack.Config, command []string) int {
@@ -103,6 +116,8 @@ func testEnvironment(e stack.Endpoints, file string) []string {
 		{"GPUAAS_ENDPOINTS", file},
 		{"GPUAAS_TEST_DATABASE_URL", e.DatabaseAdminURL},
 		{"GPUAAS_TEST_TEMPORAL_ADDRESS", e.TemporalAddress},
+		{"GPUAAS_TEST_REDIS_URL", e.RedisURL},
+		{"GPUAAS_TEST_REDIS_SERVER", e.RedisServer},
 		{"GPUAAS_TEST_OIDC_ISSUER", e.IssuerURL},
 		{"GPUAAS_TEST_CA_URL", e.CAURL},
 		{"GPUAAS_TEST_CA_ROOT_FILE", e.CARootFile},
@@ -117,7 +132,7 @@ func testEnvironment(e stack.Endpoints, file string) []string {
 }
 
 func runArguments(args []string) (parts []stack.Part, command []string, err error) {
-	parts = []stack.Part{stack.Postgres, stack.Temporal, stack.OIDC, stack.CA}
+	parts = []stack.Part{stack.Postgres, stack.Temporal, stack.OIDC, stack.CA, stack.Redis}
 	for len(args) > 0 && args[0] != "--" {
 		list, given := strings.CutPrefix(args[0], "--parts=")
 		switch {
