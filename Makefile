@@ -14,7 +14,7 @@ help: ## print this list
 # --- building -----------------------------------------------------------------------------------------------------
 .PHONY: build
 build: build-cli build-devstack ## build every program into bin/
-	go build -o bin/ $$(go list ./cmd/... | grep -v /gpuaas-cli$$) ./bench/smoke
+	go build -o bin/ $$(go list ./cmd/... | grep -v /gpuaas-cli$$) ./bench/smoke ./bench/drill
 
 .PHONY: build-cli
 build-cli: ## build the command-line client, bin/gpuaas
@@ -77,7 +77,7 @@ lint: ## golangci-lint and workflowcheck
 
 .PHONY: smoke
 smoke: ## the main job once against the running instance
-	go run ./bench/smoke
+	go run ./bench/smoke ./bench/drill
 
 .PHONY: verify
 verify: ## everything that CI checks

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/gpuaas/gpuaas/agent/durable"
 	"github.com/gpuaas/gpuaas/domain/node"
 )
 
@@ -99,7 +100,7 @@ func (f *Fence) set(next mark) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if err := replaceFile(f.path, line); err != nil {
+	if err := durable.Replace(f.path, line); err != nil {
 		return false, err
 	}
 	raised := next.Floor > f.mark.Floor

@@ -4,27 +4,21 @@ package agent_test
 
 import (
 	"context"
-	"crypto/ed25519"
-	"crypto/rand"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/testsuite"
-	"golang.org/x/crypto/ssh"
 
 	"github.com/gpuaas/gpuaas/agent"
 	"github.com/gpuaas/gpuaas/agent/gpu"
 	"github.com/gpuaas/gpuaas/agent/machine"
+	"github.com/gpuaas/gpuaas/agent/sshtest"
 	"github.com/gpuaas/gpuaas/agent/users"
 	"github.com/gpuaas/gpuaas/agent/wipe"
 	"github.com/gpuaas/gpuaas/domain/node"
@@ -48,7 +42,7 @@ func newHost(t *testing.T) *host {
 	require.NoError(t, err)
 	require.NoError(t, os.Chmod(homes, 0o755))
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(homes)) })
-	port, hostKey := startSSHD(t)
+	sshd := sshtest.Start(t)
 	h := &host{t: t, homes: homes, roots: []string{homes, "/tmp", "/var/tmp", "/dev/shm", "/var/spool/cron"}}
 	devices := gpu.Open(slog.New(slog.DiscardHandler))
 	t.Cleanup(devices.Close)
@@ -60,7 +54,7 @@ func newHost(t *testing.T) *host {
 			Files:    wipe.Scrubber{Roots: h.roots, HomeRoot: homes},
 			Examiner: wipe.Examiner{Roots: h.roots, HomeRoot: homes, GPUProcesses: devices.Processes},
 			GPUs:     devices,
-			Machine:  machine.Host{SSHHost: "127.0.0.1", SSHPort: port, SSHHostKeyFile: hostKey, HomeRoot: homes},
+			Machine:  machine.Host{SSHHost: "127.0.0.1", SSHPort: sshd.Port, SSHHostKeyFile: sshd.HostKeyFile, HomeRoot: homes},
 		},
 	})
 	require.NoError(t, err)
@@ -70,39 +64,6 @@ func newHost(t *testing.T) *host {
 	h.env.SetTestTimeout(time.Minute)
 	served.Bind(h.env)
 	return h
-}
-
-// startSSHD runs a real OpenSSH server on a free port with a configuration of its own.
-func startSSHD(t *testing.T) (port int, publicKeyFile string) {
-	t.Helper()
-	program, err := exec.LookPath("sshd")
-	if err != nil {
-		t.Skip("there is no sshd: install openssh-server")
-	}
-	require.NoError(t, os.MkdirAll("/run/sshd", 0o755))
-	directory := t.TempDir()
-	key := filepath.Join(directory, "host_key")
-	require.NoError(t, exec.CommandContext(t.Context(), "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key).Run())
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	port = listener.Addr().(*net.TCPAddr).Port
-	require.NoError(t, listener.Close())
-	config := filepath.Join(directory, "sshd_config")
-	require.NoError(t, os.WriteFile(config, fmt.Appendf(nil, "Port %d\nListenAddress 127.0.0.1\nHostKey %s\nPidFile none\n"+
-		"UsePAM no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nAuthorizedKeysFile .ssh/authorized_keys\nStrictModes yes\n", port, key), 0o600))
-	server := exec.Command(program, "-D", "-e", "-f", config)
-	server.Stderr = t.Output()
-	require.NoError(t, server.Start())
-	t.Cleanup(func() { _ = server.Process.Signal(syscall.SIGTERM); _ = server.Wait() })
-	require.Eventually(t, func() bool {
-		connection, err := net.DialTimeout("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), time.Second)
-		if err != nil {
-			return false
-		}
-		_ = connection.Close()
-		return true
-	}, 10*time.Second, 20*time.Millisecond, "sshd listens")
-	return port, key + ".pub"
 }
 
 func (h *host) head(generation int64, step string, attempt int) node.Task {
@@ -116,33 +77,6 @@ func perform[Out any](h *host, kind node.TaskKind, in any) (Out, error) {
 		return out, err
 	}
 	return out, value.Get(&out)
-}
-
-func sshKey(t *testing.T) (ssh.Signer, string) {
-	t.Helper()
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	require.NoError(t, err)
-	signer, err := ssh.NewSignerFromKey(key)
-	require.NoError(t, err)
-	return signer, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(signer.PublicKey())))
-}
-
-func enter(t *testing.T, access node.UserProvisionOut, signer ssh.Signer) (*ssh.Client, error) {
-	t.Helper()
-	hostKey, _, _, _, err := ssh.ParseAuthorizedKey([]byte(access.SSHHostKey))
-	require.NoError(t, err)
-	return ssh.Dial("tcp", net.JoinHostPort(access.SSHHost, strconv.Itoa(access.SSHPort)), &ssh.ClientConfig{
-		User: access.Username, Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)}, HostKeyCallback: ssh.FixedHostKey(hostKey), Timeout: 10 * time.Second,
-	})
-}
-
-func say(t *testing.T, client *ssh.Client, command string) string {
-	t.Helper()
-	session, err := client.NewSession()
-	require.NoError(t, err)
-	text, err := session.CombinedOutput(command)
-	require.NoError(t, err, string(text))
-	return string(text)
 }
 
 // hostGeneration is a lease far above what this machine would have of its own.
@@ -167,30 +101,30 @@ func TestARealUserComesAndGoes(t *testing.T) {
 	access := provision(1)
 	require.Equal(t, access, provision(2), "a second attempt converges")
 	require.Equal(t, user.UID, access.UID)
-	tenant, tenantKey := sshKey(t)
-	probe, probeKey := sshKey(t)
+	tenant, tenantKey := sshtest.NewKey(t)
+	probe, probeKey := sshtest.NewKey(t)
 	keys, err := perform[node.SSHKeysSyncOut](h, node.SSHKeysSync, node.SSHKeysSyncIn{
 		Task: h.head(hostGeneration, "keys", 1), Username: username, Keys: []string{tenantKey}, ProbeKey: probeKey,
 	})
 	require.NoError(t, err)
 	require.Equal(t, 2, keys.Keys)
 
-	prober, err := enter(t, access, probe)
+	prober, err := sshtest.LogIn(t, access, probe)
 	require.NoError(t, err)
-	require.Empty(t, say(t, prober, "touch "+access.Home+"/forced"), "the forced command runs instead")
+	require.Empty(t, sshtest.Say(t, prober, "touch "+access.Home+"/forced"), "the forced command runs instead")
 	require.NoFileExists(t, access.Home+"/forced")
 	require.NoError(t, prober.Close())
 
-	guest, err := enter(t, access, tenant)
+	guest, err := sshtest.LogIn(t, access, tenant)
 	require.NoError(t, err)
-	require.Equal(t, fmt.Sprintf("uid=%d(%s) gid=%d(%s) groups=%d(%s)\n", user.UID, username, user.UID, username, user.UID, username), say(t, guest, "id"))
-	require.Equal(t, "700\n", say(t, guest, "stat -c %a ~"))
+	require.Equal(t, fmt.Sprintf("uid=%d(%s) gid=%d(%s) groups=%d(%s)\n", user.UID, username, user.UID, username, user.UID, username), sshtest.Say(t, guest, "id"))
+	require.Equal(t, "700\n", sshtest.Say(t, guest, "stat -c %a ~"))
 	outside := filepath.Join(h.homes, "another")
 	require.NoError(t, os.MkdirAll(outside, 0o755))
 	precious := filepath.Join(outside, "precious")
 	require.NoError(t, os.WriteFile(precious, []byte("x"), 0o644))
 	remains := t.Name()
-	say(t, guest, strings.Join([]string{
+	sshtest.Say(t, guest, strings.Join([]string{
 		"mkdir -p ~/work && echo x > ~/work/model",
 		"ln -s " + outside + " ~/work/away && ln -s " + outside + " /tmp/" + remains + "-link",
 		"mkdir /var/tmp/" + remains + " && echo x > /var/tmp/" + remains + "/f",
@@ -212,7 +146,7 @@ func TestARealUserComesAndGoes(t *testing.T) {
 	revoked, err := perform[node.UserRevokeOut](h, node.UserRevoke, node.UserRevokeIn{Task: h.head(hostGeneration, "revoke", 1), Username: username})
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, revoked.ProcessesKilled, 3)
-	_, err = enter(t, access, tenant)
+	_, err = sshtest.LogIn(t, access, tenant)
 	require.Error(t, err, "the door is shut")
 	require.Error(t, guest.Wait(), "the session was ended")
 

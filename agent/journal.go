@@ -14,6 +14,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/gpuaas/gpuaas/agent/durable"
 	"github.com/gpuaas/gpuaas/domain/node"
 )
 
@@ -143,7 +144,7 @@ func (j *Journal) rewrite(floor int64) error {
 		}
 		content, entries[e.Key] = append(content, line...), e
 	}
-	if err := replaceFile(j.path, content); err != nil {
+	if err := durable.Replace(j.path, content); err != nil {
 		return err
 	}
 	file, err := os.OpenFile(j.path, os.O_WRONLY|os.O_APPEND, 0o600)

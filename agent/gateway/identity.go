@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gpuaas/gpuaas/agent/durable"
 	"github.com/gpuaas/gpuaas/domain/id"
 )
 
@@ -62,10 +63,10 @@ func (f Files) save(key *ecdsa.PrivateKey, chainPEM, rootsPEM string) (*tls.Cert
 	if err != nil {
 		return nil, fmt.Errorf("the certificate does not belong to the key it was asked for: %w", err)
 	}
-	if err := replaceFile(f.roots(), []byte(rootsPEM)); err != nil {
+	if err := durable.Replace(f.roots(), []byte(rootsPEM)); err != nil {
 		return nil, err
 	}
-	return &certificate, replaceFile(f.identity(), pair)
+	return &certificate, durable.Replace(f.identity(), pair)
 }
 
 // enrolmentKey is the key of an enrolment in progress. It is kept before it is first used: a node that dies
@@ -92,29 +93,12 @@ func (f Files) enrolmentKey() (*ecdsa.PrivateKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	return key, replaceFile(f.pendingKey(), encoded)
+	return key, durable.Replace(f.pendingKey(), encoded)
 }
 
 func (f Files) forgetEnrolmentKey() error {
 	if err := os.Remove(f.pendingKey()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove the key of the enrolment: %w", err)
-	}
-	return nil
-}
-
-// replaceFile writes a file so that readers and crashes see the old one or the new one, whole.
-func replaceFile(path string, content []byte) error {
-	file, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	_, err = file.Write(content)
-	err = errors.Join(err, file.Sync(), file.Close())
-	if err == nil {
-		err = os.Rename(file.Name(), path) // CreateTemp made it 0600
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("write %s: %w", path, err), os.Remove(file.Name()))
 	}
 	return nil
 }

@@ -2,16 +2,12 @@ package sim
 
 import (
 	"bytes"
-	"crypto/ed25519"
-	"crypto/rand"
 	"encoding/json"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +17,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/gpuaas/gpuaas/agent"
+	"github.com/gpuaas/gpuaas/agent/sshtest"
 	"github.com/gpuaas/gpuaas/domain/node"
 )
 
@@ -66,41 +63,14 @@ func do[Out any](b *bench, kind node.TaskKind, in any) (Out, error) {
 	return out, value.Get(&out)
 }
 
-func newSigner(t *testing.T) (ssh.Signer, string) {
-	t.Helper()
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	require.NoError(t, err)
-	signer, err := ssh.NewSignerFromKey(key)
-	require.NoError(t, err)
-	return signer, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(signer.PublicKey())))
-}
-
-func logIn(t *testing.T, access node.UserProvisionOut, signer ssh.Signer) (*ssh.Client, error) {
-	t.Helper()
-	hostKey, _, _, _, err := ssh.ParseAuthorizedKey([]byte(access.SSHHostKey))
-	require.NoError(t, err)
-	return ssh.Dial("tcp", net.JoinHostPort(access.SSHHost, strconv.Itoa(access.SSHPort)), &ssh.ClientConfig{
-		User: access.Username, Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)}, HostKeyCallback: ssh.FixedHostKey(hostKey), Timeout: 5 * time.Second,
-	})
-}
-
-func output(t *testing.T, client *ssh.Client, command string) string {
-	t.Helper()
-	session, err := client.NewSession()
-	require.NoError(t, err)
-	text, err := session.Output(command)
-	require.NoError(t, err)
-	return string(text)
-}
-
 // lease opens generation 1 with one tenant key and the probe's.
 func (b *bench) lease(generation int64) (access node.UserProvisionOut, tenant, probe ssh.Signer) {
 	b.t.Helper()
 	username := node.Username(node.Lease{Generation: generation})
 	access, err := do[node.UserProvisionOut](b, node.UserProvision, node.UserProvisionIn{Task: head(generation, "provision", 1), Username: username})
 	require.NoError(b.t, err)
-	tenant, tenantKey := newSigner(b.t)
-	probe, probeKey := newSigner(b.t)
+	tenant, tenantKey := sshtest.NewKey(b.t)
+	probe, probeKey := sshtest.NewKey(b.t)
 	_, err = do[node.SSHKeysSyncOut](b, node.SSHKeysSync, node.SSHKeysSyncIn{
 		Task: head(generation, "keys", 1), Username: username, Keys: []string{tenantKey}, ProbeKey: probeKey,
 	})
@@ -122,16 +92,16 @@ func (b *bench) wipe(generation int64, attempt int) (node.ScrubVerifyOut, error)
 func TestATenantLivesOnASimulatedNode(t *testing.T) {
 	b := newBench(t, "")
 	access, tenant, probe := b.lease(1)
-	prober, err := logIn(t, access, probe)
+	prober, err := sshtest.LogIn(t, access, probe)
 	require.NoError(t, err)
-	require.Empty(t, output(t, prober, "touch should-not-exist"), "the forced command runs instead")
+	require.Empty(t, sshtest.Say(t, prober, "touch should-not-exist"), "the forced command runs instead")
 	require.NoError(t, prober.Close())
 
-	guest, err := logIn(t, access, tenant)
+	guest, err := sshtest.LogIn(t, access, tenant)
 	require.NoError(t, err)
-	require.Equal(t, 8, strings.Count(output(t, guest, "nvidia-smi -L"), "NVIDIA H100"))
-	require.Equal(t, access.Username+"\n", output(t, guest, "whoami"))
-	output(t, guest, "touch model.bin /tmp/scratch")
+	require.Equal(t, 8, strings.Count(sshtest.Say(t, guest, "nvidia-smi -L"), "NVIDIA H100"))
+	require.Equal(t, access.Username+"\n", sshtest.Say(t, guest, "whoami"))
+	sshtest.Say(t, guest, "touch model.bin /tmp/scratch")
 	shell, err := guest.NewSession()
 	require.NoError(t, err)
 	var said bytes.Buffer
@@ -146,8 +116,8 @@ func TestATenantLivesOnASimulatedNode(t *testing.T) {
 	require.Contains(t, state.Files, "/tmp/scratch")
 	require.NotContains(t, state.Files, "/home/gpu1/should-not-exist")
 	require.NotEmpty(t, state.Processes)
-	stranger, _ := newSigner(t)
-	_, err = logIn(t, access, stranger)
+	stranger, _ := sshtest.NewKey(t)
+	_, err = sshtest.LogIn(t, access, stranger)
 	require.Error(t, err)
 
 	gone := make(chan struct{})
@@ -160,7 +130,7 @@ func TestATenantLivesOnASimulatedNode(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Fatal("the tenant's session outlived the wipe")
 	}
-	_, err = logIn(t, access, tenant)
+	_, err = sshtest.LogIn(t, access, tenant)
 	require.Error(t, err)
 	state = b.node.State()
 	require.Empty(t, state.Users)

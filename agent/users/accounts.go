@@ -42,35 +42,15 @@ func (a Accounts) Provision(ctx context.Context, user agent.User) (string, error
 }
 
 func makeGroup(ctx context.Context, user agent.User) error {
-	lines, err := entries("/etc/group")
-	if err != nil {
+	if made, err := stands("/etc/group", "group", user); made || err != nil {
 		return err
-	}
-	for _, fields := range lines {
-		named, numbered := fields[0] == user.Name, number(fields, 2) == user.UID
-		if named && numbered {
-			return nil
-		}
-		if named || numbered {
-			return fmt.Errorf("the group %s has the name or the number (%d) of another lease's", fields[0], user.UID)
-		}
 	}
 	return tool(ctx, "groupadd", "--gid", strconv.FormatInt(user.UID, 10), user.Name)
 }
 
 func makeUser(ctx context.Context, user agent.User, home string) error {
-	lines, err := entries("/etc/passwd")
-	if err != nil {
+	if made, err := stands("/etc/passwd", "user", user); made || err != nil {
 		return err
-	}
-	for _, fields := range lines {
-		named, numbered := fields[0] == user.Name, number(fields, 2) == user.UID
-		if named && numbered {
-			return nil
-		}
-		if named || numbered {
-			return fmt.Errorf("the user %s has the name or the number (%d) of another lease's", fields[0], user.UID)
-		}
 	}
 	shell := "/bin/bash"
 	if _, err := os.Stat(shell); err != nil {
@@ -80,6 +60,25 @@ func makeUser(ctx context.Context, user agent.User, home string) error {
 	// "*" is no password that anybody could type, yet not a lock: sshd refuses locked accounts even their keys.
 	return tool(ctx, "useradd", "--uid", uid, "--gid", uid, "--home-dir", home, "--no-create-home", "--shell", shell,
 		"--no-log-init", "--password", "*", "--comment", "GPU lease", user.Name)
+}
+
+// stands says whether the file of accounts holds the user's entry. One that has only its name, or only its number, is
+// somebody else's and an error.
+func stands(path, what string, user agent.User) (bool, error) {
+	lines, err := entries(path)
+	if err != nil {
+		return false, err
+	}
+	for _, fields := range lines {
+		named, numbered := fields[0] == user.Name, number(fields, 2) == user.UID
+		if named && numbered {
+			return true, nil
+		}
+		if named || numbered {
+			return false, fmt.Errorf("the %s %s has the name or the number (%d) of another lease's", what, fields[0], user.UID)
+		}
+	}
+	return false, nil
 }
 
 // makeHome makes the directory; one that is there must be a directory of this user, or of root when an earlier attempt

@@ -10,6 +10,7 @@ import (
 	"go.temporal.io/api/serviceerror"
 	taskqueuepb "go.temporal.io/api/taskqueue/v1"
 	"go.temporal.io/api/workflowservice/v1"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -106,18 +107,14 @@ func (s *activityService) PollActivityTaskQueue(ctx context.Context, request *wo
 
 // RecordActivityTaskHeartbeat forwards progress of a task that this node was given.
 func (s *activityService) RecordActivityTaskHeartbeat(ctx context.Context, request *workflowservice.RecordActivityTaskHeartbeatRequest) (*workflowservice.RecordActivityTaskHeartbeatResponse, error) {
-	nodeID := nodeFrom(ctx)
-	token, err := s.open(nodeID, request.GetTaskToken())
+	answer, err := forward(ctx, s, request.GetTaskToken(), s.frontend.RecordActivityTaskHeartbeat,
+		func(given given) *workflowservice.RecordActivityTaskHeartbeatRequest {
+			return &workflowservice.RecordActivityTaskHeartbeatRequest{
+				TaskToken: given.token, Identity: given.identity, Namespace: s.namespace, Details: payloads(request.GetDetails()),
+			}
+		})
 	if err != nil {
 		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, maxCall)
-	defer cancel()
-	answer, err := s.frontend.RecordActivityTaskHeartbeat(ctx, &workflowservice.RecordActivityTaskHeartbeatRequest{
-		TaskToken: token, Details: payloads(request.GetDetails()), Identity: string(nodeID), Namespace: s.namespace,
-	})
-	if err != nil {
-		return nil, told(ctx, err)
 	}
 	return &workflowservice.RecordActivityTaskHeartbeatResponse{
 		CancelRequested: answer.GetCancelRequested(), ActivityPaused: answer.GetActivityPaused(), ActivityReset: answer.GetActivityReset(),
@@ -126,57 +123,61 @@ func (s *activityService) RecordActivityTaskHeartbeat(ctx context.Context, reque
 
 // RespondActivityTaskCompleted forwards the result of a task that this node was given.
 func (s *activityService) RespondActivityTaskCompleted(ctx context.Context, request *workflowservice.RespondActivityTaskCompletedRequest) (*workflowservice.RespondActivityTaskCompletedResponse, error) {
-	nodeID := nodeFrom(ctx)
-	token, err := s.open(nodeID, request.GetTaskToken())
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, maxCall)
-	defer cancel()
-	_, err = s.frontend.RespondActivityTaskCompleted(ctx, &workflowservice.RespondActivityTaskCompletedRequest{
-		TaskToken: token, Result: payloads(request.GetResult()), Identity: string(nodeID), Namespace: s.namespace,
-	})
-	if err != nil {
-		return nil, told(ctx, err)
-	}
-	return &workflowservice.RespondActivityTaskCompletedResponse{}, nil
+	_, err := forward(ctx, s, request.GetTaskToken(), s.frontend.RespondActivityTaskCompleted,
+		func(given given) *workflowservice.RespondActivityTaskCompletedRequest {
+			return &workflowservice.RespondActivityTaskCompletedRequest{
+				TaskToken: given.token, Identity: given.identity, Namespace: s.namespace, Result: payloads(request.GetResult()),
+			}
+		})
+	return &workflowservice.RespondActivityTaskCompletedResponse{}, err
 }
 
 // RespondActivityTaskFailed forwards the failure of a task that this node was given.
 func (s *activityService) RespondActivityTaskFailed(ctx context.Context, request *workflowservice.RespondActivityTaskFailedRequest) (*workflowservice.RespondActivityTaskFailedResponse, error) {
-	nodeID := nodeFrom(ctx)
-	token, err := s.open(nodeID, request.GetTaskToken())
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, maxCall)
-	defer cancel()
-	_, err = s.frontend.RespondActivityTaskFailed(ctx, &workflowservice.RespondActivityTaskFailedRequest{
-		TaskToken: token, Failure: failure(request.GetFailure(), 0), Identity: string(nodeID), Namespace: s.namespace,
-		LastHeartbeatDetails: payloads(request.GetLastHeartbeatDetails()),
-	})
-	if err != nil {
-		return nil, told(ctx, err)
-	}
-	return &workflowservice.RespondActivityTaskFailedResponse{}, nil
+	_, err := forward(ctx, s, request.GetTaskToken(), s.frontend.RespondActivityTaskFailed,
+		func(given given) *workflowservice.RespondActivityTaskFailedRequest {
+			return &workflowservice.RespondActivityTaskFailedRequest{
+				TaskToken: given.token, Identity: given.identity, Namespace: s.namespace, Failure: failure(request.GetFailure(), 0),
+				LastHeartbeatDetails: payloads(request.GetLastHeartbeatDetails()),
+			}
+		})
+	return &workflowservice.RespondActivityTaskFailedResponse{}, err
 }
 
 // RespondActivityTaskCanceled forwards that a task of this node ended because it was asked to.
 func (s *activityService) RespondActivityTaskCanceled(ctx context.Context, request *workflowservice.RespondActivityTaskCanceledRequest) (*workflowservice.RespondActivityTaskCanceledResponse, error) {
+	_, err := forward(ctx, s, request.GetTaskToken(), s.frontend.RespondActivityTaskCanceled,
+		func(given given) *workflowservice.RespondActivityTaskCanceledRequest {
+			return &workflowservice.RespondActivityTaskCanceledRequest{
+				TaskToken: given.token, Identity: given.identity, Namespace: s.namespace, Details: payloads(request.GetDetails()),
+			}
+		})
+	return &workflowservice.RespondActivityTaskCanceledResponse{}, err
+}
+
+// given is what the frontend knows a task by that was given to a node: the opened token, and the node's name.
+type given struct {
+	token    []byte
+	identity string
+}
+
+// forward opens the sealed token of a task that the calling node was given, has the frontend's request built anew from it,
+// and makes the call within bounds.
+func forward[Request, Answer any](ctx context.Context, s *activityService, sealed []byte,
+	call func(context.Context, Request, ...grpc.CallOption) (Answer, error), build func(given) Request) (Answer, error) {
+	var none Answer
 	nodeID := nodeFrom(ctx)
-	token, err := s.open(nodeID, request.GetTaskToken())
+	token, err := s.keys.Open(nodeID, sealed)
 	if err != nil {
-		return nil, err
+		return none, status.Error(codes.PermissionDenied, ErrTokenNotSealed.Error())
 	}
 	ctx, cancel := context.WithTimeout(ctx, maxCall)
 	defer cancel()
-	_, err = s.frontend.RespondActivityTaskCanceled(ctx, &workflowservice.RespondActivityTaskCanceledRequest{
-		TaskToken: token, Details: payloads(request.GetDetails()), Identity: string(nodeID), Namespace: s.namespace,
-	})
+	answer, err := call(ctx, build(given{token: token, identity: string(nodeID)}))
 	if err != nil {
-		return nil, told(ctx, err)
+		return none, told(ctx, err)
 	}
-	return &workflowservice.RespondActivityTaskCanceledResponse{}, nil
+	return answer, nil
 }
 
 // ShutdownWorker ends this worker's polls of its own queue. The sticky queue that a request names is never
@@ -197,14 +198,6 @@ func (s *activityService) ShutdownWorker(ctx context.Context, request *workflows
 		return nil, told(ctx, err)
 	}
 	return &workflowservice.ShutdownWorkerResponse{}, nil
-}
-
-func (s *activityService) open(nodeID id.Node, sealed []byte) ([]byte, error) {
-	token, err := s.keys.Open(nodeID, sealed)
-	if err != nil {
-		return nil, status.Error(codes.PermissionDenied, ErrTokenNotSealed.Error())
-	}
-	return token, nil
 }
 
 // instanceKey keeps one worker's polls together, under the node's name so that nobody's key can be another's.

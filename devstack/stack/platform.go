@@ -11,10 +11,11 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/gpuaas/gpuaas/internal/temporal"
 )
 
 const (
-	platformPoll  = 200 * time.Millisecond
 	answerLimit   = 4 << 20
 	callDeadline  = 40 * time.Second
 	idempotencyID = "X-Idempotency-Key"
@@ -125,19 +126,10 @@ func (p *platform) send(request *http.Request, answer any) error {
 
 // until repeats do until it works or ctx ends; the error names what was waited for.
 func until(ctx context.Context, what string, do func() error) error {
-	tick := time.NewTicker(platformPoll)
-	defer tick.Stop()
-	for {
-		err := do()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%s: %w", what, errors.Join(ctx.Err(), err))
-		case <-tick.C:
-		}
+	if err := temporal.UntilReady(ctx, do); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
 	}
+	return nil
 }
 
 // mayHeal says whether another attempt can answer otherwise: only what the API refused for good cannot.

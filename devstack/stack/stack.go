@@ -15,13 +15,13 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	sdklog "go.temporal.io/sdk/log"
 
 	"github.com/gpuaas/gpuaas/devstack/issuer"
 	"github.com/gpuaas/gpuaas/devstack/stepca"
 	"github.com/gpuaas/gpuaas/devstack/temporalserver"
 	"github.com/gpuaas/gpuaas/internal/postgres"
 	"github.com/gpuaas/gpuaas/internal/store"
+	"github.com/gpuaas/gpuaas/internal/temporal"
 	"github.com/gpuaas/gpuaas/schema"
 	"github.com/gpuaas/gpuaas/workflows"
 )
@@ -225,7 +225,8 @@ func (s *Stack) startTemporal(ctx context.Context) error {
 	s.Temporal = running
 	ctx, cancel := context.WithTimeout(ctx, namespaceDeadline)
 	defer cancel()
-	err = temporalserver.EnsureNamespace(ctx, running.Address(), workflows.Namespace, namespaceRetention, workflows.SearchAttributes(), sdklog.NewStructuredLogger(s.cfg.Logger))
+	cluster := temporal.Config{Address: running.Address(), Namespace: workflows.Namespace}
+	err = temporal.RegisterNamespace(ctx, cluster, namespaceRetention, workflows.SearchAttributes())
 	if err != nil || !s.has(TemporalUI) {
 		return err
 	}

@@ -10,6 +10,8 @@ import (
 	uiserver "github.com/temporalio/ui-server/v2/server"
 	uiconfig "github.com/temporalio/ui-server/v2/server/config"
 	"github.com/temporalio/ui-server/v2/server/server_options"
+
+	"github.com/gpuaas/gpuaas/internal/temporal"
 )
 
 // UI is Temporal's own console, on loopback.
@@ -31,7 +33,7 @@ func StartUI(ctx context.Context, address, namespace string, port int) (*UI, err
 	go func() { u.ended <- server.Start() }()
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	err := poll(ctx, func() error {
+	err := temporal.UntilReady(ctx, func() error {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:"+strconv.Itoa(port)+"/healthz", nil)
 		if err != nil {
 			return err

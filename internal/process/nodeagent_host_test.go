@@ -4,7 +4,6 @@ package process
 
 import (
 	"context"
-	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
@@ -26,10 +25,10 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
-	"golang.org/x/crypto/ssh"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/gpuaas/gpuaas/agent/sshtest"
 	"github.com/gpuaas/gpuaas/api/nodeapi"
 	"github.com/gpuaas/gpuaas/domain/id"
 	"github.com/gpuaas/gpuaas/domain/node"
@@ -79,7 +78,7 @@ func newHostNode(t *testing.T) *hostNode {
 	if os.Geteuid() != 0 {
 		t.Skip("a real node agent needs root")
 	}
-	sshPort, hostKey := hostSSHD(t)
+	sshd := sshtest.Start(t)
 	log := slog.New(slog.NewJSONHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	cluster := temporaltest.New(t, workflows.SearchAttributes()...)
 	through, err := internaltemporal.Dial(t.Context(), cluster, log)
@@ -124,7 +123,7 @@ func newHostNode(t *testing.T) *hostNode {
 	h.env = []string{
 		"PATH=" + os.Getenv("PATH"), "GPUAAS_NODE_MODE=real", "GPUAAS_NODE_GATEWAY_URL=https://" + listener.Addr().String(),
 		"GPUAAS_CA_ROOT_FILE=" + root, "GPUAAS_NODE_DIRECTORY=" + t.TempDir(), "GPUAAS_ENROL_TOKEN=" + h.token(db),
-		"GPUAAS_SSH_HOST=127.0.0.1", "GPUAAS_SSH_PORT=" + strconv.Itoa(sshPort), "GPUAAS_SSH_HOST_KEY_FILE=" + hostKey,
+		"GPUAAS_SSH_HOST=127.0.0.1", "GPUAAS_SSH_PORT=" + strconv.Itoa(sshd.Port), "GPUAAS_SSH_HOST_KEY_FILE=" + sshd.HostKeyFile,
 		"GPUAAS_HOME_ROOT=" + h.homes, "GPUAAS_SCRUB_ROOTS=" + h.homes + ",/tmp,/var/tmp,/dev/shm",
 	}
 	return h
@@ -182,35 +181,6 @@ func give[Out any](h *hostNode, kind node.TaskKind, in any) (Out, error) {
 	return out, json.Unmarshal(raw, &out)
 }
 
-func hostSSHD(t *testing.T) (port int, publicKeyFile string) {
-	t.Helper()
-	program, err := exec.LookPath("sshd")
-	if err != nil {
-		t.Skip("there is no sshd: install openssh-server")
-	}
-	require.NoError(t, os.MkdirAll("/run/sshd", 0o755))
-	directory := t.TempDir()
-	key := filepath.Join(directory, "host_key")
-	require.NoError(t, exec.CommandContext(t.Context(), "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key).Run())
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	port = listener.Addr().(*net.TCPAddr).Port
-	require.NoError(t, listener.Close())
-	server := exec.Command(program, "-D", "-e", "-f", "/dev/null", "-h", key, "-o", "ListenAddress=127.0.0.1:"+strconv.Itoa(port),
-		"-o", "PidFile=none", "-o", "UsePAM=no", "-o", "PasswordAuthentication=no")
-	server.Stderr = t.Output()
-	require.NoError(t, server.Start())
-	t.Cleanup(func() { _ = server.Process.Signal(syscall.SIGTERM); _ = server.Wait() })
-	require.Eventually(t, func() bool {
-		connection, err := net.DialTimeout("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), time.Second)
-		if err != nil {
-			return false
-		}
-		return connection.Close() == nil
-	}, 10*time.Second, 20*time.Millisecond, "sshd listens")
-	return port, key + ".pub"
-}
-
 // A real cmd/node-agent enrols, makes a real user who logs in over a real sshd, is killed with kill -9 and started
 // again, wipes and verifies, and leaves nothing.
 func TestARealNodeAgentServesThisMachine(t *testing.T) {
@@ -230,12 +200,9 @@ func TestARealNodeAgentServesThisMachine(t *testing.T) {
 	access, err := give[node.UserProvisionOut](h, node.UserProvision, provisionIn)
 	require.NoError(t, err)
 	require.Equal(t, node.UID(lease), access.UID)
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	require.NoError(t, err)
-	signer, err := ssh.NewSignerFromKey(key)
-	require.NoError(t, err)
+	signer, key := sshtest.NewKey(t)
 	_, err = give[node.SSHKeysSyncOut](h, node.SSHKeysSync, node.SSHKeysSyncIn{
-		Task: head("keys", 1), Username: username, Keys: []string{string(ssh.MarshalAuthorizedKey(signer.PublicKey()))},
+		Task: head("keys", 1), Username: username, Keys: []string{key},
 	})
 	require.NoError(t, err)
 	_, err = give[node.GPUHealthOut](h, node.GPUHealth, node.GPUHealthIn{Task: head("health", 1), ExpectedModel: "H100", ExpectedCount: 64})
@@ -243,20 +210,10 @@ func TestARealNodeAgentServesThisMachine(t *testing.T) {
 	require.ErrorAs(t, err, &unfit)
 	require.Equal(t, node.ErrGPUUnhealthy, unfit.Type(), "this machine has not 64 GPUs, and says so")
 
-	hostKey, _, _, _, err := ssh.ParseAuthorizedKey([]byte(access.SSHHostKey))
+	guest, err := sshtest.LogIn(t, access, signer)
 	require.NoError(t, err)
-	logIn := func() (*ssh.Client, error) {
-		return ssh.Dial("tcp", net.JoinHostPort(access.SSHHost, strconv.Itoa(access.SSHPort)), &ssh.ClientConfig{
-			User: access.Username, Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)}, HostKeyCallback: ssh.FixedHostKey(hostKey), Timeout: 10 * time.Second,
-		})
-	}
-	guest, err := logIn()
-	require.NoError(t, err)
-	session, err := guest.NewSession()
-	require.NoError(t, err)
-	text, err := session.CombinedOutput("id -u; echo secret > ~/secret; (setsid sleep 600 > /dev/null 2>&1 < /dev/null &)")
-	require.NoError(t, err)
-	require.Equal(t, fmt.Sprintf("%d\n", access.UID), string(text))
+	told := sshtest.Say(t, guest, "id -u; echo secret > ~/secret; (setsid sleep 600 > /dev/null 2>&1 < /dev/null &)")
+	require.Equal(t, fmt.Sprintf("%d\n", access.UID), told)
 
 	require.Equal(t, -1, h.end(syscall.SIGKILL))
 	h.start()
@@ -268,7 +225,7 @@ func TestARealNodeAgentServesThisMachine(t *testing.T) {
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, revoked.ProcessesKilled, 2)
 	require.Error(t, guest.Wait())
-	_, err = logIn()
+	_, err = sshtest.LogIn(t, access, signer)
 	require.Error(t, err)
 	_, err = give[node.ScrubVerifyOut](h, node.ScrubVerify, node.ScrubVerifyIn{Task: head("verify", 1), Username: username})
 	require.ErrorContains(t, err, "secret")

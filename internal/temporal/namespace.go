@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
@@ -11,43 +12,33 @@ import (
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
+	sdklog "go.temporal.io/sdk/log"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// namespacePoll is how often a new namespace is asked whether it is ready.
-const namespacePoll = 100 * time.Millisecond
+// readyPoll is how often what is starting is asked whether it is ready.
+const readyPoll = 100 * time.Millisecond
 
-// RegisterNamespace makes a namespace with these Keyword search attributes and waits until it is searchable by them.
-// An operator does this once; a test and a benchmark do it for a namespace of their own.
+// RegisterNamespace makes a namespace with these Keyword search attributes, whichever of them is missing, and waits until
+// workflows can be started in it and searched by them. An operator does this once; the development stack at each
+// start, a test and a benchmark for a namespace of their own. It waits for a frontend that is not there yet until ctx ends.
 func RegisterNamespace(ctx context.Context, config Config, retention time.Duration, keywords []string) error {
-	cluster, err := client.NewLazyClient(client.Options{HostPort: config.Address, Namespace: config.Namespace})
+	cluster, err := client.NewLazyClient(client.Options{
+		HostPort: config.Address, Namespace: config.Namespace, Logger: sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler)),
+	})
 	if err != nil {
 		return fmt.Errorf("the Temporal frontend at %s cannot be used: %w", config.Address, err)
 	}
 	defer cluster.Close()
-	_, err = cluster.WorkflowService().RegisterNamespace(ctx, &workflowservice.RegisterNamespaceRequest{
-		Namespace: config.Namespace, WorkflowExecutionRetentionPeriod: durationpb.New(retention),
-	})
-	var exists *serviceerror.NamespaceAlreadyExists
-	if err != nil && !errors.As(err, &exists) {
+	if err := UntilReady(ctx, func() error { return register(ctx, cluster, config.Namespace, retention) }); err != nil {
 		return fmt.Errorf("register the namespace %s: %w", config.Namespace, err)
 	}
-	attributes := map[string]enumspb.IndexedValueType{}
-	for _, keyword := range keywords {
-		attributes[keyword] = enumspb.INDEXED_VALUE_TYPE_KEYWORD
-	}
-	if len(keywords) == 0 {
-		return nil
-	}
-	if err := untilReady(ctx, func() error {
-		_, err := cluster.OperatorService().AddSearchAttributes(ctx, &operatorservice.AddSearchAttributesRequest{Namespace: config.Namespace, SearchAttributes: attributes})
-		return err
-	}); err != nil {
+	if err := UntilReady(ctx, func() error { return addKeywords(ctx, cluster, config.Namespace, keywords) }); err != nil {
 		return fmt.Errorf("the search attributes of %s: %w", config.Namespace, err)
 	}
 	// The frontend answers from a cache of namespaces: wait until it knows every attribute.
 	for _, keyword := range keywords {
-		if err := untilReady(ctx, func() error {
+		if err := UntilReady(ctx, func() error {
 			_, err := cluster.WorkflowService().CountWorkflowExecutions(ctx, &workflowservice.CountWorkflowExecutionsRequest{
 				Namespace: config.Namespace, Query: keyword + " = 'none'",
 			})
@@ -59,9 +50,38 @@ func RegisterNamespace(ctx context.Context, config Config, retention time.Durati
 	return nil
 }
 
-// untilReady repeats ask until it succeeds; when ctx ends first, the answer is the last error.
-func untilReady(ctx context.Context, ask func() error) error {
-	tick := time.NewTicker(namespacePoll)
+func register(ctx context.Context, cluster client.Client, namespace string, retention time.Duration) error {
+	_, err := cluster.WorkflowService().RegisterNamespace(ctx, &workflowservice.RegisterNamespaceRequest{
+		Namespace: namespace, WorkflowExecutionRetentionPeriod: durationpb.New(retention),
+	})
+	var exists *serviceerror.NamespaceAlreadyExists
+	if errors.As(err, &exists) {
+		return nil
+	}
+	return err
+}
+
+func addKeywords(ctx context.Context, cluster client.Client, namespace string, keywords []string) error {
+	known, err := cluster.OperatorService().ListSearchAttributes(ctx, &operatorservice.ListSearchAttributesRequest{Namespace: namespace})
+	if err != nil {
+		return err
+	}
+	missing := map[string]enumspb.IndexedValueType{}
+	for _, keyword := range keywords {
+		if _, there := known.GetCustomAttributes()[keyword]; !there {
+			missing[keyword] = enumspb.INDEXED_VALUE_TYPE_KEYWORD
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	_, err = cluster.OperatorService().AddSearchAttributes(ctx, &operatorservice.AddSearchAttributesRequest{Namespace: namespace, SearchAttributes: missing})
+	return err
+}
+
+// UntilReady repeats ask until it succeeds; when ctx ends first, the answer is the last error.
+func UntilReady(ctx context.Context, ask func() error) error {
+	tick := time.NewTicker(readyPoll)
 	defer tick.Stop()
 	for {
 		err := ask()

@@ -150,6 +150,22 @@ func openLog(cfg *stack.Config) (func(), error) {
 // infra runs the infrastructure until a signal. When programs of ours are started beside it, it opens the instance
 // through their API as `up` does: credit for the development users, enrolment tokens for the simulated nodes.
 func infra(ctx context.Context, cfg stack.Config, nodes int) int {
+	return hold(ctx, cfg, func(_ stack.Config, running *stack.Stack) error {
+		endpoints := running.Endpoints()
+		if err := running.Announce(endpoints); err != nil {
+			return err
+		}
+		fmt.Println(readyText("infrastructure; `devstack env` prints what the programs need", endpoints, running.EndpointsFile()))
+		if err := stack.NewOpening(endpoints, nodes).Prepare(ctx); err != nil && ctx.Err() == nil {
+			fmt.Fprintf(os.Stderr, "devstack: the instance cannot be opened: %v\n", err)
+		}
+		<-ctx.Done()
+		return nil
+	})
+}
+
+// hold starts the infrastructure, runs what is to run on it until that ends or a signal comes, and stops everything.
+func hold(ctx context.Context, cfg stack.Config, run func(stack.Config, *stack.Stack) error) int {
 	closeLog, err := openLog(&cfg)
 	if err != nil {
 		return fail(err)
@@ -162,21 +178,11 @@ func infra(ctx context.Context, cfg stack.Config, nodes int) int {
 	if err != nil {
 		return fail(err)
 	}
-	endpoints := running.Endpoints()
-	if err := running.Announce(endpoints); err != nil {
-		return fail(errors.Join(err, running.Stop()))
+	err = run(cfg, running)
+	if ctx.Err() != nil {
+		err = nil // a signal ended it, whatever was under way
 	}
-	fmt.Println(readyText("infrastructure; `devstack env` prints what the programs need", endpoints, running.EndpointsFile()))
-	opened := make(chan struct{})
-	go func() {
-		defer close(opened)
-		if err := stack.NewOpening(endpoints, nodes).Prepare(ctx); err != nil && ctx.Err() == nil {
-			fmt.Fprintf(os.Stderr, "devstack: the instance cannot be opened: %v\n", err)
-		}
-	}()
-	<-ctx.Done()
-	<-opened
-	if err := running.Stop(); err != nil {
+	if err = errors.Join(err, running.Stop()); err != nil {
 		return fail(err)
 	}
 	return 0

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -13,26 +12,9 @@ const openingDeadline = 3 * time.Minute
 
 // up runs the infrastructure and all programs of ours in this process, until a signal.
 func up(ctx context.Context, cfg stack.Config, nodes int) int {
-	closeLog, err := openLog(&cfg)
-	if err != nil {
-		return fail(err)
-	}
-	defer closeLog()
-	running, err := stack.Start(ctx, cfg)
-	if ctx.Err() != nil && running == nil {
-		return 0 // told to stop while it started; what had started is stopped again
-	}
-	if err != nil {
-		return fail(err)
-	}
-	err = runPrograms(ctx, cfg, running, nodes)
-	if ctx.Err() != nil {
-		err = nil // a signal ended it, whatever was under way
-	}
-	if err = errors.Join(err, running.Stop()); err != nil {
-		return fail(err)
-	}
-	return 0
+	return hold(ctx, cfg, func(cfg stack.Config, running *stack.Stack) error {
+		return runPrograms(ctx, cfg, running, nodes)
+	})
 }
 
 func runPrograms(ctx context.Context, cfg stack.Config, running *stack.Stack, nodes int) error {
