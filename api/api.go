@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path"
+	"slices"
 	"sync"
 	"time"
 
@@ -214,7 +215,7 @@ func handle[In, Out any](s *server, operation string, do func(context.Context, *
 			security = []map[string][]string{}
 		}
 		huma.Register(s.huma, huma.Operation{
-			Security:    security,
+			Security: security, Errors: line.refusals(takesBody[In]()),
 			OperationID: line.operation, Method: line.method, Path: line.path, DefaultStatus: line.status, MaxBodyBytes: middleware.MaxBodyBytes,
 		}, func(ctx context.Context, in *In) (*Out, error) {
 			out, err := do(ctx, in)
@@ -249,8 +250,8 @@ func (s *server) operations() {
 	s.completeContract()
 }
 
-// completeContract writes down what Huma cannot know: that every answer carries the correlation id, and that readiness
-// answers 503 with the same body.
+// completeContract writes down what Huma cannot know: the headers that middleware sets, and that readiness answers 503
+// with the same body.
 func (s *server) completeContract() {
 	if ready := s.huma.OpenAPI().Paths["/readyz"]; ready != nil && ready.Get != nil {
 		ready.Get.Responses["503"] = &huma.Response{Description: "At least one dependency that is needed is missing.", Content: ready.Get.Responses["200"].Content}
@@ -260,14 +261,23 @@ func (s *server) completeContract() {
 			if operation == nil {
 				continue
 			}
+			keyed := slices.ContainsFunc(operation.Parameters, func(p *huma.Param) bool { return p.Name == middleware.HeaderIdempotencyKey })
 			for status, response := range operation.Responses {
-				if status == "default" {
-					continue
-				}
 				if response.Headers == nil {
 					response.Headers = map[string]*huma.Param{}
 				}
-				response.Headers[middleware.HeaderCorrelationID] = &huma.Param{Required: true, Schema: &huma.Schema{Type: huma.TypeString}}
+				header := func(name string) {
+					response.Headers[name] = &huma.Param{Required: true, Schema: &huma.Schema{Type: huma.TypeString}}
+				}
+				header(middleware.HeaderCorrelationID)
+				switch {
+				case status == "401":
+					header("WWW-Authenticate")
+				case status == "429":
+					header("Retry-After")
+				case keyed && status < "300":
+					header(middleware.HeaderReplayed)
+				}
 			}
 		}
 	}

@@ -4665,8 +4665,6 @@ type ListAccountsResponse struct {
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
 	JSON200 *AccountList
-	// JSONDefault the response for an HTTP default `application/json` response
-	JSONDefault *Fault
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *ListAccountsResponse200Headers
 }
@@ -4674,11 +4672,6 @@ type ListAccountsResponse struct {
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
 func (r ListAccountsResponse) GetJSON200() *AccountList {
 	return r.JSON200
-}
-
-// GetJSONDefault returns the response for an HTTP default `application/json` response
-func (r ListAccountsResponse) GetJSONDefault() *Fault {
-	return r.JSONDefault
 }
 
 // GetBody returns the raw response body bytes
@@ -4712,7 +4705,8 @@ func (r ListAccountsResponse) ContentType() string {
 
 // CreateAdjustmentResponse201Headers the declared response headers of an HTTP 201 response for CreateAdjustment
 type CreateAdjustmentResponse201Headers struct {
-	XCorrelationID string
+	IdempotencyReplayed *string
+	XCorrelationID      string
 }
 
 type CreateAdjustmentResponse struct {
@@ -4720,8 +4714,6 @@ type CreateAdjustmentResponse struct {
 	HTTPResponse *http.Response
 	// JSON201 the response for an HTTP 201 `application/json` response
 	JSON201 *Adjustment
-	// JSONDefault the response for an HTTP default `application/json` response
-	JSONDefault *Fault
 	// Headers201 the parsed response headers for an HTTP 201 response
 	Headers201 *CreateAdjustmentResponse201Headers
 }
@@ -4729,11 +4721,6 @@ type CreateAdjustmentResponse struct {
 // GetJSON201 returns the response for an HTTP 201 `application/json` response
 func (r CreateAdjustmentResponse) GetJSON201() *Adjustment {
 	return r.JSON201
-}
-
-// GetJSONDefault returns the response for an HTTP default `application/json` response
-func (r CreateAdjustmentResponse) GetJSONDefault() *Fault {
-	return r.JSONDefault
 }
 
 // GetBody returns the raw response body bytes
@@ -4775,8 +4762,6 @@ type GetAccountBalanceResponse struct {
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
 	JSON200 *Balance
-	// JSONDefault the response for an HTTP default `application/json` response
-	JSONDefault *Fault
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *GetAccountBalanceResponse200Headers
 }
@@ -4784,11 +4769,6 @@ type GetAccountBalanceResponse struct {
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
 func (r GetAccountBalanceResponse) GetJSON200() *Balance {
 	return r.JSON200
-}
-
-// GetJSONDefault returns the response for an HTTP default `application/json` response
-func (r GetAccountBalanceResponse) GetJSONDefault() *Fault {
-	return r.JSONDefault
 }
 
 // GetBody returns the raw response body bytes
@@ -4830,8 +4810,6 @@ type AdminListAllocationsResponse struct {
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
 	JSON200 *AllocationList
-	// JSONDefault the response for an HTTP default `application/json` response
-	JSONDefault *Fault
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *AdminListAllocationsResponse200Headers
 }
@@ -4839,11 +4817,6 @@ type AdminListAllocationsResponse struct {
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
 func (r AdminListAllocationsResponse) GetJSON200() *AllocationList {
 	return r.JSON200
-}
-
-// GetJSONDefault returns the response for an HTTP default `application/json` response
-func (r AdminListAllocationsResponse) GetJSONDefault() *Fault {
-	return r.JSONDefault
 }
 
 // GetBody returns the raw response body bytes
@@ -4877,7 +4850,8 @@ func (r AdminListAllocationsResponse) ContentType() string {
 
 // ForceReleaseAllocationResponse202Headers the declared response headers of an HTTP 202 response for ForceReleaseAllocation
 type ForceReleaseAllocationResponse202Headers struct {
-	XCorrelationID string
+	IdempotencyReplayed *string
+	XCorrelationID      string
 }
 
 type ForceReleaseAllocationResponse struct {
@@ -4885,8 +4859,6 @@ type ForceReleaseAllocationResponse struct {
 	HTTPResponse *http.Response
 	// JSON202 the response for an HTTP 202 `application/json` response
 	JSON202 *Allocation
-	// JSONDefault the response for an HTTP default `application/json` response
-	JSONDefault *Fault
 	// Headers202 the parsed response headers for an HTTP 202 response
 	Headers202 *ForceReleaseAllocationResponse202Headers
 }
@@ -4894,11 +4866,6 @@ type ForceReleaseAllocationResponse struct {
 // GetJSON202 returns the response for an HTTP 202 `application/json` response
 func (r ForceReleaseAllocationResponse) GetJSON202() *Allocation {
 	return r.JSON202
-}
-
-// GetJSONDefault returns the response for an HTTP default `application/json` response
-func (r ForceReleaseAllocationResponse) GetJSONDefault() *Fault {
-	return r.JSONDefault
 }
 
 // GetBody returns the raw response body bytes
@@ -4940,8 +4907,6 @@ type ListNodesResponse struct {
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
 	JSON200 *NodeList
-	// JSONDefault the response for an HTTP default `application/json` response
-	JSONDefault *Fault
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *ListNodesResponse200Headers
 }
@@ -4949,11 +4914,6 @@ type ListNodesResponse struct {
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
 func (r ListNodesResponse) GetJSON200() *NodeList {
 	return r.JSON200
-}
-
-// GetJSONDefault returns the response for an HTTP default `application/json` response
-func (r ListNodesResponse) GetJSONDefault() *Fault {
-	return r.JSONDefault
 }
 
 // GetBody returns the raw response body bytes
@@ -4987,7 +4947,8 @@ func (r ListNodesResponse) ContentType() string {
 
 // CreateNodeEnrolTokenResponse201Headers the declared response headers of an HTTP 201 response for CreateNodeEnrolToken
 type CreateNodeEnrolTokenResponse201Headers struct {
-	XCorrelationID string
+	IdempotencyReplayed *string
+	XCorrelationID      string
 }
 
 type CreateNodeEnrolTokenResponse struct {
@@ -4995,8 +4956,6 @@ type CreateNodeEnrolTokenResponse struct {
 	HTTPResponse *http.Response
 	// JSON201 the response for an HTTP 201 `application/json` response
 	JSON201 *NodeEnrolToken
-	// JSONDefault the response for an HTTP default `application/json` response
-	JSONDefault *Fault
 	// Headers201 the parsed response headers for an HTTP 201 response
 	Headers201 *CreateNodeEnrolTokenResponse201Headers
 }
@@ -5004,11 +4963,6 @@ type CreateNodeEnrolTokenResponse struct {
 // GetJSON201 returns the response for an HTTP 201 `application/json` response
 func (r CreateNodeEnrolTokenResponse) GetJSON201() *NodeEnrolToken {
 	return r.JSON201
-}
-
-// GetJSONDefault returns the response for an HTTP default `application/json` response
-func (r CreateNodeEnrolTokenResponse) GetJSONDefault() *Fault {
-	return r.JSONDefault
 }
 
 // GetBody returns the raw response body bytes
@@ -5050,8 +5004,6 @@ type GetNodeResponse struct {
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
 	JSON200 *Node
-	// JSONDefault the response for an HTTP default `application/json` response
-	JSONDefault *Fault
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *GetNodeResponse200Headers
 }
@@ -5059,11 +5011,6 @@ type GetNodeResponse struct {
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
 func (r GetNodeResponse) GetJSON200() *Node {
 	return r.JSON200
-}
-
-// GetJSONDefault returns the response for an HTTP default `application/json` response
-func (r GetNodeResponse) GetJSONDefault() *Fault {
-	return r.JSONDefault
 }
 
 // GetBody returns the raw response body bytes
@@ -5097,7 +5044,8 @@ func (r GetNodeResponse) ContentType() string {
 
 // CordonNodeResponse200Headers the declared response headers of an HTTP 200 response for CordonNode
 type CordonNodeResponse200Headers struct {
-	XCorrelationID string
+	IdempotencyReplayed *string
+	XCorrelationID      string
 }
 
 type CordonNodeResponse struct {
@@ -5105,8 +5053,6 @@ type CordonNodeResponse struct {
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
 	JSON200 *Node
-	// JSONDefault the response for an HTTP default `application/json` response
-	JSONDefault *Fault
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *CordonNodeResponse200Headers
 }
@@ -5114,11 +5060,6 @@ type CordonNodeResponse struct {
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
 func (r CordonNodeResponse) GetJSON200() *Node {
 	return r.JSON200
-}
-
-// GetJSONDefault returns the response for an HTTP default `application/json` response
-func (r CordonNodeResponse) GetJSONDefault() *Fault {
-	return r.JSONDefault
 }
 
 // GetBody returns the raw response body bytes
@@ -5152,7 +5093,8 @@ func (r CordonNodeResponse) ContentType() string {
 
 // DenyNodeResponse200Headers the declared response headers of an HTTP 200 response for DenyNode
 type DenyNodeResponse200Headers struct {
-	XCorrelationID string
+	IdempotencyReplayed *string
+	XCorrelationID      string
 }
 
 type DenyNodeResponse struct {
@@ -5160,8 +5102,6 @@ type DenyNodeResponse struct {
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
 	JSON200 *Node
-	// JSONDefault the response for an HTTP default `application/json` response
-	JSONDefault *Fault
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *DenyNodeResponse200Headers
 }
@@ -5169,11 +5109,6 @@ type DenyNodeResponse struct {
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
 func (r DenyNodeResponse) GetJSON200() *Node {
 	return r.JSON200
-}
-
-// GetJSONDefault returns the response for an HTTP default `application/json` response
-func (r DenyNodeResponse) GetJSONDefault() *Fault {
-	return r.JSONDefault
 }
 
 // GetBody returns the raw response body bytes
@@ -5207,7 +5142,8 @@ func (r DenyNodeResponse) ContentType() string {
 
 // DrainNodeResponse200Headers the declared response headers of an HTTP 200 response for DrainNode
 type DrainNodeResponse200Headers struct {
-	XCorrelationID string
+	IdempotencyReplayed *string
+	XCorrelationID      string
 }
 
 type DrainNodeResponse struct {
@@ -5215,8 +5151,6 @@ type DrainNodeResponse struct {
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
 	JSON200 *Node
-	// JSONDefault the response for an HTTP default `application/json` response
-	JSONDefault *Fault
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *DrainNodeResponse200Headers
 }
@@ -5224,11 +5158,6 @@ type DrainNodeResponse struct {
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
 func (r DrainNodeResponse) GetJSON200() *Node {
 	return r.JSON200
-}
-
-// GetJSONDefault returns the response for an HTTP default `application/json` response
-func (r DrainNodeResponse) GetJSONDefault() *Fault {
-	return r.JSONDefault
 }
 
 // GetBody returns the raw response body bytes
@@ -5262,7 +5191,8 @@ func (r DrainNodeResponse) ContentType() string {
 
 // QuarantineNodeResponse200Headers the declared response headers of an HTTP 200 response for QuarantineNode
 type QuarantineNodeResponse200Headers struct {
-	XCorrelationID string
+	IdempotencyReplayed *string
+	XCorrelationID      string
 }
 
 type QuarantineNodeResponse struct {
@@ -5270,8 +5200,6 @@ type QuarantineNodeResponse struct {
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
 	JSON200 *Node
-	// JSONDefault the response for an HTTP default `application/json` response
-	JSONDefault *Fault
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *QuarantineNodeResponse200Headers
 }
@@ -5279,11 +5207,6 @@ type QuarantineNodeResponse struct {
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
 func (r QuarantineNodeResponse) GetJSON200() *Node {
 	return r.JSON200
-}
-
-// GetJSONDefault returns the response for an HTTP default `application/json` response
-func (r QuarantineNodeResponse) GetJSONDefault() *Fault {
-	return r.JSONDefault
 }
 
 // GetBody returns the raw response body bytes
@@ -5317,7 +5240,8 @@ func (r QuarantineNodeResponse) ContentType() string {
 
 // UncordonNodeResponse200Headers the declared response headers of an HTTP 200 response for UncordonNode
 type UncordonNodeResponse200Headers struct {
-	XCorrelationID string
+	IdempotencyReplayed *string
+	XCorrelationID      string
 }
 
 type UncordonNodeResponse struct {
@@ -5325,8 +5249,6 @@ type UncordonNodeResponse struct {
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
 	JSON200 *Node
-	// JSONDefault the response for an HTTP default `application/json` response
-	JSONDefault *Fault
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *UncordonNodeResponse200Headers
 }
@@ -5334,11 +5256,6 @@ type UncordonNodeResponse struct {
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
 func (r UncordonNodeResponse) GetJSON200() *Node {
 	return r.JSON200
-}
-
-// GetJSONDefault returns the response for an HTTP default `application/json` response
-func (r UncordonNodeResponse) GetJSONDefault() *Fault {
-	return r.JSONDefault
 }
 
 // GetBody returns the raw response body bytes
@@ -5372,7 +5289,8 @@ func (r UncordonNodeResponse) ContentType() string {
 
 // UnquarantineNodeResponse200Headers the declared response headers of an HTTP 200 response for UnquarantineNode
 type UnquarantineNodeResponse200Headers struct {
-	XCorrelationID string
+	IdempotencyReplayed *string
+	XCorrelationID      string
 }
 
 type UnquarantineNodeResponse struct {
@@ -5380,8 +5298,6 @@ type UnquarantineNodeResponse struct {
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
 	JSON200 *Node
-	// JSONDefault the response for an HTTP default `application/json` response
-	JSONDefault *Fault
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *UnquarantineNodeResponse200Headers
 }
@@ -5389,11 +5305,6 @@ type UnquarantineNodeResponse struct {
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
 func (r UnquarantineNodeResponse) GetJSON200() *Node {
 	return r.JSON200
-}
-
-// GetJSONDefault returns the response for an HTTP default `application/json` response
-func (r UnquarantineNodeResponse) GetJSONDefault() *Fault {
-	return r.JSONDefault
 }
 
 // GetBody returns the raw response body bytes
@@ -5435,8 +5346,6 @@ type ListPoliciesResponse struct {
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
 	JSON200 *PolicyList
-	// JSONDefault the response for an HTTP default `application/json` response
-	JSONDefault *Fault
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *ListPoliciesResponse200Headers
 }
@@ -5444,11 +5353,6 @@ type ListPoliciesResponse struct {
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
 func (r ListPoliciesResponse) GetJSON200() *PolicyList {
 	return r.JSON200
-}
-
-// GetJSONDefault returns the response for an HTTP default `application/json` response
-func (r ListPoliciesResponse) GetJSONDefault() *Fault {
-	return r.JSONDefault
 }
 
 // GetBody returns the raw response body bytes
@@ -5490,8 +5394,6 @@ type GetPolicyResponse struct {
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
 	JSON200 *Policy
-	// JSONDefault the response for an HTTP default `application/json` response
-	JSONDefault *Fault
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *GetPolicyResponse200Headers
 }
@@ -5499,11 +5401,6 @@ type GetPolicyResponse struct {
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
 func (r GetPolicyResponse) GetJSON200() *Policy {
 	return r.JSON200
-}
-
-// GetJSONDefault returns the response for an HTTP default `application/json` response
-func (r GetPolicyResponse) GetJSONDefault() *Fault {
-	return r.JSONDefault
 }
 
 // GetBody returns the raw response body bytes
@@ -5537,7 +5434,8 @@ func (r GetPolicyResponse) ContentType() string {
 
 // SetPolicyResponse200Headers the declared response headers of an HTTP 200 response for SetPolicy
 type SetPolicyResponse200Headers struct {
-	XCorrelationID string
+	IdempotencyReplayed *string
+	XCorrelationID      string
 }
 
 type SetPolicyResponse struct {
@@ -5545,8 +5443,6 @@ type SetPolicyResponse struct {
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
 	JSON200 *Policy
-	// JSONDefault the response for an HTTP default `application/json` response
-	JSONDefault *Fault
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *SetPolicyResponse200Headers
 }
@@ -5554,11 +5450,6 @@ type SetPolicyResponse struct {
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
 func (r SetPolicyResponse) GetJSON200() *Policy {
 	return r.JSON200
-}
-
-// GetJSONDefault returns the response for an HTTP default `application/json` response
-func (r SetPolicyResponse) GetJSONDefault() *Fault {
-	return r.JSONDefault
 }
 
 // GetBody returns the raw response body bytes
@@ -5592,7 +5483,8 @@ func (r SetPolicyResponse) ContentType() string {
 
 // PutSKUResponse200Headers the declared response headers of an HTTP 200 response for PutSKU
 type PutSKUResponse200Headers struct {
-	XCorrelationID string
+	IdempotencyReplayed *string
+	XCorrelationID      string
 }
 
 type PutSKUResponse struct {
@@ -5600,8 +5492,6 @@ type PutSKUResponse struct {
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
 	JSON200 *SKU
-	// JSONDefault the response for an HTTP default `application/json` response
-	JSONDefault *Fault
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *PutSKUResponse200Headers
 }
@@ -5609,11 +5499,6 @@ type PutSKUResponse struct {
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
 func (r PutSKUResponse) GetJSON200() *SKU {
 	return r.JSON200
-}
-
-// GetJSONDefault returns the response for an HTTP default `application/json` response
-func (r PutSKUResponse) GetJSONDefault() *Fault {
-	return r.JSONDefault
 }
 
 // GetBody returns the raw response body bytes
@@ -5655,8 +5540,6 @@ type ListSKUPricesResponse struct {
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
 	JSON200 *SKUPriceList
-	// JSONDefault the response for an HTTP default `application/json` response
-	JSONDefault *Fault
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *ListSKUPricesResponse200Headers
 }
@@ -5664,11 +5547,6 @@ type ListSKUPricesResponse struct {
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
 func (r ListSKUPricesResponse) GetJSON200() *SKUPriceList {
 	return r.JSON200
-}
-
-// GetJSONDefault returns the response for an HTTP default `application/json` response
-func (r ListSKUPricesResponse) GetJSONDefault() *Fault {
-	return r.JSONDefault
 }
 
 // GetBody returns the raw response body bytes
@@ -5702,7 +5580,8 @@ func (r ListSKUPricesResponse) ContentType() string {
 
 // AddSKUPriceResponse201Headers the declared response headers of an HTTP 201 response for AddSKUPrice
 type AddSKUPriceResponse201Headers struct {
-	XCorrelationID string
+	IdempotencyReplayed *string
+	XCorrelationID      string
 }
 
 type AddSKUPriceResponse struct {
@@ -5710,8 +5589,6 @@ type AddSKUPriceResponse struct {
 	HTTPResponse *http.Response
 	// JSON201 the response for an HTTP 201 `application/json` response
 	JSON201 *SKUPrice
-	// JSONDefault the response for an HTTP default `application/json` response
-	JSONDefault *Fault
 	// Headers201 the parsed response headers for an HTTP 201 response
 	Headers201 *AddSKUPriceResponse201Headers
 }
@@ -5719,11 +5596,6 @@ type AddSKUPriceResponse struct {
 // GetJSON201 returns the response for an HTTP 201 `application/json` response
 func (r AddSKUPriceResponse) GetJSON201() *SKUPrice {
 	return r.JSON201
-}
-
-// GetJSONDefault returns the response for an HTTP default `application/json` response
-func (r AddSKUPriceResponse) GetJSONDefault() *Fault {
-	return r.JSONDefault
 }
 
 // GetBody returns the raw response body bytes
@@ -5765,8 +5637,6 @@ type ListUsersResponse struct {
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
 	JSON200 *UserList
-	// JSONDefault the response for an HTTP default `application/json` response
-	JSONDefault *Fault
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *ListUsersResponse200Headers
 }
@@ -5774,11 +5644,6 @@ type ListUsersResponse struct {
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
 func (r ListUsersResponse) GetJSON200() *UserList {
 	return r.JSON200
-}
-
-// GetJSONDefault returns the response for an HTTP default `application/json` response
-func (r ListUsersResponse) GetJSONDefault() *Fault {
-	return r.JSONDefault
 }
 
 // GetBody returns the raw response body bytes
@@ -5820,8 +5685,6 @@ type ListAllocationsResponse struct {
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
 	JSON200 *AllocationList
-	// JSONDefault the response for an HTTP default `application/json` response
-	JSONDefault *Fault
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *ListAllocationsResponse200Headers
 }
@@ -5829,11 +5692,6 @@ type ListAllocationsResponse struct {
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
 func (r ListAllocationsResponse) GetJSON200() *AllocationList {
 	return r.JSON200
-}
-
-// GetJSONDefault returns the response for an HTTP default `application/json` response
-func (r ListAllocationsResponse) GetJSONDefault() *Fault {
-	return r.JSONDefault
 }
 
 // GetBody returns the raw response body bytes
@@ -5867,8 +5725,9 @@ func (r ListAllocationsResponse) ContentType() string {
 
 // CreateAllocationResponse201Headers the declared response headers of an HTTP 201 response for CreateAllocation
 type CreateAllocationResponse201Headers struct {
-	Location       string
-	XCorrelationID string
+	IdempotencyReplayed *string
+	Location            string
+	XCorrelationID      string
 }
 
 type CreateAllocationResponse struct {
@@ -5876,8 +5735,6 @@ type CreateAllocationResponse struct {
 	HTTPResponse *http.Response
 	// JSON201 the response for an HTTP 201 `application/json` response
 	JSON201 *Allocation
-	// JSONDefault the response for an HTTP default `application/json` response
-	JSONDefault *Fault
 	// Headers201 the parsed response headers for an HTTP 201 response
 	Headers201 *CreateAllocationResponse201Headers
 }
@@ -5885,11 +5742,6 @@ type CreateAllocationResponse struct {
 // GetJSON201 returns the response for an HTTP 201 `application/json` response
 func (r CreateAllocationResponse) GetJSON201() *Allocation {
 	return r.JSON201
-}
-
-// GetJSONDefault returns the response for an HTTP default `application/json` response
-func (r CreateAllocationResponse) GetJSONDefault() *Fault {
-	return r.JSONDefault
 }
 
 // GetBody returns the raw response body bytes
@@ -5931,8 +5783,6 @@ type GetAllocationResponse struct {
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
 	JSON200 *Allocation
-	// JSONDefault the response for an HTTP default `application/json` response
-	JSONDefault *Fault
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *GetAllocationResponse200Headers
 }
@@ -5940,11 +5790,6 @@ type GetAllocationResponse struct {
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
 func (r GetAllocationResponse) GetJSON200() *Allocation {
 	return r.JSON200
-}
-
-// GetJSONDefault returns the response for an HTTP default `application/json` response
-func (r GetAllocationResponse) GetJSONDefault() *Fault {
-	return r.JSONDefault
 }
 
 // GetBody returns the raw response body bytes
@@ -5986,8 +5831,6 @@ type ExplainAllocationResponse struct {
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
 	JSON200 *AllocationExplanation
-	// JSONDefault the response for an HTTP default `application/json` response
-	JSONDefault *Fault
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *ExplainAllocationResponse200Headers
 }
@@ -5995,11 +5838,6 @@ type ExplainAllocationResponse struct {
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
 func (r ExplainAllocationResponse) GetJSON200() *AllocationExplanation {
 	return r.JSON200
-}
-
-// GetJSONDefault returns the response for an HTTP default `application/json` response
-func (r ExplainAllocationResponse) GetJSONDefault() *Fault {
-	return r.JSONDefault
 }
 
 // GetBody returns the raw response body bytes
@@ -6033,7 +5871,8 @@ func (r ExplainAllocationResponse) ContentType() string {
 
 // ReleaseAllocationResponse202Headers the declared response headers of an HTTP 202 response for ReleaseAllocation
 type ReleaseAllocationResponse202Headers struct {
-	XCorrelationID string
+	IdempotencyReplayed *string
+	XCorrelationID      string
 }
 
 type ReleaseAllocationResponse struct {
@@ -6041,8 +5880,6 @@ type ReleaseAllocationResponse struct {
 	HTTPResponse *http.Response
 	// JSON202 the response for an HTTP 202 `application/json` response
 	JSON202 *Allocation
-	// JSONDefault the response for an HTTP default `application/json` response
-	JSONDefault *Fault
 	// Headers202 the parsed response headers for an HTTP 202 response
 	Headers202 *ReleaseAllocationResponse202Headers
 }
@@ -6050,11 +5887,6 @@ type ReleaseAllocationResponse struct {
 // GetJSON202 returns the response for an HTTP 202 `application/json` response
 func (r ReleaseAllocationResponse) GetJSON202() *Allocation {
 	return r.JSON202
-}
-
-// GetJSONDefault returns the response for an HTTP default `application/json` response
-func (r ReleaseAllocationResponse) GetJSONDefault() *Fault {
-	return r.JSONDefault
 }
 
 // GetBody returns the raw response body bytes
@@ -6096,8 +5928,6 @@ type GetAllocationTimelineResponse struct {
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
 	JSON200 *AllocationTimeline
-	// JSONDefault the response for an HTTP default `application/json` response
-	JSONDefault *Fault
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *GetAllocationTimelineResponse200Headers
 }
@@ -6105,11 +5935,6 @@ type GetAllocationTimelineResponse struct {
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
 func (r GetAllocationTimelineResponse) GetJSON200() *AllocationTimeline {
 	return r.JSON200
-}
-
-// GetJSONDefault returns the response for an HTTP default `application/json` response
-func (r GetAllocationTimelineResponse) GetJSONDefault() *Fault {
-	return r.JSONDefault
 }
 
 // GetBody returns the raw response body bytes
@@ -6151,8 +5976,6 @@ type WaitAllocationResponse struct {
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
 	JSON200 *AllocationWait
-	// JSONDefault the response for an HTTP default `application/json` response
-	JSONDefault *Fault
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *WaitAllocationResponse200Headers
 }
@@ -6160,11 +5983,6 @@ type WaitAllocationResponse struct {
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
 func (r WaitAllocationResponse) GetJSON200() *AllocationWait {
 	return r.JSON200
-}
-
-// GetJSONDefault returns the response for an HTTP default `application/json` response
-func (r WaitAllocationResponse) GetJSONDefault() *Fault {
-	return r.JSONDefault
 }
 
 // GetBody returns the raw response body bytes
@@ -6206,8 +6024,6 @@ type GetBalanceResponse struct {
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
 	JSON200 *Balance
-	// JSONDefault the response for an HTTP default `application/json` response
-	JSONDefault *Fault
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *GetBalanceResponse200Headers
 }
@@ -6215,11 +6031,6 @@ type GetBalanceResponse struct {
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
 func (r GetBalanceResponse) GetJSON200() *Balance {
 	return r.JSON200
-}
-
-// GetJSONDefault returns the response for an HTTP default `application/json` response
-func (r GetBalanceResponse) GetJSONDefault() *Fault {
-	return r.JSONDefault
 }
 
 // GetBody returns the raw response body bytes
@@ -6261,8 +6072,6 @@ type ListLedgerEntriesResponse struct {
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
 	JSON200 *LedgerEntryList
-	// JSONDefault the response for an HTTP default `application/json` response
-	JSONDefault *Fault
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *ListLedgerEntriesResponse200Headers
 }
@@ -6270,11 +6079,6 @@ type ListLedgerEntriesResponse struct {
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
 func (r ListLedgerEntriesResponse) GetJSON200() *LedgerEntryList {
 	return r.JSON200
-}
-
-// GetJSONDefault returns the response for an HTTP default `application/json` response
-func (r ListLedgerEntriesResponse) GetJSONDefault() *Fault {
-	return r.JSONDefault
 }
 
 // GetBody returns the raw response body bytes
@@ -6316,8 +6120,6 @@ type GetMeResponse struct {
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
 	JSON200 *Me
-	// JSONDefault the response for an HTTP default `application/json` response
-	JSONDefault *Fault
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *GetMeResponse200Headers
 }
@@ -6325,11 +6127,6 @@ type GetMeResponse struct {
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
 func (r GetMeResponse) GetJSON200() *Me {
 	return r.JSON200
-}
-
-// GetJSONDefault returns the response for an HTTP default `application/json` response
-func (r GetMeResponse) GetJSONDefault() *Fault {
-	return r.JSONDefault
 }
 
 // GetBody returns the raw response body bytes
@@ -6371,8 +6168,6 @@ type ListSkusResponse struct {
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
 	JSON200 *SKUList
-	// JSONDefault the response for an HTTP default `application/json` response
-	JSONDefault *Fault
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *ListSkusResponse200Headers
 }
@@ -6380,11 +6175,6 @@ type ListSkusResponse struct {
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
 func (r ListSkusResponse) GetJSON200() *SKUList {
 	return r.JSON200
-}
-
-// GetJSONDefault returns the response for an HTTP default `application/json` response
-func (r ListSkusResponse) GetJSONDefault() *Fault {
-	return r.JSONDefault
 }
 
 // GetBody returns the raw response body bytes
@@ -6426,8 +6216,6 @@ type GetSKUResponse struct {
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
 	JSON200 *SKU
-	// JSONDefault the response for an HTTP default `application/json` response
-	JSONDefault *Fault
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *GetSKUResponse200Headers
 }
@@ -6435,11 +6223,6 @@ type GetSKUResponse struct {
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
 func (r GetSKUResponse) GetJSON200() *SKU {
 	return r.JSON200
-}
-
-// GetJSONDefault returns the response for an HTTP default `application/json` response
-func (r GetSKUResponse) GetJSONDefault() *Fault {
-	return r.JSONDefault
 }
 
 // GetBody returns the raw response body bytes
@@ -6481,8 +6264,6 @@ type GetHealthResponse struct {
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
 	JSON200 *Health
-	// JSONDefault the response for an HTTP default `application/json` response
-	JSONDefault *Fault
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *GetHealthResponse200Headers
 }
@@ -6490,11 +6271,6 @@ type GetHealthResponse struct {
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
 func (r GetHealthResponse) GetJSON200() *Health {
 	return r.JSON200
-}
-
-// GetJSONDefault returns the response for an HTTP default `application/json` response
-func (r GetHealthResponse) GetJSONDefault() *Fault {
-	return r.JSONDefault
 }
 
 // GetBody returns the raw response body bytes
@@ -6531,39 +6307,18 @@ type GetReadinessResponse200Headers struct {
 	XCorrelationID string
 }
 
-// GetReadinessResponse503Headers the declared response headers of an HTTP 503 response for GetReadiness
-type GetReadinessResponse503Headers struct {
-	XCorrelationID string
-}
-
 type GetReadinessResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
 	JSON200 *Readiness
-	// JSON503 the response for an HTTP 503 `application/json` response
-	JSON503 *Readiness
-	// JSONDefault the response for an HTTP default `application/json` response
-	JSONDefault *Fault
 	// Headers200 the parsed response headers for an HTTP 200 response
 	Headers200 *GetReadinessResponse200Headers
-	// Headers503 the parsed response headers for an HTTP 503 response
-	Headers503 *GetReadinessResponse503Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
 func (r GetReadinessResponse) GetJSON200() *Readiness {
 	return r.JSON200
-}
-
-// GetJSON503 returns the response for an HTTP 503 `application/json` response
-func (r GetReadinessResponse) GetJSON503() *Readiness {
-	return r.JSON503
-}
-
-// GetJSONDefault returns the response for an HTTP default `application/json` response
-func (r GetReadinessResponse) GetJSONDefault() *Fault {
-	return r.JSONDefault
 }
 
 // GetBody returns the raw response body bytes
@@ -7276,13 +7031,6 @@ func ParseListAccountsResponse(rsp *http.Response) (*ListAccountsResponse, error
 		}
 		response.JSON200 = &dest
 
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Fault
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSONDefault = &dest
-
 	}
 
 	switch {
@@ -7322,18 +7070,18 @@ func ParseCreateAdjustmentResponse(rsp *http.Response) (*CreateAdjustmentRespons
 		}
 		response.JSON201 = &dest
 
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Fault
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSONDefault = &dest
-
 	}
 
 	switch {
 	case rsp.StatusCode == 201:
 		var headers CreateAdjustmentResponse201Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
 		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
@@ -7367,13 +7115,6 @@ func ParseGetAccountBalanceResponse(rsp *http.Response) (*GetAccountBalanceRespo
 			return nil, err
 		}
 		response.JSON200 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Fault
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSONDefault = &dest
 
 	}
 
@@ -7414,13 +7155,6 @@ func ParseAdminListAllocationsResponse(rsp *http.Response) (*AdminListAllocation
 		}
 		response.JSON200 = &dest
 
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Fault
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSONDefault = &dest
-
 	}
 
 	switch {
@@ -7460,18 +7194,18 @@ func ParseForceReleaseAllocationResponse(rsp *http.Response) (*ForceReleaseAlloc
 		}
 		response.JSON202 = &dest
 
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Fault
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSONDefault = &dest
-
 	}
 
 	switch {
 	case rsp.StatusCode == 202:
 		var headers ForceReleaseAllocationResponse202Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
 		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
@@ -7505,13 +7239,6 @@ func ParseListNodesResponse(rsp *http.Response) (*ListNodesResponse, error) {
 			return nil, err
 		}
 		response.JSON200 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Fault
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSONDefault = &dest
 
 	}
 
@@ -7552,18 +7279,18 @@ func ParseCreateNodeEnrolTokenResponse(rsp *http.Response) (*CreateNodeEnrolToke
 		}
 		response.JSON201 = &dest
 
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Fault
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSONDefault = &dest
-
 	}
 
 	switch {
 	case rsp.StatusCode == 201:
 		var headers CreateNodeEnrolTokenResponse201Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
 		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
@@ -7597,13 +7324,6 @@ func ParseGetNodeResponse(rsp *http.Response) (*GetNodeResponse, error) {
 			return nil, err
 		}
 		response.JSON200 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Fault
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSONDefault = &dest
 
 	}
 
@@ -7644,18 +7364,18 @@ func ParseCordonNodeResponse(rsp *http.Response) (*CordonNodeResponse, error) {
 		}
 		response.JSON200 = &dest
 
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Fault
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSONDefault = &dest
-
 	}
 
 	switch {
 	case rsp.StatusCode == 200:
 		var headers CordonNodeResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
 		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
@@ -7690,18 +7410,18 @@ func ParseDenyNodeResponse(rsp *http.Response) (*DenyNodeResponse, error) {
 		}
 		response.JSON200 = &dest
 
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Fault
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSONDefault = &dest
-
 	}
 
 	switch {
 	case rsp.StatusCode == 200:
 		var headers DenyNodeResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
 		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
@@ -7736,18 +7456,18 @@ func ParseDrainNodeResponse(rsp *http.Response) (*DrainNodeResponse, error) {
 		}
 		response.JSON200 = &dest
 
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Fault
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSONDefault = &dest
-
 	}
 
 	switch {
 	case rsp.StatusCode == 200:
 		var headers DrainNodeResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
 		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
@@ -7782,18 +7502,18 @@ func ParseQuarantineNodeResponse(rsp *http.Response) (*QuarantineNodeResponse, e
 		}
 		response.JSON200 = &dest
 
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Fault
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSONDefault = &dest
-
 	}
 
 	switch {
 	case rsp.StatusCode == 200:
 		var headers QuarantineNodeResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
 		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
@@ -7828,18 +7548,18 @@ func ParseUncordonNodeResponse(rsp *http.Response) (*UncordonNodeResponse, error
 		}
 		response.JSON200 = &dest
 
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Fault
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSONDefault = &dest
-
 	}
 
 	switch {
 	case rsp.StatusCode == 200:
 		var headers UncordonNodeResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
 		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
@@ -7874,18 +7594,18 @@ func ParseUnquarantineNodeResponse(rsp *http.Response) (*UnquarantineNodeRespons
 		}
 		response.JSON200 = &dest
 
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Fault
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSONDefault = &dest
-
 	}
 
 	switch {
 	case rsp.StatusCode == 200:
 		var headers UnquarantineNodeResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
 		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
@@ -7919,13 +7639,6 @@ func ParseListPoliciesResponse(rsp *http.Response) (*ListPoliciesResponse, error
 			return nil, err
 		}
 		response.JSON200 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Fault
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSONDefault = &dest
 
 	}
 
@@ -7966,13 +7679,6 @@ func ParseGetPolicyResponse(rsp *http.Response) (*GetPolicyResponse, error) {
 		}
 		response.JSON200 = &dest
 
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Fault
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSONDefault = &dest
-
 	}
 
 	switch {
@@ -8012,18 +7718,18 @@ func ParseSetPolicyResponse(rsp *http.Response) (*SetPolicyResponse, error) {
 		}
 		response.JSON200 = &dest
 
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Fault
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSONDefault = &dest
-
 	}
 
 	switch {
 	case rsp.StatusCode == 200:
 		var headers SetPolicyResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
 		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
@@ -8058,18 +7764,18 @@ func ParsePutSKUResponse(rsp *http.Response) (*PutSKUResponse, error) {
 		}
 		response.JSON200 = &dest
 
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Fault
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSONDefault = &dest
-
 	}
 
 	switch {
 	case rsp.StatusCode == 200:
 		var headers PutSKUResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
 		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
@@ -8103,13 +7809,6 @@ func ParseListSKUPricesResponse(rsp *http.Response) (*ListSKUPricesResponse, err
 			return nil, err
 		}
 		response.JSON200 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Fault
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSONDefault = &dest
 
 	}
 
@@ -8150,18 +7849,18 @@ func ParseAddSKUPriceResponse(rsp *http.Response) (*AddSKUPriceResponse, error) 
 		}
 		response.JSON201 = &dest
 
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Fault
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSONDefault = &dest
-
 	}
 
 	switch {
 	case rsp.StatusCode == 201:
 		var headers AddSKUPriceResponse201Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
 		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
@@ -8195,13 +7894,6 @@ func ParseListUsersResponse(rsp *http.Response) (*ListUsersResponse, error) {
 			return nil, err
 		}
 		response.JSON200 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Fault
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSONDefault = &dest
 
 	}
 
@@ -8242,13 +7934,6 @@ func ParseListAllocationsResponse(rsp *http.Response) (*ListAllocationsResponse,
 		}
 		response.JSON200 = &dest
 
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Fault
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSONDefault = &dest
-
 	}
 
 	switch {
@@ -8288,18 +7973,18 @@ func ParseCreateAllocationResponse(rsp *http.Response) (*CreateAllocationRespons
 		}
 		response.JSON201 = &dest
 
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Fault
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSONDefault = &dest
-
 	}
 
 	switch {
 	case rsp.StatusCode == 201:
 		var headers CreateAllocationResponse201Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
 		if values := rsp.Header.Values("Location"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
@@ -8341,13 +8026,6 @@ func ParseGetAllocationResponse(rsp *http.Response) (*GetAllocationResponse, err
 		}
 		response.JSON200 = &dest
 
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Fault
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSONDefault = &dest
-
 	}
 
 	switch {
@@ -8386,13 +8064,6 @@ func ParseExplainAllocationResponse(rsp *http.Response) (*ExplainAllocationRespo
 			return nil, err
 		}
 		response.JSON200 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Fault
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSONDefault = &dest
 
 	}
 
@@ -8433,18 +8104,18 @@ func ParseReleaseAllocationResponse(rsp *http.Response) (*ReleaseAllocationRespo
 		}
 		response.JSON202 = &dest
 
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Fault
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSONDefault = &dest
-
 	}
 
 	switch {
 	case rsp.StatusCode == 202:
 		var headers ReleaseAllocationResponse202Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
 		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
@@ -8478,13 +8149,6 @@ func ParseGetAllocationTimelineResponse(rsp *http.Response) (*GetAllocationTimel
 			return nil, err
 		}
 		response.JSON200 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Fault
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSONDefault = &dest
 
 	}
 
@@ -8525,13 +8189,6 @@ func ParseWaitAllocationResponse(rsp *http.Response) (*WaitAllocationResponse, e
 		}
 		response.JSON200 = &dest
 
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Fault
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSONDefault = &dest
-
 	}
 
 	switch {
@@ -8570,13 +8227,6 @@ func ParseGetBalanceResponse(rsp *http.Response) (*GetBalanceResponse, error) {
 			return nil, err
 		}
 		response.JSON200 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Fault
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSONDefault = &dest
 
 	}
 
@@ -8617,13 +8267,6 @@ func ParseListLedgerEntriesResponse(rsp *http.Response) (*ListLedgerEntriesRespo
 		}
 		response.JSON200 = &dest
 
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Fault
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSONDefault = &dest
-
 	}
 
 	switch {
@@ -8662,13 +8305,6 @@ func ParseGetMeResponse(rsp *http.Response) (*GetMeResponse, error) {
 			return nil, err
 		}
 		response.JSON200 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Fault
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSONDefault = &dest
 
 	}
 
@@ -8709,13 +8345,6 @@ func ParseListSkusResponse(rsp *http.Response) (*ListSkusResponse, error) {
 		}
 		response.JSON200 = &dest
 
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Fault
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSONDefault = &dest
-
 	}
 
 	switch {
@@ -8754,13 +8383,6 @@ func ParseGetSKUResponse(rsp *http.Response) (*GetSKUResponse, error) {
 			return nil, err
 		}
 		response.JSON200 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Fault
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSONDefault = &dest
 
 	}
 
@@ -8801,13 +8423,6 @@ func ParseGetHealthResponse(rsp *http.Response) (*GetHealthResponse, error) {
 		}
 		response.JSON200 = &dest
 
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Fault
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSONDefault = &dest
-
 	}
 
 	switch {
@@ -8847,20 +8462,6 @@ func ParseGetReadinessResponse(rsp *http.Response) (*GetReadinessResponse, error
 		}
 		response.JSON200 = &dest
 
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 503:
-		var dest Readiness
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSON503 = &dest
-
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
-		var dest Fault
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSONDefault = &dest
-
 	}
 
 	switch {
@@ -8874,16 +8475,6 @@ func ParseGetReadinessResponse(rsp *http.Response) (*GetReadinessResponse, error
 			headers.XCorrelationID = value
 		}
 		response.Headers200 = &headers
-	case rsp.StatusCode == 503:
-		var headers GetReadinessResponse503Headers
-		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
-			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.XCorrelationID = value
-		}
-		response.Headers503 = &headers
 	}
 
 	return response, nil

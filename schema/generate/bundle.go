@@ -15,6 +15,21 @@ import (
 type document struct {
 	directory string
 	root      *yaml.Node
+	// files says in which authored file a node stands, so that a mistake can be found.
+	files map[*yaml.Node]string
+}
+
+// where is the place of an authored node, as editors and terminals understand it.
+func (d document) where(node *yaml.Node) string {
+	return fmt.Sprintf("%s:%d", filepath.ToSlash(d.files[node]), node.Line)
+}
+
+// note remembers the file of a node and of everything below it.
+func (d document) note(node *yaml.Node, file string) {
+	d.files[node] = file
+	for _, below := range node.Content {
+		d.note(below, file)
+	}
 }
 
 // merge reads root.yaml and then every other file of the directory in alphabetical order, and refuses anything that
@@ -24,6 +39,8 @@ func merge(directory string) (document, error) {
 	if err != nil {
 		return document{}, err
 	}
+	merged := document{directory: directory, root: root, files: map[*yaml.Node]string{}}
+	merged.note(root, filepath.Join(directory, "root.yaml"))
 	files, err := filepath.Glob(filepath.Join(directory, "*.yaml"))
 	if err != nil {
 		return document{}, err
@@ -37,13 +54,13 @@ func merge(directory string) (document, error) {
 		if err != nil {
 			return document{}, err
 		}
+		merged.note(noun, file)
 		// Sections, and the kinds within components, hold named things; below them nothing is merged.
 		if err := mergeInto(root, noun, 0, nil); err != nil {
 			return document{}, fmt.Errorf("%s: %w", file, err)
 		}
 	}
-	merged := document{directory: directory, root: root}
-	return merged, merged.checkReferences()
+	return merged, merged.collectReferences(merged.root, map[string]bool{})
 }
 
 func readTree(path string) (*yaml.Node, error) {
@@ -120,13 +137,14 @@ func (d document) resolve(reference string) *yaml.Node {
 	return node
 }
 
-func (d document) checkReferences() error {
+// checkUse refuses a component that nothing refers to.
+func (d document) checkUse() error {
 	used := map[string]bool{}
 	if err := d.collectReferences(d.root, used); err != nil {
 		return err
 	}
 	return each(child(d.root, "components"), func(kind string, named *yaml.Node) error {
-		if kind == "securitySchemes" || kind == "messages" || kind == "headers" || kind == "responses" {
+		if kind == "securitySchemes" || kind == "messages" || kind == "headers" {
 			return nil
 		}
 		return each(named, func(name string, _ *yaml.Node) error {
@@ -155,6 +173,9 @@ func (d document) collectReferences(node *yaml.Node, used map[string]bool) error
 
 // write renders the bundle in block style under the notice that it is generated.
 func (d document) write(path string) error {
+	if err := d.checkUse(); err != nil {
+		return err
+	}
 	blockStyle(d.root)
 	var out bytes.Buffer
 	fmt.Fprintf(&out, "# "+notice+"\n", filepath.ToSlash(d.directory)+"/")
@@ -177,13 +198,22 @@ func blockStyle(node *yaml.Node) {
 }
 
 func reference(to string) *yaml.Node {
-	return mapping("$ref", text(to))
+	return mapping("$ref", quoted(to))
 }
 
 func mapping(name string, value *yaml.Node) *yaml.Node {
 	return &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Content: []*yaml.Node{text(name), value}}
 }
 
+func sequence(items ...*yaml.Node) *yaml.Node {
+	return &yaml.Node{Kind: yaml.SequenceNode, Tag: "!!seq", Content: items}
+}
+
 func text(value string) *yaml.Node {
 	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: value}
+}
+
+// quoted is a text that would read as something else without quotes.
+func quoted(value string) *yaml.Node {
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Style: yaml.DoubleQuotedStyle, Value: value}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -12,6 +13,8 @@ type errorCatalogue struct {
 		Group string       `yaml:"group"`
 		Codes []errorEntry `yaml:"codes"`
 	} `yaml:"groups"`
+	// Implied lists, by an operation's nature, the codes that it may answer without naming them.
+	Implied map[nature][]string `yaml:"implied"`
 }
 
 type errorEntry struct {
@@ -19,16 +22,43 @@ type errorEntry struct {
 	HTTPStatus int    `yaml:"http_status"`
 	Retryable  *bool  `yaml:"retryable"`
 	Sentence   string `yaml:"sentence"`
+	// Details is an example of what the details hold, where they hold something.
+	Details map[string]any `yaml:"details"`
+}
+
+// nature is what an operation's refusals follow from.
+type nature string
+
+const (
+	every                  nature = "every"
+	signedIn               nature = "signed_in"
+	adminOnly              nature = "admin"
+	pathParameter          nature = "path_parameter"
+	mutation               nature = "mutation"
+	hasBody                nature = "body"
+	idempotencyKey         nature = "idempotency_key"
+	idempotencyKeyRequired nature = "idempotency_key_required"
+)
+
+var natures = []nature{every, signedIn, adminOnly, pathParameter, mutation, hasBody, idempotencyKey, idempotencyKeyRequired}
+
+func readErrors(root string) (errorCatalogue, error) {
+	const source = "schema/errors.yaml"
+	var catalogue errorCatalogue
+	if err := readStrictly(filepath.Join(root, source), &catalogue); err != nil {
+		return catalogue, err
+	}
+	if err := catalogue.check(); err != nil {
+		return catalogue, fmt.Errorf("%s: %w", source, err)
+	}
+	return catalogue, nil
 }
 
 func generateErrors(root string) error {
 	const source = "schema/errors.yaml"
-	var catalogue errorCatalogue
-	if err := readStrictly(filepath.Join(root, source), &catalogue); err != nil {
+	catalogue, err := readErrors(root)
+	if err != nil {
 		return err
-	}
-	if err := catalogue.check(); err != nil {
-		return fmt.Errorf("%s: %w", source, err)
 	}
 	if err := writeGo(filepath.Join(root, "domain/fault/codes_gen.go"), catalogue.goSource(source)); err != nil {
 		return err
@@ -58,7 +88,26 @@ func (c errorCatalogue) check() error {
 			seen[entry.Code] = true
 		}
 	}
+	for of, codes := range c.Implied {
+		if !slices.Contains(natures, of) {
+			return fmt.Errorf("implied: %q is no nature of an operation; there are %q", of, natures)
+		}
+		for _, code := range codes {
+			if !seen[code] {
+				return fmt.Errorf("implied: %s: the code %s is not in the catalogue", of, code)
+			}
+		}
+	}
 	return nil
+}
+
+// entries lists every code in the catalogue's order.
+func (c errorCatalogue) entries() []errorEntry {
+	var all []errorEntry
+	for _, group := range c.Groups {
+		all = append(all, group.Codes...)
+	}
+	return all
 }
 
 func (c errorCatalogue) goSource(source string) []byte {

@@ -599,7 +599,7 @@ export interface components {
          *         "team": "vision"
          *       },
          *       "ssh_keys": [
-         *         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE4m2jXk5n0VbXJc8d6q0t1e2r3y4u5i6o7p8a9s0dfg me@example.com"
+         *         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ2xX2C3RQXxRQkxDBWPLaUlbbOPzxHPkrKNPULV0Pqv me@example.com"
          *       ]
          *     }
          */
@@ -644,7 +644,7 @@ export interface components {
          *         "host": "10.0.0.7",
          *         "port": 22,
          *         "username": "gpu7",
-         *         "host_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE4m2jXk5n0VbXJc8d6q0t1e2r3y4u5i6o7p8a9s0dfg"
+         *         "host_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ2xX2C3RQXxRQkxDBWPLaUlbbOPzxHPkrKNPULV0Pqv"
          *       },
          *       "rate_micros_per_hour": 24960000,
          *       "currency": "usd",
@@ -744,6 +744,19 @@ export interface components {
         AllocationTimeline: {
             items: components["schemas"]["AllocationTransition"][];
         };
+        /**
+         * @example {
+         *       "version": 3,
+         *       "from_state": "provisioning",
+         *       "to_state": "active",
+         *       "at": "2026-01-05T09:30:07.412Z",
+         *       "actor_id": "platform",
+         *       "actor_role": "system",
+         *       "reason": "a login on the node succeeded",
+         *       "node_id": "node_mfrggzdfmztwq2lknnwg23tpob",
+         *       "correlation_id": "01JBY6T4W2Z8Q1M0V5K3N7R9XD"
+         *     }
+         */
         AllocationTransition: {
             /** Format: int64 */
             version: number;
@@ -757,6 +770,22 @@ export interface components {
             node_id?: string;
             correlation_id: string;
         };
+        /**
+         * @example {
+         *       "allocation_id": "alloc_mfrggzdfmztwq2lknnwg23tpob",
+         *       "source": "workflow",
+         *       "workflow_id": "allocation/alloc_mfrggzdfmztwq2lknnwg23tpob",
+         *       "state": "active",
+         *       "version": 3,
+         *       "doing": "The meter runs; the next window is posted at 09:34:07 UTC.",
+         *       "waiting_for": "the end of the window",
+         *       "next_deadline": "2026-01-05T09:34:07.412Z",
+         *       "node_id": "node_mfrggzdfmztwq2lknnwg23tpob",
+         *       "cost_micros": 1248000,
+         *       "currency": "usd",
+         *       "settled_to": "2026-01-05T09:33:07.412Z"
+         *     }
+         */
         AllocationExplanation: {
             allocation_id: string;
             /**
@@ -880,6 +909,7 @@ export interface components {
         Account: {
             id: string;
             tenant_id: string;
+            /** @example usd */
             currency: string;
         };
         AccountList: {
@@ -902,6 +932,18 @@ export interface components {
             currency: string;
             reason: string;
         };
+        /**
+         * @example {
+         *       "id": "adj_mfrggzdfmztwq2lknnwg23tpob",
+         *       "account_id": "acct_mfrggzdfmztwq2lknnwg23tpob",
+         *       "amount_minor": 10000,
+         *       "amount_micros": 100000000,
+         *       "currency": "usd",
+         *       "reason": "goodwill after the outage of January 4",
+         *       "ledger_entry_id": 4712,
+         *       "balance_micros": 198752000
+         *     }
+         */
         Adjustment: {
             id: string;
             account_id: string;
@@ -1151,6 +1193,15 @@ export interface components {
             sku: string;
             hostname: string;
         };
+        /**
+         * @example {
+         *       "token": "enrol_MZXW6YTBOIQGC3TEEBRGC4RAMFXGIIDCMF5A",
+         *       "node_id": "node_mfrggzdfmztwq2lknnwg23tpob",
+         *       "sku": "h100-8x",
+         *       "hostname": "gpu-node-7",
+         *       "expires_at": "2026-01-05T10:30:00.000Z"
+         *     }
+         */
         NodeEnrolToken: {
             /** @description Shown once. */
             token: string;
@@ -1370,20 +1421,289 @@ export interface components {
         };
     };
     responses: {
-        /** @description The request was refused or went wrong. */
-        Fault: {
+        /** @description idempotency_conflict, idempotency_in_flight. */
+        IdempotencyConflictOrIdempotencyInFlight: {
             headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Fault"];
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "idempotency_conflict" | "idempotency_in_flight";
+                };
+            };
+        };
+        /** @description idempotency_conflict, idempotency_in_flight, node_state_conflict. */
+        IdempotencyConflictOrIdempotencyInFlightOrNodeStateConflict: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "idempotency_conflict" | "idempotency_in_flight" | "node_state_conflict";
+                };
+            };
+        };
+        /** @description insufficient_balance: The balance does not cover the required runway; details name the shortfall. */
+        InsufficientBalance: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "insufficient_balance";
+                };
+            };
+        };
+        /** @description internal_error: Something went wrong on our side; the correlation id finds it in our logs. */
+        InternalError: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "internal_error";
+                };
+            };
+        };
+        /** @description invalid_request, idempotency_key_invalid. */
+        InvalidRequestOrIdempotencyKeyInvalid: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "invalid_request" | "idempotency_key_invalid";
+                };
+            };
+        };
+        /** @description invalid_request, idempotency_key_required, idempotency_key_invalid. */
+        InvalidRequestOrIdempotencyKeyRequiredOrIdempotencyKeyInvalid: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "invalid_request" | "idempotency_key_required" | "idempotency_key_invalid";
+                };
+            };
+        };
+        /** @description not_found, account_not_found. */
+        NotFoundOrAccountNotFound: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "not_found" | "account_not_found";
+                };
+            };
+        };
+        /** @description not_found, allocation_not_found. */
+        NotFoundOrAllocationNotFound: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "not_found" | "allocation_not_found";
+                };
+            };
+        };
+        /** @description not_found, node_not_found. */
+        NotFoundOrNodeNotFound: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "not_found" | "node_not_found";
+                };
+            };
+        };
+        /** @description not_found, policy_not_found. */
+        NotFoundOrPolicyNotFound: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "not_found" | "policy_not_found";
+                };
+            };
+        };
+        /** @description not_found, sku_not_found. */
+        NotFoundOrSKUNotFound: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "not_found" | "sku_not_found";
+                };
+            };
+        };
+        /** @description rate_limit_exceeded: Too many requests; try again after the time in Retry-After. */
+        RateLimitExceeded: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                "Retry-After": components["headers"]["RetryAfter"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "rate_limit_exceeded";
+                };
+            };
+        };
+        /** @description request_timeout: The request body did not arrive in time. */
+        RequestTimeout: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "request_timeout";
+                };
+            };
+        };
+        /** @description request_too_large: The request body is larger than this operation accepts. */
+        RequestTooLarge: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "request_too_large";
+                };
+            };
+        };
+        /** @description service_unavailable: A system that this platform depends on cannot be reached at the moment. */
+        ServiceUnavailable: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "service_unavailable";
+                };
+            };
+        };
+        /** @description token_missing, token_invalid, token_expired. */
+        TokenMissingOrTokenInvalidOrTokenExpired: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                "WWW-Authenticate": components["headers"]["Challenge"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "token_missing" | "token_invalid" | "token_expired";
+                };
+            };
+        };
+        /** @description token_scope_invalid, insufficient_permissions. */
+        TokenScopeInvalidOrInsufficientPermissions: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "token_scope_invalid" | "insufficient_permissions";
+                };
+            };
+        };
+        /** @description token_scope_invalid, insufficient_permissions, admin_required. */
+        TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "token_scope_invalid" | "insufficient_permissions" | "admin_required";
+                };
+            };
+        };
+        /** @description unsupported_media_type: The request body must be application/json. */
+        UnsupportedMediaType: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "unsupported_media_type";
+                };
+            };
+        };
+        /** @description upstream_error: A system that this platform depends on answered with an error. */
+        UpstreamError: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "upstream_error";
+                };
+            };
+        };
+        /** @description validation_error: The request has fields that are not valid; details name each of them. */
+        ValidationError: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "validation_error";
+                };
             };
         };
     };
     parameters: {
         /** @example alloc_mfrggzdfmztwq2lknnwg23tpob */
         AllocationId: string;
-        /** @description Only allocations in this state. */
+        /**
+         * @description Only allocations in this state.
+         * @example requested
+         */
         AllocationState: components["schemas"]["AllocationStateName"];
         /** @example acct_mfrggzdfmztwq2lknnwg23tpob */
         AccountId: string;
@@ -1397,9 +1717,15 @@ export interface components {
          * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
          */
         IdempotencyKey: string;
-        /** @description How many items to answer at most. */
+        /**
+         * @description How many items to answer at most.
+         * @example 50
+         */
         Limit: number;
-        /** @description The next_cursor of the page before; opaque. */
+        /**
+         * @description The next_cursor of the page before; opaque.
+         * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
+         */
         Cursor: string;
         /** @example node_mfrggzdfmztwq2lknnwg23tpob */
         NodeId: string;
@@ -1413,8 +1739,26 @@ export interface components {
     };
     requestBodies: never;
     headers: {
-        /** @description Finds this request in logs, workflows and audit rows. */
+        /**
+         * @description Finds this request in logs, workflows and audit rows.
+         * @example 01JBY6T4W2Z8Q1M0V5K3N7R9XD
+         */
         CorrelationId: string;
+        /**
+         * @description Present where an earlier request with the same X-Idempotency-Key got this answer.
+         * @example true
+         */
+        IdempotencyReplayed: "true";
+        /**
+         * @description How to authenticate.
+         * @example Bearer realm="gpuaas"
+         */
+        Challenge: string;
+        /**
+         * @description After how many seconds to try again.
+         * @example 7
+         */
+        RetryAfter: number;
     };
     pathItems: never;
 }
@@ -1423,11 +1767,20 @@ export interface operations {
     listAllocations: {
         parameters: {
             query?: {
-                /** @description Only allocations in this state. */
+                /**
+                 * @description Only allocations in this state.
+                 * @example requested
+                 */
                 state?: components["parameters"]["AllocationState"];
-                /** @description How many items to answer at most. */
+                /**
+                 * @description How many items to answer at most.
+                 * @example 50
+                 */
                 limit?: components["parameters"]["Limit"];
-                /** @description The next_cursor of the page before; opaque. */
+                /**
+                 * @description The next_cursor of the page before; opaque.
+                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
+                 */
                 cursor?: components["parameters"]["Cursor"];
             };
             header?: never;
@@ -1443,10 +1796,50 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": "alloc_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "name": "training",
+                     *           "labels": {
+                     *             "team": "vision"
+                     *           },
+                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "project_id": "proj_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "state": "active",
+                     *           "sku": "h100-8x",
+                     *           "node_id": "node_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "ssh": {
+                     *             "host": "10.0.0.7",
+                     *             "port": 22,
+                     *             "username": "gpu7",
+                     *             "host_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ2xX2C3RQXxRQkxDBWPLaUlbbOPzxHPkrKNPULV0Pqv"
+                     *           },
+                     *           "rate_micros_per_hour": 24960000,
+                     *           "currency": "usd",
+                     *           "window_seconds": 60,
+                     *           "isolation_model": "user-revoke",
+                     *           "runtime_mode": "agent",
+                     *           "requested_at": "2026-01-05T09:30:00.000Z",
+                     *           "metered_from": "2026-01-05T09:30:07.412Z",
+                     *           "version": 3,
+                     *           "cost_micros": 1248000
+                     *         }
+                     *       ]
+                     *     }
+                     */
                     "application/json": components["schemas"]["AllocationList"];
                 };
             };
-            default: components["responses"]["Fault"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissions"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     createAllocation: {
@@ -1464,6 +1857,18 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "sku": "h100-8x",
+                 *       "name": "training",
+                 *       "labels": {
+                 *         "team": "vision"
+                 *       },
+                 *       "ssh_keys": [
+                 *         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ2xX2C3RQXxRQkxDBWPLaUlbbOPzxHPkrKNPULV0Pqv me@example.com"
+                 *       ]
+                 *     }
+                 */
                 "application/json": components["schemas"]["CreateAllocationRequest"];
             };
         };
@@ -1474,13 +1879,93 @@ export interface operations {
                     /** @description Where the allocation is read. */
                     Location: string;
                     "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "id": "alloc_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "name": "training",
+                     *       "labels": {
+                     *         "team": "vision"
+                     *       },
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "project_id": "proj_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "state": "active",
+                     *       "sku": "h100-8x",
+                     *       "node_id": "node_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "ssh": {
+                     *         "host": "10.0.0.7",
+                     *         "port": 22,
+                     *         "username": "gpu7",
+                     *         "host_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ2xX2C3RQXxRQkxDBWPLaUlbbOPzxHPkrKNPULV0Pqv"
+                     *       },
+                     *       "rate_micros_per_hour": 24960000,
+                     *       "currency": "usd",
+                     *       "window_seconds": 60,
+                     *       "isolation_model": "user-revoke",
+                     *       "runtime_mode": "agent",
+                     *       "requested_at": "2026-01-05T09:30:00.000Z",
+                     *       "metered_from": "2026-01-05T09:30:07.412Z",
+                     *       "version": 3,
+                     *       "cost_micros": 1248000
+                     *     }
+                     */
                     "application/json": components["schemas"]["Allocation"];
                 };
             };
-            default: components["responses"]["Fault"];
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyRequiredOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            402: components["responses"]["InsufficientBalance"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissions"];
+            /** @description project_not_found, sku_not_found. */
+            404: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "project_not_found" | "sku_not_found";
+                    };
+                };
+            };
+            408: components["responses"]["RequestTimeout"];
+            /** @description idempotency_conflict, idempotency_in_flight, allocation_concurrency_limit, sku_unavailable, isolation_model_unavailable, sku_price_missing. */
+            409: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "idempotency_conflict" | "idempotency_in_flight" | "allocation_concurrency_limit" | "sku_unavailable" | "isolation_model_unavailable" | "sku_price_missing";
+                    };
+                };
+            };
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            /** @description allocation_admission_expired, service_unavailable. */
+            503: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "allocation_admission_expired" | "service_unavailable";
+                    };
+                };
+            };
         };
     };
     getAllocation: {
@@ -1502,10 +1987,47 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "id": "alloc_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "name": "training",
+                     *       "labels": {
+                     *         "team": "vision"
+                     *       },
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "project_id": "proj_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "state": "active",
+                     *       "sku": "h100-8x",
+                     *       "node_id": "node_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "ssh": {
+                     *         "host": "10.0.0.7",
+                     *         "port": 22,
+                     *         "username": "gpu7",
+                     *         "host_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ2xX2C3RQXxRQkxDBWPLaUlbbOPzxHPkrKNPULV0Pqv"
+                     *       },
+                     *       "rate_micros_per_hour": 24960000,
+                     *       "currency": "usd",
+                     *       "window_seconds": 60,
+                     *       "isolation_model": "user-revoke",
+                     *       "runtime_mode": "agent",
+                     *       "requested_at": "2026-01-05T09:30:00.000Z",
+                     *       "metered_from": "2026-01-05T09:30:07.412Z",
+                     *       "version": 3,
+                     *       "cost_micros": 1248000
+                     *     }
+                     */
                     "application/json": components["schemas"]["Allocation"];
                 };
             };
-            default: components["responses"]["Fault"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissions"];
+            404: components["responses"]["NotFoundOrAllocationNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     releaseAllocation: {
@@ -1530,13 +2052,79 @@ export interface operations {
             202: {
                 headers: {
                     "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "id": "alloc_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "name": "training",
+                     *       "labels": {
+                     *         "team": "vision"
+                     *       },
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "project_id": "proj_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "state": "active",
+                     *       "sku": "h100-8x",
+                     *       "node_id": "node_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "ssh": {
+                     *         "host": "10.0.0.7",
+                     *         "port": 22,
+                     *         "username": "gpu7",
+                     *         "host_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ2xX2C3RQXxRQkxDBWPLaUlbbOPzxHPkrKNPULV0Pqv"
+                     *       },
+                     *       "rate_micros_per_hour": 24960000,
+                     *       "currency": "usd",
+                     *       "window_seconds": 60,
+                     *       "isolation_model": "user-revoke",
+                     *       "runtime_mode": "agent",
+                     *       "requested_at": "2026-01-05T09:30:00.000Z",
+                     *       "metered_from": "2026-01-05T09:30:07.412Z",
+                     *       "version": 3,
+                     *       "cost_micros": 1248000
+                     *     }
+                     */
                     "application/json": components["schemas"]["Allocation"];
                 };
             };
-            default: components["responses"]["Fault"];
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            /** @description token_scope_invalid, insufficient_permissions, ownership_required. */
+            403: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "token_scope_invalid" | "insufficient_permissions" | "ownership_required";
+                    };
+                };
+            };
+            404: components["responses"]["NotFoundOrAllocationNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            /** @description idempotency_conflict, idempotency_in_flight, allocation_not_active, allocation_already_releasing. */
+            409: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "idempotency_conflict" | "idempotency_in_flight" | "allocation_not_active" | "allocation_already_releasing";
+                    };
+                };
+            };
+            413: components["responses"]["RequestTooLarge"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     getAllocationTimeline: {
@@ -1558,10 +2146,34 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "version": 3,
+                     *           "from_state": "provisioning",
+                     *           "to_state": "active",
+                     *           "at": "2026-01-05T09:30:07.412Z",
+                     *           "actor_id": "platform",
+                     *           "actor_role": "system",
+                     *           "reason": "a login on the node succeeded",
+                     *           "node_id": "node_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "correlation_id": "01JBY6T4W2Z8Q1M0V5K3N7R9XD"
+                     *         }
+                     *       ]
+                     *     }
+                     */
                     "application/json": components["schemas"]["AllocationTimeline"];
                 };
             };
-            default: components["responses"]["Fault"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissions"];
+            404: components["responses"]["NotFoundOrAllocationNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     explainAllocation: {
@@ -1583,18 +2195,47 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "allocation_id": "alloc_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "source": "workflow",
+                     *       "workflow_id": "allocation/alloc_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "state": "active",
+                     *       "version": 3,
+                     *       "doing": "The meter runs; the next window is posted at 09:34:07 UTC.",
+                     *       "waiting_for": "the end of the window",
+                     *       "next_deadline": "2026-01-05T09:34:07.412Z",
+                     *       "node_id": "node_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "cost_micros": 1248000,
+                     *       "currency": "usd",
+                     *       "settled_to": "2026-01-05T09:33:07.412Z"
+                     *     }
+                     */
                     "application/json": components["schemas"]["AllocationExplanation"];
                 };
             };
-            default: components["responses"]["Fault"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissions"];
+            404: components["responses"]["NotFoundOrAllocationNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     waitAllocation: {
         parameters: {
             query?: {
-                /** @description The state to wait for. */
+                /**
+                 * @description The state to wait for.
+                 * @example active
+                 */
                 state?: components["schemas"]["AllocationStateName"];
-                /** @description How long to wait at most. */
+                /**
+                 * @description How long to wait at most.
+                 * @example 5
+                 */
                 timeout_seconds?: number;
             };
             header?: never;
@@ -1613,20 +2254,69 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "reached": true,
+                     *       "allocation": {
+                     *         "id": "alloc_mfrggzdfmztwq2lknnwg23tpob",
+                     *         "name": "training",
+                     *         "labels": {
+                     *           "team": "vision"
+                     *         },
+                     *         "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *         "project_id": "proj_mfrggzdfmztwq2lknnwg23tpob",
+                     *         "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *         "state": "active",
+                     *         "sku": "h100-8x",
+                     *         "node_id": "node_mfrggzdfmztwq2lknnwg23tpob",
+                     *         "ssh": {
+                     *           "host": "10.0.0.7",
+                     *           "port": 22,
+                     *           "username": "gpu7",
+                     *           "host_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ2xX2C3RQXxRQkxDBWPLaUlbbOPzxHPkrKNPULV0Pqv"
+                     *         },
+                     *         "rate_micros_per_hour": 24960000,
+                     *         "currency": "usd",
+                     *         "window_seconds": 60,
+                     *         "isolation_model": "user-revoke",
+                     *         "runtime_mode": "agent",
+                     *         "requested_at": "2026-01-05T09:30:00.000Z",
+                     *         "metered_from": "2026-01-05T09:30:07.412Z",
+                     *         "version": 3,
+                     *         "cost_micros": 1248000
+                     *       }
+                     *     }
+                     */
                     "application/json": components["schemas"]["AllocationWait"];
                 };
             };
-            default: components["responses"]["Fault"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissions"];
+            404: components["responses"]["NotFoundOrAllocationNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     adminListAllocations: {
         parameters: {
             query?: {
-                /** @description Only allocations in this state. */
+                /**
+                 * @description Only allocations in this state.
+                 * @example requested
+                 */
                 state?: components["parameters"]["AllocationState"];
-                /** @description How many items to answer at most. */
+                /**
+                 * @description How many items to answer at most.
+                 * @example 50
+                 */
                 limit?: components["parameters"]["Limit"];
-                /** @description The next_cursor of the page before; opaque. */
+                /**
+                 * @description The next_cursor of the page before; opaque.
+                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
+                 */
                 cursor?: components["parameters"]["Cursor"];
             };
             header?: never;
@@ -1642,10 +2332,50 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": "alloc_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "name": "training",
+                     *           "labels": {
+                     *             "team": "vision"
+                     *           },
+                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "project_id": "proj_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "state": "active",
+                     *           "sku": "h100-8x",
+                     *           "node_id": "node_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "ssh": {
+                     *             "host": "10.0.0.7",
+                     *             "port": 22,
+                     *             "username": "gpu7",
+                     *             "host_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ2xX2C3RQXxRQkxDBWPLaUlbbOPzxHPkrKNPULV0Pqv"
+                     *           },
+                     *           "rate_micros_per_hour": 24960000,
+                     *           "currency": "usd",
+                     *           "window_seconds": 60,
+                     *           "isolation_model": "user-revoke",
+                     *           "runtime_mode": "agent",
+                     *           "requested_at": "2026-01-05T09:30:00.000Z",
+                     *           "metered_from": "2026-01-05T09:30:07.412Z",
+                     *           "version": 3,
+                     *           "cost_micros": 1248000
+                     *         }
+                     *       ]
+                     *     }
+                     */
                     "application/json": components["schemas"]["AllocationList"];
                 };
             };
-            default: components["responses"]["Fault"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     forceReleaseAllocation: {
@@ -1666,6 +2396,12 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "abandon_node": false,
+                 *       "reason": "node repaired"
+                 *     }
+                 */
                 "application/json": components["schemas"]["ForceReleaseRequest"];
             };
         };
@@ -1674,13 +2410,68 @@ export interface operations {
             202: {
                 headers: {
                     "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "id": "alloc_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "name": "training",
+                     *       "labels": {
+                     *         "team": "vision"
+                     *       },
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "project_id": "proj_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "state": "active",
+                     *       "sku": "h100-8x",
+                     *       "node_id": "node_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "ssh": {
+                     *         "host": "10.0.0.7",
+                     *         "port": 22,
+                     *         "username": "gpu7",
+                     *         "host_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ2xX2C3RQXxRQkxDBWPLaUlbbOPzxHPkrKNPULV0Pqv"
+                     *       },
+                     *       "rate_micros_per_hour": 24960000,
+                     *       "currency": "usd",
+                     *       "window_seconds": 60,
+                     *       "isolation_model": "user-revoke",
+                     *       "runtime_mode": "agent",
+                     *       "requested_at": "2026-01-05T09:30:00.000Z",
+                     *       "metered_from": "2026-01-05T09:30:07.412Z",
+                     *       "version": 3,
+                     *       "cost_micros": 1248000
+                     *     }
+                     */
                     "application/json": components["schemas"]["Allocation"];
                 };
             };
-            default: components["responses"]["Fault"];
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            404: components["responses"]["NotFoundOrAllocationNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            /** @description idempotency_conflict, idempotency_in_flight, allocation_not_active. */
+            409: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "idempotency_conflict" | "idempotency_in_flight" | "allocation_not_active";
+                    };
+                };
+            };
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     getBalance: {
@@ -1699,20 +2490,47 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "account_id": "acct_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "currency": "usd",
+                     *       "balance_micros": 98752000,
+                     *       "balance_minor": 9875,
+                     *       "accrued_micros": 104000,
+                     *       "available_micros": 98648000,
+                     *       "rate_micros_per_hour": 24960000,
+                     *       "as_of": "2026-01-05T09:33:22.000Z"
+                     *     }
+                     */
                     "application/json": components["schemas"]["Balance"];
                 };
             };
-            default: components["responses"]["Fault"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissions"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     listLedgerEntries: {
         parameters: {
             query?: {
-                /** @description Only entries of this allocation. */
+                /**
+                 * @description Only entries of this allocation.
+                 * @example alloc_mfrggzdfmztwq2lknnwg23tpob
+                 */
                 allocation_id?: string;
-                /** @description How many items to answer at most. */
+                /**
+                 * @description How many items to answer at most.
+                 * @example 50
+                 */
                 limit?: components["parameters"]["Limit"];
-                /** @description The next_cursor of the page before; opaque. */
+                /**
+                 * @description The next_cursor of the page before; opaque.
+                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
+                 */
                 cursor?: components["parameters"]["Cursor"];
             };
             header?: never;
@@ -1728,22 +2546,56 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": 4711,
+                     *           "kind": "usage",
+                     *           "amount_micros": -416000,
+                     *           "currency": "usd",
+                     *           "allocation_id": "alloc_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "period_start": "2026-01-05T09:30:07.412Z",
+                     *           "period_end": "2026-01-05T09:31:07.412Z",
+                     *           "created_at": "2026-01-05T09:31:07.440Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
                     "application/json": components["schemas"]["LedgerEntryList"];
                 };
             };
-            default: components["responses"]["Fault"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissions"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     listAccounts: {
         parameters: {
             query?: {
-                /** @description Only the accounts of the tenants of users of exactly this name. */
+                /**
+                 * @description Only the accounts of the tenants of users of exactly this name.
+                 * @example dev-user
+                 */
                 username?: string;
-                /** @description Only the accounts of this tenant. */
+                /**
+                 * @description Only the accounts of this tenant.
+                 * @example tenant_mfrggzdfmztwq2lknnwg23tpob
+                 */
                 tenant_id?: string;
-                /** @description How many items to answer at most. */
+                /**
+                 * @description How many items to answer at most.
+                 * @example 50
+                 */
                 limit?: components["parameters"]["Limit"];
-                /** @description The next_cursor of the page before; opaque. */
+                /**
+                 * @description The next_cursor of the page before; opaque.
+                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
+                 */
                 cursor?: components["parameters"]["Cursor"];
             };
             header?: never;
@@ -1759,10 +2611,27 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": "acct_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "currency": "usd"
+                     *         }
+                     *       ]
+                     *     }
+                     */
                     "application/json": components["schemas"]["AccountList"];
                 };
             };
-            default: components["responses"]["Fault"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     getAccountBalance: {
@@ -1784,10 +2653,29 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "account_id": "acct_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "currency": "usd",
+                     *       "balance_micros": 98752000,
+                     *       "balance_minor": 9875,
+                     *       "accrued_micros": 104000,
+                     *       "available_micros": 98648000,
+                     *       "rate_micros_per_hour": 24960000,
+                     *       "as_of": "2026-01-05T09:33:22.000Z"
+                     *     }
+                     */
                     "application/json": components["schemas"]["Balance"];
                 };
             };
-            default: components["responses"]["Fault"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            404: components["responses"]["NotFoundOrAccountNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     createAdjustment: {
@@ -1808,6 +2696,13 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "amount_minor": 10000,
+                 *       "currency": "usd",
+                 *       "reason": "goodwill after the outage of January 4"
+                 *     }
+                 */
                 "application/json": components["schemas"]["CreateAdjustmentRequest"];
             };
         };
@@ -1816,13 +2711,51 @@ export interface operations {
             201: {
                 headers: {
                     "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "id": "adj_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "account_id": "acct_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "amount_minor": 10000,
+                     *       "amount_micros": 100000000,
+                     *       "currency": "usd",
+                     *       "reason": "goodwill after the outage of January 4",
+                     *       "ledger_entry_id": 4712,
+                     *       "balance_micros": 198752000
+                     *     }
+                     */
                     "application/json": components["schemas"]["Adjustment"];
                 };
             };
-            default: components["responses"]["Fault"];
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyRequiredOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            402: components["responses"]["InsufficientBalance"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            404: components["responses"]["NotFoundOrAccountNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            /** @description validation_error, currency_mismatch, amount_out_of_range. */
+            422: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "validation_error" | "currency_mismatch" | "amount_out_of_range";
+                    };
+                };
+            };
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     getHealth: {
@@ -1841,10 +2774,18 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "status": "ok",
+                     *       "version": "1.0.0"
+                     *     }
+                     */
                     "application/json": components["schemas"]["Health"];
                 };
             };
-            default: components["responses"]["Fault"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
         };
     };
     getReadiness: {
@@ -1863,9 +2804,28 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "status": "not_ready",
+                     *       "dependencies": [
+                     *         {
+                     *           "name": "postgres",
+                     *           "ready": true
+                     *         },
+                     *         {
+                     *           "name": "temporal",
+                     *           "ready": false,
+                     *           "message": "The workflow engine does not answer."
+                     *         }
+                     *       ]
+                     *     }
+                     */
                     "application/json": components["schemas"]["Readiness"];
                 };
             };
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
             /** @description At least one dependency that is needed is missing. */
             503: {
                 headers: {
@@ -1873,10 +2833,25 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "status": "not_ready",
+                     *       "dependencies": [
+                     *         {
+                     *           "name": "postgres",
+                     *           "ready": true
+                     *         },
+                     *         {
+                     *           "name": "temporal",
+                     *           "ready": false,
+                     *           "message": "The workflow engine does not answer."
+                     *         }
+                     *       ]
+                     *     }
+                     */
                     "application/json": components["schemas"]["Readiness"];
                 };
             };
-            default: components["responses"]["Fault"];
         };
     };
     getMe: {
@@ -1895,22 +2870,68 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "user": {
+                     *         "id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *         "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *         "username": "dev-user",
+                     *         "created_at": "2026-01-05T09:30:00.000Z"
+                     *       },
+                     *       "tenant": {
+                     *         "id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *         "kind": "personal",
+                     *         "name": "dev-user"
+                     *       },
+                     *       "project": {
+                     *         "id": "proj_mfrggzdfmztwq2lknnwg23tpob",
+                     *         "name": "default",
+                     *         "is_default": true
+                     *       },
+                     *       "account": {
+                     *         "id": "acct_mfrggzdfmztwq2lknnwg23tpob",
+                     *         "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *         "currency": "usd"
+                     *       },
+                     *       "roles": [
+                     *         "user"
+                     *       ]
+                     *     }
+                     */
                     "application/json": components["schemas"]["Me"];
                 };
             };
-            default: components["responses"]["Fault"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissions"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     listUsers: {
         parameters: {
             query?: {
-                /** @description Only users of exactly this name. */
+                /**
+                 * @description Only users of exactly this name.
+                 * @example dev-user
+                 */
                 username?: string;
-                /** @description Only users of this tenant. */
+                /**
+                 * @description Only users of this tenant.
+                 * @example tenant_mfrggzdfmztwq2lknnwg23tpob
+                 */
                 tenant_id?: string;
-                /** @description How many items to answer at most. */
+                /**
+                 * @description How many items to answer at most.
+                 * @example 50
+                 */
                 limit?: components["parameters"]["Limit"];
-                /** @description The next_cursor of the page before; opaque. */
+                /**
+                 * @description The next_cursor of the page before; opaque.
+                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
+                 */
                 cursor?: components["parameters"]["Cursor"];
             };
             header?: never;
@@ -1926,20 +2947,47 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "username": "dev-user",
+                     *           "created_at": "2026-01-05T09:30:00.000Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
                     "application/json": components["schemas"]["UserList"];
                 };
             };
-            default: components["responses"]["Fault"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     listNodes: {
         parameters: {
             query?: {
-                /** @description Only nodes of this SKU. */
+                /**
+                 * @description Only nodes of this SKU.
+                 * @example h100-8x
+                 */
                 sku?: string;
-                /** @description How many items to answer at most. */
+                /**
+                 * @description How many items to answer at most.
+                 * @example 50
+                 */
                 limit?: components["parameters"]["Limit"];
-                /** @description The next_cursor of the page before; opaque. */
+                /**
+                 * @description The next_cursor of the page before; opaque.
+                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
+                 */
                 cursor?: components["parameters"]["Cursor"];
             };
             header?: never;
@@ -1955,10 +3003,41 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": "node_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "sku": "h100-8x",
+                     *           "hostname": "gpu-node-7",
+                     *           "state": "online",
+                     *           "reachability": "online",
+                     *           "scheduling": "open",
+                     *           "reason": "",
+                     *           "generation": 12,
+                     *           "version": 31,
+                     *           "inventory": {
+                     *             "driver": "570.86.15",
+                     *             "cuda": "12.8"
+                     *           },
+                     *           "last_seen_at": "2026-01-05T09:33:20.000Z",
+                     *           "agent_version": "1.0.0",
+                     *           "enrolled_at": "2025-12-20T10:00:00.000Z",
+                     *           "updated_at": "2026-01-05T09:30:00.000Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
                     "application/json": components["schemas"]["NodeList"];
                 };
             };
-            default: components["responses"]["Fault"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     createNodeEnrolToken: {
@@ -1976,6 +3055,12 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "sku": "h100-8x",
+                 *       "hostname": "gpu-node-7"
+                 *     }
+                 */
                 "application/json": components["schemas"]["CreateNodeEnrolTokenRequest"];
             };
         };
@@ -1984,13 +3069,59 @@ export interface operations {
             201: {
                 headers: {
                     "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "token": "enrol_MZXW6YTBOIQGC3TEEBRGC4RAMFXGIIDCMF5A",
+                     *       "node_id": "node_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "sku": "h100-8x",
+                     *       "hostname": "gpu-node-7",
+                     *       "expires_at": "2026-01-05T10:30:00.000Z"
+                     *     }
+                     */
                     "application/json": components["schemas"]["NodeEnrolToken"];
                 };
             };
-            default: components["responses"]["Fault"];
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            /** @description sku_not_found: There is no such SKU. */
+            404: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "sku_not_found";
+                    };
+                };
+            };
+            408: components["responses"]["RequestTimeout"];
+            /** @description idempotency_conflict, idempotency_in_flight, node_already_exists. */
+            409: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "idempotency_conflict" | "idempotency_in_flight" | "node_already_exists";
+                    };
+                };
+            };
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     getNode: {
@@ -2012,10 +3143,38 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "id": "node_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "sku": "h100-8x",
+                     *       "hostname": "gpu-node-7",
+                     *       "state": "online",
+                     *       "reachability": "online",
+                     *       "scheduling": "open",
+                     *       "reason": "",
+                     *       "generation": 12,
+                     *       "version": 31,
+                     *       "inventory": {
+                     *         "driver": "570.86.15",
+                     *         "cuda": "12.8"
+                     *       },
+                     *       "last_seen_at": "2026-01-05T09:33:20.000Z",
+                     *       "agent_version": "1.0.0",
+                     *       "enrolled_at": "2025-12-20T10:00:00.000Z",
+                     *       "updated_at": "2026-01-05T09:30:00.000Z"
+                     *     }
+                     */
                     "application/json": components["schemas"]["Node"];
                 };
             };
-            default: components["responses"]["Fault"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            404: components["responses"]["NotFoundOrNodeNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     cordonNode: {
@@ -2036,6 +3195,11 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "reason": "fan replacement"
+                 *     }
+                 */
                 "application/json": components["schemas"]["NodeOperationRequest"];
             };
         };
@@ -2044,13 +3208,47 @@ export interface operations {
             200: {
                 headers: {
                     "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "id": "node_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "sku": "h100-8x",
+                     *       "hostname": "gpu-node-7",
+                     *       "state": "online",
+                     *       "reachability": "online",
+                     *       "scheduling": "open",
+                     *       "reason": "",
+                     *       "generation": 12,
+                     *       "version": 31,
+                     *       "inventory": {
+                     *         "driver": "570.86.15",
+                     *         "cuda": "12.8"
+                     *       },
+                     *       "last_seen_at": "2026-01-05T09:33:20.000Z",
+                     *       "agent_version": "1.0.0",
+                     *       "enrolled_at": "2025-12-20T10:00:00.000Z",
+                     *       "updated_at": "2026-01-05T09:30:00.000Z"
+                     *     }
+                     */
                     "application/json": components["schemas"]["Node"];
                 };
             };
-            default: components["responses"]["Fault"];
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            404: components["responses"]["NotFoundOrNodeNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrNodeStateConflict"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     uncordonNode: {
@@ -2071,6 +3269,11 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "reason": "fan replacement"
+                 *     }
+                 */
                 "application/json": components["schemas"]["NodeOperationRequest"];
             };
         };
@@ -2079,13 +3282,47 @@ export interface operations {
             200: {
                 headers: {
                     "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "id": "node_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "sku": "h100-8x",
+                     *       "hostname": "gpu-node-7",
+                     *       "state": "online",
+                     *       "reachability": "online",
+                     *       "scheduling": "open",
+                     *       "reason": "",
+                     *       "generation": 12,
+                     *       "version": 31,
+                     *       "inventory": {
+                     *         "driver": "570.86.15",
+                     *         "cuda": "12.8"
+                     *       },
+                     *       "last_seen_at": "2026-01-05T09:33:20.000Z",
+                     *       "agent_version": "1.0.0",
+                     *       "enrolled_at": "2025-12-20T10:00:00.000Z",
+                     *       "updated_at": "2026-01-05T09:30:00.000Z"
+                     *     }
+                     */
                     "application/json": components["schemas"]["Node"];
                 };
             };
-            default: components["responses"]["Fault"];
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            404: components["responses"]["NotFoundOrNodeNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrNodeStateConflict"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     drainNode: {
@@ -2106,6 +3343,11 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "reason": "fan replacement"
+                 *     }
+                 */
                 "application/json": components["schemas"]["NodeOperationRequest"];
             };
         };
@@ -2114,13 +3356,47 @@ export interface operations {
             200: {
                 headers: {
                     "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "id": "node_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "sku": "h100-8x",
+                     *       "hostname": "gpu-node-7",
+                     *       "state": "online",
+                     *       "reachability": "online",
+                     *       "scheduling": "open",
+                     *       "reason": "",
+                     *       "generation": 12,
+                     *       "version": 31,
+                     *       "inventory": {
+                     *         "driver": "570.86.15",
+                     *         "cuda": "12.8"
+                     *       },
+                     *       "last_seen_at": "2026-01-05T09:33:20.000Z",
+                     *       "agent_version": "1.0.0",
+                     *       "enrolled_at": "2025-12-20T10:00:00.000Z",
+                     *       "updated_at": "2026-01-05T09:30:00.000Z"
+                     *     }
+                     */
                     "application/json": components["schemas"]["Node"];
                 };
             };
-            default: components["responses"]["Fault"];
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            404: components["responses"]["NotFoundOrNodeNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrNodeStateConflict"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     quarantineNode: {
@@ -2141,6 +3417,11 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "reason": "fan replacement"
+                 *     }
+                 */
                 "application/json": components["schemas"]["NodeOperationRequest"];
             };
         };
@@ -2149,13 +3430,47 @@ export interface operations {
             200: {
                 headers: {
                     "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "id": "node_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "sku": "h100-8x",
+                     *       "hostname": "gpu-node-7",
+                     *       "state": "online",
+                     *       "reachability": "online",
+                     *       "scheduling": "open",
+                     *       "reason": "",
+                     *       "generation": 12,
+                     *       "version": 31,
+                     *       "inventory": {
+                     *         "driver": "570.86.15",
+                     *         "cuda": "12.8"
+                     *       },
+                     *       "last_seen_at": "2026-01-05T09:33:20.000Z",
+                     *       "agent_version": "1.0.0",
+                     *       "enrolled_at": "2025-12-20T10:00:00.000Z",
+                     *       "updated_at": "2026-01-05T09:30:00.000Z"
+                     *     }
+                     */
                     "application/json": components["schemas"]["Node"];
                 };
             };
-            default: components["responses"]["Fault"];
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            404: components["responses"]["NotFoundOrNodeNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrNodeStateConflict"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     unquarantineNode: {
@@ -2176,6 +3491,12 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "reason": "disks replaced",
+                 *       "close_lease": true
+                 *     }
+                 */
                 "application/json": components["schemas"]["UnquarantineNodeRequest"];
             };
         };
@@ -2184,13 +3505,59 @@ export interface operations {
             200: {
                 headers: {
                     "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "id": "node_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "sku": "h100-8x",
+                     *       "hostname": "gpu-node-7",
+                     *       "state": "online",
+                     *       "reachability": "online",
+                     *       "scheduling": "open",
+                     *       "reason": "",
+                     *       "generation": 12,
+                     *       "version": 31,
+                     *       "inventory": {
+                     *         "driver": "570.86.15",
+                     *         "cuda": "12.8"
+                     *       },
+                     *       "last_seen_at": "2026-01-05T09:33:20.000Z",
+                     *       "agent_version": "1.0.0",
+                     *       "enrolled_at": "2025-12-20T10:00:00.000Z",
+                     *       "updated_at": "2026-01-05T09:30:00.000Z"
+                     *     }
+                     */
                     "application/json": components["schemas"]["Node"];
                 };
             };
-            default: components["responses"]["Fault"];
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            404: components["responses"]["NotFoundOrNodeNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            /** @description idempotency_conflict, idempotency_in_flight, node_in_use, node_state_conflict. */
+            409: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "idempotency_conflict" | "idempotency_in_flight" | "node_in_use" | "node_state_conflict";
+                    };
+                };
+            };
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     denyNode: {
@@ -2211,6 +3578,11 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "reason": "fan replacement"
+                 *     }
+                 */
                 "application/json": components["schemas"]["NodeOperationRequest"];
             };
         };
@@ -2219,13 +3591,47 @@ export interface operations {
             200: {
                 headers: {
                     "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "id": "node_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "sku": "h100-8x",
+                     *       "hostname": "gpu-node-7",
+                     *       "state": "online",
+                     *       "reachability": "online",
+                     *       "scheduling": "open",
+                     *       "reason": "",
+                     *       "generation": 12,
+                     *       "version": 31,
+                     *       "inventory": {
+                     *         "driver": "570.86.15",
+                     *         "cuda": "12.8"
+                     *       },
+                     *       "last_seen_at": "2026-01-05T09:33:20.000Z",
+                     *       "agent_version": "1.0.0",
+                     *       "enrolled_at": "2025-12-20T10:00:00.000Z",
+                     *       "updated_at": "2026-01-05T09:30:00.000Z"
+                     *     }
+                     */
                     "application/json": components["schemas"]["Node"];
                 };
             };
-            default: components["responses"]["Fault"];
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            404: components["responses"]["NotFoundOrNodeNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrNodeStateConflict"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     listPolicies: {
@@ -2244,10 +3650,34 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "key": "billing.window_seconds",
+                     *           "type": "int",
+                     *           "value": 60,
+                     *           "default": 60,
+                     *           "min": 1,
+                     *           "max": 3600,
+                     *           "unit": "seconds",
+                     *           "meaning": "How long one billing window is; each window is one ledger entry.",
+                     *           "pinned": true,
+                     *           "version": 0
+                     *         }
+                     *       ]
+                     *     }
+                     */
                     "application/json": components["schemas"]["PolicyList"];
                 };
             };
-            default: components["responses"]["Fault"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     getPolicy: {
@@ -2269,10 +3699,31 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "key": "billing.window_seconds",
+                     *       "type": "int",
+                     *       "value": 60,
+                     *       "default": 60,
+                     *       "min": 1,
+                     *       "max": 3600,
+                     *       "unit": "seconds",
+                     *       "meaning": "How long one billing window is; each window is one ledger entry.",
+                     *       "pinned": true,
+                     *       "version": 0
+                     *     }
+                     */
                     "application/json": components["schemas"]["Policy"];
                 };
             };
-            default: components["responses"]["Fault"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            404: components["responses"]["NotFoundOrPolicyNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     setPolicy: {
@@ -2293,6 +3744,12 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "value": 30,
+                 *       "reason": "shorter windows for the demonstration"
+                 *     }
+                 */
                 "application/json": components["schemas"]["SetPolicyRequest"];
             };
         };
@@ -2301,21 +3758,78 @@ export interface operations {
             200: {
                 headers: {
                     "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "key": "billing.window_seconds",
+                     *       "type": "int",
+                     *       "value": 60,
+                     *       "default": 60,
+                     *       "min": 1,
+                     *       "max": 3600,
+                     *       "unit": "seconds",
+                     *       "meaning": "How long one billing window is; each window is one ledger entry.",
+                     *       "pinned": true,
+                     *       "version": 0
+                     *     }
+                     */
                     "application/json": components["schemas"]["Policy"];
                 };
             };
-            default: components["responses"]["Fault"];
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            404: components["responses"]["NotFoundOrPolicyNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            /** @description idempotency_conflict, idempotency_in_flight, policy_combination_refused, policy_version_conflict. */
+            409: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "idempotency_conflict" | "idempotency_in_flight" | "policy_combination_refused" | "policy_version_conflict";
+                    };
+                };
+            };
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            /** @description validation_error, policy_value_invalid. */
+            422: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "validation_error" | "policy_value_invalid";
+                    };
+                };
+            };
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     listSkus: {
         parameters: {
             query?: {
-                /** @description How many items to answer at most. */
+                /**
+                 * @description How many items to answer at most.
+                 * @example 50
+                 */
                 limit?: components["parameters"]["Limit"];
-                /** @description The next_cursor of the page before; opaque. */
+                /**
+                 * @description The next_cursor of the page before; opaque.
+                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
+                 */
                 cursor?: components["parameters"]["Cursor"];
             };
             header?: never;
@@ -2331,10 +3845,48 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "sku": "h100-8x",
+                     *           "name": "8 × H100 SXM",
+                     *           "gpu_model": "NVIDIA H100 80GB HBM3",
+                     *           "gpu_count": 8,
+                     *           "gpu_memory_bytes": 85899345920,
+                     *           "cpu_model": "Intel Xeon Platinum 8480+",
+                     *           "cpu_count": 224,
+                     *           "memory_bytes": 2199023255552,
+                     *           "disk_bytes": 30786325577728,
+                     *           "os_image": "ubuntu-24.04",
+                     *           "cuda_version": "12.8",
+                     *           "location": "eu-north-1",
+                     *           "offered": true,
+                     *           "available_nodes": 3,
+                     *           "price": {
+                     *             "id": "price_mfrggzdfmztwq2lknnwg23tpob",
+                     *             "sku": "h100-8x",
+                     *             "currency": "usd",
+                     *             "rate_micros_per_hour": 24960000,
+                     *             "valid_from": "2026-01-01T00:00:00.000Z",
+                     *             "created_at": "2025-12-20T10:00:00.000Z"
+                     *           },
+                     *           "created_at": "2025-12-20T10:00:00.000Z",
+                     *           "updated_at": "2025-12-20T10:00:00.000Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
                     "application/json": components["schemas"]["SkuList"];
                 };
             };
-            default: components["responses"]["Fault"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissions"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     getSku: {
@@ -2359,10 +3911,45 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "sku": "h100-8x",
+                     *       "name": "8 × H100 SXM",
+                     *       "gpu_model": "NVIDIA H100 80GB HBM3",
+                     *       "gpu_count": 8,
+                     *       "gpu_memory_bytes": 85899345920,
+                     *       "cpu_model": "Intel Xeon Platinum 8480+",
+                     *       "cpu_count": 224,
+                     *       "memory_bytes": 2199023255552,
+                     *       "disk_bytes": 30786325577728,
+                     *       "os_image": "ubuntu-24.04",
+                     *       "cuda_version": "12.8",
+                     *       "location": "eu-north-1",
+                     *       "offered": true,
+                     *       "available_nodes": 3,
+                     *       "price": {
+                     *         "id": "price_mfrggzdfmztwq2lknnwg23tpob",
+                     *         "sku": "h100-8x",
+                     *         "currency": "usd",
+                     *         "rate_micros_per_hour": 24960000,
+                     *         "valid_from": "2026-01-01T00:00:00.000Z",
+                     *         "created_at": "2025-12-20T10:00:00.000Z"
+                     *       },
+                     *       "created_at": "2025-12-20T10:00:00.000Z",
+                     *       "updated_at": "2025-12-20T10:00:00.000Z"
+                     *     }
+                     */
                     "application/json": components["schemas"]["Sku"];
                 };
             };
-            default: components["responses"]["Fault"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissions"];
+            404: components["responses"]["NotFoundOrSKUNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     putSku: {
@@ -2386,6 +3973,22 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "name": "8 × H100 SXM",
+                 *       "gpu_model": "NVIDIA H100 80GB HBM3",
+                 *       "gpu_count": 8,
+                 *       "gpu_memory_bytes": 85899345920,
+                 *       "cpu_model": "Intel Xeon Platinum 8480+",
+                 *       "cpu_count": 224,
+                 *       "memory_bytes": 2199023255552,
+                 *       "disk_bytes": 30786325577728,
+                 *       "os_image": "ubuntu-24.04",
+                 *       "cuda_version": "12.8",
+                 *       "location": "eu-north-1",
+                 *       "offered": true
+                 *     }
+                 */
                 "application/json": components["schemas"]["PutSkuRequest"];
             };
         };
@@ -2394,21 +3997,80 @@ export interface operations {
             200: {
                 headers: {
                     "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "sku": "h100-8x",
+                     *       "name": "8 × H100 SXM",
+                     *       "gpu_model": "NVIDIA H100 80GB HBM3",
+                     *       "gpu_count": 8,
+                     *       "gpu_memory_bytes": 85899345920,
+                     *       "cpu_model": "Intel Xeon Platinum 8480+",
+                     *       "cpu_count": 224,
+                     *       "memory_bytes": 2199023255552,
+                     *       "disk_bytes": 30786325577728,
+                     *       "os_image": "ubuntu-24.04",
+                     *       "cuda_version": "12.8",
+                     *       "location": "eu-north-1",
+                     *       "offered": true,
+                     *       "available_nodes": 3,
+                     *       "price": {
+                     *         "id": "price_mfrggzdfmztwq2lknnwg23tpob",
+                     *         "sku": "h100-8x",
+                     *         "currency": "usd",
+                     *         "rate_micros_per_hour": 24960000,
+                     *         "valid_from": "2026-01-01T00:00:00.000Z",
+                     *         "created_at": "2025-12-20T10:00:00.000Z"
+                     *       },
+                     *       "created_at": "2025-12-20T10:00:00.000Z",
+                     *       "updated_at": "2025-12-20T10:00:00.000Z"
+                     *     }
+                     */
                     "application/json": components["schemas"]["Sku"];
                 };
             };
-            default: components["responses"]["Fault"];
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            /** @description not_found: There is nothing at this address. */
+            404: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "not_found";
+                    };
+                };
+            };
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     listSkuPrices: {
         parameters: {
             query?: {
-                /** @description How many items to answer at most. */
+                /**
+                 * @description How many items to answer at most.
+                 * @example 50
+                 */
                 limit?: components["parameters"]["Limit"];
-                /** @description The next_cursor of the page before; opaque. */
+                /**
+                 * @description The next_cursor of the page before; opaque.
+                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
+                 */
                 cursor?: components["parameters"]["Cursor"];
             };
             header?: never;
@@ -2430,10 +4092,31 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": "price_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "sku": "h100-8x",
+                     *           "currency": "usd",
+                     *           "rate_micros_per_hour": 24960000,
+                     *           "valid_from": "2026-01-01T00:00:00.000Z",
+                     *           "created_at": "2025-12-20T10:00:00.000Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
                     "application/json": components["schemas"]["SkuPriceList"];
                 };
             };
-            default: components["responses"]["Fault"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            404: components["responses"]["NotFoundOrSKUNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
     addSkuPrice: {
@@ -2457,6 +4140,12 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "currency": "usd",
+                 *       "rate_micros_per_hour": 24960000
+                 *     }
+                 */
                 "application/json": components["schemas"]["AddSkuPriceRequest"];
             };
         };
@@ -2465,13 +4154,48 @@ export interface operations {
             201: {
                 headers: {
                     "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "id": "price_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "sku": "h100-8x",
+                     *       "currency": "usd",
+                     *       "rate_micros_per_hour": 24960000,
+                     *       "valid_from": "2026-01-01T00:00:00.000Z",
+                     *       "created_at": "2025-12-20T10:00:00.000Z"
+                     *     }
+                     */
                     "application/json": components["schemas"]["SkuPrice"];
                 };
             };
-            default: components["responses"]["Fault"];
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            404: components["responses"]["NotFoundOrSKUNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            /** @description idempotency_conflict, idempotency_in_flight, price_conflict. */
+            409: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "idempotency_conflict" | "idempotency_in_flight" | "price_conflict";
+                    };
+                };
+            };
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
         };
     };
 }
