@@ -15,6 +15,7 @@ import (
 
 	"github.com/gpuaas/gpuaas/domain/id"
 	"github.com/gpuaas/gpuaas/domain/node"
+	"github.com/gpuaas/gpuaas/domain/secret"
 )
 
 // runner takes every task through the same gate: whose it is, its deadline, the fence, the journal, one at a time.
@@ -188,11 +189,12 @@ func keepAlive(ctx context.Context) (stop func()) {
 	}
 }
 
-// retryable and final are the errors a workflow judges by type; it decides on further attempts, the server never does.
+// retryable and final are the errors a workflow judges by type; it decides on further attempts, the server never does. Their
+// words stand in its history, so they hold no secrets.
 func retryable(kind string, err error) error {
-	return temporal.NewApplicationErrorWithCause(err.Error(), kind, nil)
+	return temporal.NewApplicationErrorWithCause(secret.Text(err.Error()), kind, nil)
 }
 
 func final(kind string, err error) error {
-	return temporal.NewNonRetryableApplicationError(err.Error(), kind, nil)
+	return temporal.NewNonRetryableApplicationError(secret.Text(err.Error()), kind, nil)
 }

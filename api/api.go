@@ -23,6 +23,7 @@ import (
 	"github.com/gpuaas/gpuaas/internal/oidc"
 	"github.com/gpuaas/gpuaas/internal/policy"
 	"github.com/gpuaas/gpuaas/internal/redis"
+	"github.com/gpuaas/gpuaas/internal/telemetry"
 	"github.com/gpuaas/gpuaas/schema"
 )
 
@@ -111,7 +112,9 @@ type Config struct {
 	Currency string
 	Version  string
 	Log      *slog.Logger
-	Now      func() time.Time
+	// Tracing makes a span of every request; nil while tracing is off.
+	Tracing *telemetry.Tracing
+	Now     func() time.Time
 }
 
 type server struct {
@@ -145,7 +148,7 @@ func New(config Config) (http.Handler, error) {
 		}
 		s.mux.ServeHTTP(w, r)
 	})
-	return middleware.Correlate(middleware.Log(config.Log, router)), nil
+	return middleware.Correlate(middleware.Trace(config.Tracing, middleware.Log(config.Log, router))), nil
 }
 
 // OpenAPI is the contract as the code serves it, in YAML, for the test that holds it beside the authored one.

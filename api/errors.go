@@ -41,6 +41,7 @@ func (s *server) refuse(ctx context.Context, operation string, err error) error 
 	found := classify(err)
 	if found.Code.HTTPStatus() >= http.StatusInternalServerError {
 		s.config.Log.ErrorContext(ctx, "a request went wrong", "operation", operation, "code", string(found.Code), "error", found.Error())
+		telemetry.RecordError(ctx, found)
 	}
 	return render(ctx, found)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/gpuaas/gpuaas/domain/fault"
 	"github.com/gpuaas/gpuaas/domain/id"
 	authored "github.com/gpuaas/gpuaas/domain/policy"
+	"github.com/gpuaas/gpuaas/domain/secret"
 	"github.com/gpuaas/gpuaas/internal/store"
 	"github.com/gpuaas/gpuaas/internal/telemetry"
 	"github.com/gpuaas/gpuaas/schema/queries"
@@ -47,12 +48,12 @@ func (s *server) createNodeEnrolToken(ctx context.Context, in *createEnrolTokenI
 		return nil, invalid("body.hostname", "this is no host name")
 	}
 	who := middleware.Principal(ctx)
-	secret, nodeID := random32(), id.New[id.Node](random16())
+	entropy, nodeID := random32(), id.New[id.Node](random16())
 	if in.IdempotencyKey != "" {
-		secret = s.derive("enrol-token", string(who.TenantID), string(who.UserID), in.IdempotencyKey)
+		entropy = s.derive("enrol-token", string(who.TenantID), string(who.UserID), in.IdempotencyKey)
 		nodeID = deriveID[id.Node](s, "enrol-node", string(who.TenantID), string(who.UserID), in.IdempotencyKey)
 	}
-	token := telemetry.EnrolTokenPrefix + base64.RawURLEncoding.EncodeToString(secret[:])
+	token := secret.EnrolTokenPrefix + base64.RawURLEncoding.EncodeToString(entropy[:])
 	hash := sha256.Sum256([]byte(token))
 	if in.IdempotencyKey != "" {
 		minted, err := queries.GetEnrolToken(ctx, s.config.Pool, hash)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 
 	"github.com/gpuaas/gpuaas/domain/fault"
+	"github.com/gpuaas/gpuaas/domain/secret"
 	"github.com/gpuaas/gpuaas/internal/telemetry"
 )
 
@@ -27,13 +28,14 @@ type Envelope struct {
 	Details       map[string]any `json:"details"`
 }
 
-// NewEnvelope renders a fault for whoever asked. The cause stays behind: it is for the log.
+// NewEnvelope renders a fault for whoever asked, without a secret that came with their request. The cause stays behind: it
+// is for the log.
 func NewEnvelope(found *fault.Error, correlationID string) Envelope {
-	details := found.Details
+	details := secret.Details(found.Details)
 	if details == nil {
 		details = map[string]any{}
 	}
-	message := found.Message
+	message := secret.Text(found.Message)
 	if message == "" {
 		message = found.Code.Entry().Sentence
 	}
@@ -58,5 +60,6 @@ func WriteFault(w http.ResponseWriter, r *http.Request, log *slog.Logger, err er
 func LogFault(r *http.Request, log *slog.Logger, found *fault.Error) {
 	if found.Code.HTTPStatus() >= http.StatusInternalServerError {
 		log.ErrorContext(r.Context(), "a request failed", "code", string(found.Code), "path", r.URL.Path, "error", found.Error())
+		telemetry.RecordError(r.Context(), found)
 	}
 }

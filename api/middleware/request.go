@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/gpuaas/gpuaas/domain/fault"
+	"github.com/gpuaas/gpuaas/domain/secret"
 	"github.com/gpuaas/gpuaas/internal/telemetry"
 )
 
@@ -68,7 +69,7 @@ func Log(log *slog.Logger, next http.Handler) http.Handler {
 				if err, ok := recovered.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 					panic(recovered)
 				}
-				log.ErrorContext(r.Context(), "a request panicked", "path", r.URL.Path, "panic", fmt.Sprint(recovered), "stack", string(debug.Stack()))
+				log.ErrorContext(r.Context(), "a request panicked", "path", r.URL.Path, "panic", describe(recovered), "stack", string(debug.Stack()))
 				if watched.status == 0 {
 					WriteFault(watched, r, log, fault.New(fault.InternalError, ""))
 				}
@@ -77,6 +78,16 @@ func Log(log *slog.Logger, next http.Handler) http.Handler {
 		}()
 		next.ServeHTTP(watched, r)
 	})
+}
+
+// describe is what a panic ended with, field by field where it is no text, so that a secret in it is known by its name.
+func describe(recovered any) string {
+	switch clean := secret.Sanitize("panic", recovered).(type) {
+	case string:
+		return clean
+	default:
+		return fmt.Sprintf("%T %v", recovered, clean)
+	}
 }
 
 // Body reads a request's body whole, refuses one that is too large, and puts it back for whoever reads it next.

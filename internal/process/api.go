@@ -17,6 +17,7 @@ import (
 	"github.com/gpuaas/gpuaas/internal/policy"
 	"github.com/gpuaas/gpuaas/internal/redis"
 	"github.com/gpuaas/gpuaas/internal/store"
+	"github.com/gpuaas/gpuaas/internal/telemetry"
 	"github.com/gpuaas/gpuaas/internal/temporal"
 )
 
@@ -37,6 +38,7 @@ type APIConfig struct {
 	OIDC     oidc.Config
 	Nodes    NodeAPIConfig
 	Log      LogConfig
+	Trace    TraceConfig
 	Address  string `env:"GPUAAS_API_ADDRESS" envDefault:"127.0.0.1:8081" usage:"host:port on which the public API is served"`
 	IDSecret string `env:"GPUAAS_ID_SECRET,required" usage:"secret that ids derive from, at least 32 bytes, the same on every replica and for ever"`
 	// Listening, if set, is told the address of the public API; NodesListening that of the node gateway and its root's
@@ -49,7 +51,7 @@ type APIConfig struct {
 func (c APIConfig) Check() []string {
 	mistakes := append(c.Database.Check(), c.Temporal.Check()...)
 	mistakes = append(mistakes, c.Redis.Check()...)
-	mistakes = append(append(mistakes, c.OIDC.Check()...), c.Nodes.Check()...)
+	mistakes = append(append(append(mistakes, c.OIDC.Check()...), c.Nodes.Check()...), c.Trace.Check()...)
 	if _, _, err := net.SplitHostPort(c.Address); err != nil {
 		mistakes = append(mistakes, "GPUAAS_API_ADDRESS must look like host:port.")
 	}
@@ -83,6 +85,17 @@ func RunAPI(ctx context.Context, config APIConfig) error {
 		return err
 	}
 	defer func() { _ = cache.Close() }()
+	tracing, err := telemetry.StartTracing(ctx, config.Trace.Endpoint, "api", Version, log)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+		defer cancel()
+		if err := tracing.Stop(flush); err != nil {
+			log.WarnContext(ctx, "the last spans were not exported", "error", err)
+		}
+	}()
 	policies := policy.New(pool)
 	verifier := oidc.New(config.OIDC, &http.Client{Timeout: oidcTimeout}, time.Now)
 	var cluster atomic.Pointer[client.Client]
@@ -92,7 +105,7 @@ func RunAPI(ctx context.Context, config APIConfig) error {
 		}
 	}()
 	handler, err := api.New(api.Config{
-		Pool: pool, Redis: cache, Policy: policies, Verifier: verifier, IDSecret: []byte(config.IDSecret), Currency: accountCurrency, Version: Version, Log: log, Now: time.Now,
+		Pool: pool, Redis: cache, Policy: policies, Verifier: verifier, IDSecret: []byte(config.IDSecret), Currency: accountCurrency, Version: Version, Log: log, Tracing: tracing, Now: time.Now,
 		Temporal: func() client.Client {
 			if connected := cluster.Load(); connected != nil {
 				return *connected

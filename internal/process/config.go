@@ -165,6 +165,19 @@ type LogConfig struct {
 	Logger *slog.Logger `env:"-"`
 }
 
+// TraceConfig says where spans go.
+type TraceConfig struct {
+	Endpoint string `env:"OTEL_EXPORTER_OTLP_ENDPOINT" usage:"http(s)://host:port of an OpenTelemetry collector, OTLP over HTTP; empty: no tracing"`
+}
+
+// Check says what is wrong with it.
+func (c TraceConfig) Check() []string {
+	if parsed, err := url.Parse(c.Endpoint); c.Endpoint != "" && (err != nil || (parsed.Scheme != "http" && parsed.Scheme != "https") || parsed.Host == "") {
+		return []string{"OTEL_EXPORTER_OTLP_ENDPOINT must look like http://host:port."}
+	}
+	return nil
+}
+
 // logger is what the program logs to.
 func (c LogConfig) logger(program string) *slog.Logger {
 	log := c.Logger

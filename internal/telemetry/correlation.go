@@ -1,5 +1,5 @@
-// Package telemetry carries what ties a request to its traces: the correlation id in the context, and the log
-// handler that writes it beside every line. It may import domain and the standard library.
+// Package telemetry carries what ties a request to its traces: the correlation id in the context, the log handler that writes
+// it beside every line, and the spans. What goes out passes domain/secret first. It may import domain and OpenTelemetry.
 package telemetry
 
 import "context"

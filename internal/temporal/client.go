@@ -1,6 +1,6 @@
 // Package temporal is the way to the Temporal cluster: a client that refuses servers too old to keep our promises,
-// carries the correlation id through every header, logs through slog, and turns faults of the domain into application
-// errors and back. It imports the SDK, domain/fault and internal/telemetry.
+// carries the correlation id through every header, logs through slog, keeps secrets out of histories, and turns faults of the domain into application
+// errors and back. It imports the SDK, domain and internal/telemetry.
 package temporal
 
 import (
@@ -70,6 +70,7 @@ func Dial(ctx context.Context, config Config, log *slog.Logger) (client.Client, 
 		ContextPropagators: []workflow.ContextPropagator{
 			CorrelationPropagator{},
 		},
+		FailureConverter: newFailures(),
 		// Our own beat would reach no server older than the SDK and says nothing that a poll does not.
 		WorkerHeartbeatInterval: -1,
 	}

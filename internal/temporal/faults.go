@@ -11,6 +11,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/gpuaas/gpuaas/domain/fault"
+	"github.com/gpuaas/gpuaas/domain/secret"
 )
 
 // healsByItself lists the faults that the server may retry: they are ours or a dependency's, and pass. Every other
@@ -31,7 +32,7 @@ func ToApplicationError(err error) error {
 	}
 	options := temporal.ApplicationErrorOptions{NonRetryable: !healsByItself[found.Code], Cause: found.Unwrap()}
 	if len(found.Details) > 0 {
-		options.Details = []any{found.Details}
+		options.Details = []any{secret.Details(found.Details)}
 	}
 	return temporal.NewApplicationErrorWithOptions(found.Message, string(found.Code), options)
 }

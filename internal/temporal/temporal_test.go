@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/gpuaas/gpuaas/domain/fault"
+	"github.com/gpuaas/gpuaas/domain/secret"
 )
 
 func TestServersOlderThanUpdateWithStartAreRefused(t *testing.T) {
@@ -40,6 +42,27 @@ func TestEveryFaultCrossesTemporalAndComesBack(t *testing.T) {
 		back := FromError(crossed)
 		if back.Code != code || back.Message != "A sentence." || back.Details["node"] != "n1" {
 			t.Errorf("%s comes back as %+v", code, back)
+		}
+	}
+}
+
+func TestNoSecretStandsInAHistory(t *testing.T) {
+	planted := errors.New("dial postgres://gpuaas:hunter2@db/x: refused")
+	for name, err := range map[string]error{
+		"a fault and its cause": ToApplicationError(fault.Wrap(planted, fault.ServiceUnavailable, "token=hunter2").With(map[string]any{"password": "hunter2", "node": "n1"})),
+		"any other error":       fmt.Errorf("on the way: %w", planted),
+		"a panic":               temporal.NewApplicationErrorWithCause("panic: Bearer hunter2345", "PanicError", planted),
+	} {
+		failure := newFailures().ErrorToFailure(err)
+		text := failure.String()
+		for _, details := range failure.GetApplicationFailureInfo().GetDetails().GetPayloads() {
+			text += string(details.GetData())
+		}
+		if strings.Contains(text, "hunter2") || !strings.Contains(text, secret.Redacted) || !strings.Contains(text, "refused") {
+			t.Errorf("%s stands in the history as %s", name, text)
+		}
+		if back := newFailures().FailureToError(failure); back == nil {
+			t.Errorf("%s does not come back", name)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/gpuaas/gpuaas/domain/identity"
+	"github.com/gpuaas/gpuaas/domain/secret"
 )
 
 // Audit is one row of the audit log. Details hold ids and reasons, never personal data.
@@ -25,13 +26,13 @@ type Audit struct {
 	RequestID string
 }
 
-// InsertAudit writes the row in the transaction of the change it tells of.
+// InsertAudit writes the row in the transaction of the change it tells of, its details without secrets.
 func InsertAudit(ctx context.Context, db DB, row Audit) error {
 	result := "success"
 	if row.Refused {
 		result = "refused"
 	}
-	details := row.Details
+	details := secret.Details(row.Details)
 	if details == nil {
 		details = map[string]any{}
 	}
