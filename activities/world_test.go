@@ -79,10 +79,10 @@ func (w *world) addNode(hostname string) id.Node {
 // tenant signs a person in and gives them credit.
 func (w *world) tenant(subject string, credit money.Micros) identity.Principal {
 	w.t.Helper()
-	var signed queries.SignedIn
+	var signed queries.Identity
 	err := store.InTx(w.t.Context(), w.App, func(ctx context.Context, tx pgx.Tx) error {
 		var err error
-		signed, err = queries.EnsureSignedIn(ctx, tx, queries.SignIn{
+		signed, err = queries.EnsureIdentity(ctx, tx, queries.SignIn{
 			Issuer: "https://issuer.test", Subject: subject, Username: subject, Currency: "usd",
 			TenantID: newID[id.Tenant](), UserID: newID[id.User](), ProjectID: newID[id.Project](), AccountID: newID[id.Account](),
 		})
@@ -91,7 +91,7 @@ func (w *world) tenant(subject string, credit money.Micros) identity.Principal {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	principal := identity.Principal{UserID: signed.User.ID, TenantID: signed.User.TenantID, ProjectID: signed.Project.ID, AccountID: signed.Account.ID}
+	principal := identity.Principal{UserID: signed.User.ID, TenantID: signed.User.TenantID, ProjectID: signed.Tenants[0].ProjectID, AccountID: signed.Tenants[0].AccountID}
 	w.credit(principal, credit)
 	return principal
 }

@@ -3,10 +3,8 @@ package api
 import (
 	"context"
 	"encoding/json"
-	"errors"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/jackc/pgx/v5"
 
 	"github.com/gpuaas/gpuaas/api/middleware"
 	"github.com/gpuaas/gpuaas/domain/allocation"
@@ -84,6 +82,7 @@ type (
 	allocationOut    struct{ Body allocationBody }
 	allocationFilter struct {
 		Paging
+		Where
 		State stateName `query:"state" doc:"Only allocations in this state."`
 	}
 	allocationListOut struct{ Body list[allocationBody] }
@@ -101,22 +100,17 @@ func (s *server) allocationOperations() {
 	handle(s, "forceReleaseAllocation", s.forceReleaseAllocation)
 }
 
-// visible reads an allocation of the caller's tenant; an admin sees everybody's. Another tenant's is not there.
-func (s *server) visible(ctx context.Context, allocationID id.Allocation) (queries.Allocation, error) {
-	who := middleware.Principal(ctx)
-	tenant := who.TenantID
-	if who.IsAdmin() {
-		tenant = ""
-	}
-	row, err := queries.GetAllocation(ctx, s.config.Pool, tenant, allocationID)
-	if errors.Is(err, pgx.ErrNoRows) {
+// theAllocation is the row that the guard read to find out who may ask.
+func theAllocation(ctx context.Context) (queries.Allocation, error) {
+	row, found := middleware.At(ctx).Object.(queries.Allocation)
+	if !found {
 		return row, fault.New(fault.AllocationNotFound, "")
 	}
-	return row, err
+	return row, nil
 }
 
-func (s *server) getAllocation(ctx context.Context, in *AllocationPath) (*allocationOut, error) {
-	row, err := s.visible(ctx, in.AllocationID)
+func (s *server) getAllocation(ctx context.Context, _ *AllocationPath) (*allocationOut, error) {
+	row, err := theAllocation(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -132,19 +126,20 @@ func (s *server) withCost(ctx context.Context, row queries.Allocation) (*allocat
 }
 
 func (s *server) listAllocations(ctx context.Context, in *allocationFilter) (*allocationListOut, error) {
-	return s.allocationsOf(ctx, middleware.Principal(ctx).TenantID, in)
+	at := middleware.At(ctx)
+	return s.allocationsOf(ctx, at.TenantID, at.ProjectID, in)
 }
 
 func (s *server) adminListAllocations(ctx context.Context, in *allocationFilter) (*allocationListOut, error) {
-	return s.allocationsOf(ctx, "", in)
+	return s.allocationsOf(ctx, in.TenantID, in.ProjectID, in)
 }
 
-func (s *server) allocationsOf(ctx context.Context, tenant id.Tenant, in *allocationFilter) (*allocationListOut, error) {
+func (s *server) allocationsOf(ctx context.Context, tenant id.Tenant, project id.Project, in *allocationFilter) (*allocationListOut, error) {
 	from, err := in.start()
 	if err != nil {
 		return nil, err
 	}
-	filter := queries.AllocationFilter{TenantID: tenant, BeforeTime: from.Time, BeforeID: id.Allocation(from.ID), Limit: in.fetch()}
+	filter := queries.AllocationFilter{TenantID: tenant, ProjectID: project, BeforeTime: from.Time, BeforeID: id.Allocation(from.ID), Limit: in.fetch()}
 	if in.State != "" {
 		filter.States = []allocation.State{allocation.State(in.State)}
 	}

@@ -19,7 +19,6 @@ import (
 	"github.com/gpuaas/gpuaas/domain/allocation"
 	"github.com/gpuaas/gpuaas/domain/fault"
 	"github.com/gpuaas/gpuaas/domain/id"
-	"github.com/gpuaas/gpuaas/domain/identity"
 	authored "github.com/gpuaas/gpuaas/domain/policy"
 	"github.com/gpuaas/gpuaas/internal/policy"
 	"github.com/gpuaas/gpuaas/internal/telemetry"
@@ -100,14 +99,16 @@ func (s *server) createAllocation(ctx context.Context, in *createAllocationIn) (
 
 // admitRequest checks what was asked and who asks, and names the allocation after the request.
 func (s *server) admitRequest(ctx context.Context, in *createAllocationIn) (workflows.AdmitRequest, error) {
-	who := middleware.Principal(ctx)
+	who, at := middleware.Principal(ctx), middleware.At(ctx)
+	// The tenant of the project pays, which need not be the one that the caller is at home in.
+	who.TenantID, who.ProjectID, who.AccountID = at.TenantID, at.ProjectID, at.AccountID
 	values, err := s.config.Policy.Values(ctx)
 	if err != nil {
 		return workflows.AdmitRequest{}, err
 	}
 	request := workflows.AdmitRequest{
 		AllocationID: deriveID[id.Allocation](s, string(who.TenantID), string(who.UserID), admitOperation, in.IdempotencyKey),
-		Principal:    who, ProjectID: in.Body.ProjectID, SKU: in.Body.SKU, Name: in.Body.Name,
+		Principal:    who, ProjectID: at.ProjectID, SKU: in.Body.SKU, Name: in.Body.Name,
 		IdempotencyKey: in.IdempotencyKey, RequestHash: middleware.RequestHash(ctx), CorrelationID: telemetry.Correlation(ctx),
 	}
 	if request.Name == "" {
@@ -122,25 +123,7 @@ func (s *server) admitRequest(ctx context.Context, in *createAllocationIn) (work
 	if request.SSHKeys, err = checkSSHKeys(in.Body.SSHKeys, values.Int(authored.AllocationMaxSSHKeys)); err != nil {
 		return request, err
 	}
-	if request.ProjectID == "" {
-		request.ProjectID = who.ProjectID
-		return request, nil
-	}
-	return request, s.mayLaunch(ctx, who, request.ProjectID)
-}
-
-// mayLaunch says whether the caller's role in a project lets them start allocations there.
-func (s *server) mayLaunch(ctx context.Context, who identity.Principal, project id.Project) error {
-	role, err := queries.ProjectRole(ctx, s.config.Pool, who.TenantID, project, who.UserID)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return fault.New(fault.ProjectNotFound, "")
-	case err != nil:
-		return err
-	case role == "viewer" || role == "billing":
-		return fault.Newf(fault.InsufficientPermissions, "Your role in this project is %s, which may not start allocations.", role)
-	}
-	return nil
+	return request, nil
 }
 
 // storedAdmission is the answer that this key got before, if any.

@@ -31,23 +31,18 @@ type forceReleaseIn struct {
 	}
 }
 
-// releaseAllocation is the owner's word. The meter stops at the moment of asking, which is stamped here; a request that
-// was begun before and lost its answer was asked then.
-func (s *server) releaseAllocation(ctx context.Context, in *releaseIn) (*allocationOut, error) {
+// releaseAllocation is the word of its owner, or of who manages the tenant's allocations. The meter stops at the moment of
+// asking, which is stamped here; a request that was begun before and lost its answer was asked then.
+func (s *server) releaseAllocation(ctx context.Context, _ *releaseIn) (*allocationOut, error) {
 	askedAt, request := s.config.Now().UTC(), middleware.RequestOf(ctx)
 	if request.TakenOver {
 		askedAt = request.AskedAt
 	}
 	who := middleware.Principal(ctx)
-	// Also an admin releases only what is theirs; for others' there is force-release.
-	row, err := queries.GetAllocation(ctx, s.config.Pool, who.TenantID, in.AllocationID)
+	row, err := theAllocation(ctx)
 	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return nil, fault.New(fault.AllocationNotFound, "")
 	case err != nil:
 		return nil, err
-	case row.UserID != who.UserID:
-		return nil, fault.New(fault.OwnershipRequired, "")
 	case request.TakenOver && (row.State == allocation.Releasing || row.State.Terminal()):
 		return s.withCost(ctx, row) // what it asked for is under way or done
 	case row.State.Terminal():
@@ -55,8 +50,12 @@ func (s *server) releaseAllocation(ctx context.Context, in *releaseIn) (*allocat
 	case row.State == allocation.Releasing:
 		return nil, fault.New(fault.AllocationAlreadyReleasing, "")
 	}
+	reason := "asked for by its owner"
+	if row.UserID != who.UserID {
+		reason = "asked for by a manager of its tenant"
+	}
 	if err := s.signalAllocation(ctx, row.ID, workflows.ReleaseSignal, workflows.ReleaseRequest{
-		AskedAt: askedAt, Actor: who.Actor(), Cause: allocation.CauseTenant, Reason: "asked for by its owner", CorrelationID: telemetry.Correlation(ctx),
+		AskedAt: askedAt, Actor: who.Actor(), Cause: allocation.CauseTenant, Reason: reason, CorrelationID: telemetry.Correlation(ctx),
 	}); err != nil {
 		return nil, err
 	}

@@ -79,8 +79,9 @@ func TestAnAllocationThroughTheAPI(t *testing.T) {
 // sameTenant makes a user in the tenant of another.
 func (w *world) sameTenant(newcomer, member string) {
 	w.t.Helper()
-	w.exec(`INSERT INTO users (id, tenant_id, issuer, subject, username) SELECT $1, tenant_id, issuer, $2, $2 FROM users WHERE username = $3`,
-		string(randomID[id.User]()), newcomer, member)
+	w.ask("GET", "/api/v1/me", w.token(newcomer), "", "")
+	w.exec(`INSERT INTO tenant_members (tenant_id, user_id, role, source)
+		SELECT host.tenant_id, guest.id, 'member', 'operator' FROM users AS host, users AS guest WHERE host.username = $1 AND guest.username = $2`, member, newcomer)
 }
 
 func TestBadInputIsRefusedAndWritesNothing(t *testing.T) {

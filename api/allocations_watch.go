@@ -30,8 +30,8 @@ type timelineOut struct {
 	}
 }
 
-func (s *server) getAllocationTimeline(ctx context.Context, in *AllocationPath) (*timelineOut, error) {
-	row, err := s.visible(ctx, in.AllocationID)
+func (s *server) getAllocationTimeline(ctx context.Context, _ *AllocationPath) (*timelineOut, error) {
+	row, err := theAllocation(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -75,8 +75,8 @@ type explanationOut struct{ Body explanationBody }
 // queryPatience is how long a worker may take to answer before the database answers alone.
 const queryPatience = 2 * time.Second
 
-func (s *server) explainAllocation(ctx context.Context, in *AllocationPath) (*explanationOut, error) {
-	row, err := s.visible(ctx, in.AllocationID)
+func (s *server) explainAllocation(ctx context.Context, _ *AllocationPath) (*explanationOut, error) {
+	row, err := theAllocation(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -184,7 +184,7 @@ func (s *server) waitAllocation(ctx context.Context, in *waitIn) (*waitOut, erro
 	defer tick.Stop()
 	wanted, over := allocation.State(in.State), in.TimeoutSeconds == 0
 	for {
-		row, err := s.visible(ctx, in.AllocationID)
+		row, err := theAllocation(ctx)
 		if err != nil {
 			return nil, err
 		}

@@ -19,6 +19,7 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"github.com/gpuaas/gpuaas/api/middleware"
+	"github.com/gpuaas/gpuaas/domain/identity"
 	authored "github.com/gpuaas/gpuaas/domain/policy"
 	"github.com/gpuaas/gpuaas/internal/oidc"
 	"github.com/gpuaas/gpuaas/internal/policy"
@@ -27,13 +28,8 @@ import (
 	"github.com/gpuaas/gpuaas/schema"
 )
 
-// Who may call an operation at all (whose object it is about, the handler decides by its row), and what a repeated
-// X-Idempotency-Key does to it.
+// What a repeated X-Idempotency-Key does to an operation.
 const (
-	public = middleware.Public
-	user   = middleware.SignedIn
-	admin  = middleware.AdminOnly
-
 	plain    = middleware.Unkeyed
 	keyed    = middleware.Keyed
 	required = middleware.KeyRequired
@@ -43,56 +39,55 @@ const (
 // route is one line of the table: an operation, where it is, who may call it.
 type route struct {
 	operation, method, path string
-	rule                    middleware.Access
+	rule                    rule
 	key                     middleware.Idempotency
 	status                  int
 }
 
 // routes is every operation there is. One that is not here, or has no rule here, does not start.
 var routes = []route{
-	{"getHealth", "GET", "/healthz", public, plain, 200},
-	{"getReadiness", "GET", "/readyz", public, plain, 200},
+	{"getHealth", "GET", "/healthz", public(), plain, 200},
+	{"getReadiness", "GET", "/readyz", public(), plain, 200},
 
-	{"getMe", "GET", "/api/v1/me", user, plain, 200},
-	{"listUsers", "GET", "/api/v1/admin/users", admin, plain, 200},
+	{"getMe", "GET", "/api/v1/me", person(identity.ProfileRead), plain, 200},
+	{"listUsers", "GET", "/api/v1/admin/users", operator(identity.PlatformRead), plain, 200},
 
-	{"listSkus", "GET", "/api/v1/skus", user, plain, 200},
-	{"getSku", "GET", "/api/v1/skus/{sku}", user, plain, 200},
-	{"putSku", "PUT", "/api/v1/admin/skus/{sku}", admin, keyed, 200},
-	{"listSkuPrices", "GET", "/api/v1/admin/skus/{sku}/prices", admin, plain, 200},
-	{"addSkuPrice", "POST", "/api/v1/admin/skus/{sku}/prices", admin, keyed, 201},
+	{"listSkus", "GET", "/api/v1/skus", person(identity.CatalogRead), plain, 200},
+	{"getSku", "GET", "/api/v1/skus/{sku}", person(identity.CatalogRead), plain, 200},
+	{"putSku", "PUT", "/api/v1/admin/skus/{sku}", operator(identity.PlatformWrite), keyed, 200},
+	{"listSkuPrices", "GET", "/api/v1/admin/skus/{sku}/prices", operator(identity.PlatformRead), plain, 200},
+	{"addSkuPrice", "POST", "/api/v1/admin/skus/{sku}/prices", operator(identity.PlatformWrite), keyed, 201},
 
-	// An allocation is seen by its tenant and released by its owner.
-	{"createAllocation", "POST", "/api/v1/allocations", user, ownKeys, 201},
-	{"listAllocations", "GET", "/api/v1/allocations", user, plain, 200},
-	{"getAllocation", "GET", "/api/v1/allocations/{allocation_id}", user, plain, 200},
-	{"releaseAllocation", "POST", "/api/v1/allocations/{allocation_id}/release", user, keyed, 202},
-	{"getAllocationTimeline", "GET", "/api/v1/allocations/{allocation_id}/timeline", user, plain, 200},
-	{"explainAllocation", "GET", "/api/v1/allocations/{allocation_id}/explain", user, plain, 200},
-	{"waitAllocation", "GET", "/api/v1/allocations/{allocation_id}/wait", user, plain, 200},
-	{"adminListAllocations", "GET", "/api/v1/admin/allocations", admin, plain, 200},
-	{"forceReleaseAllocation", "POST", "/api/v1/admin/allocations/{allocation_id}/force-release", admin, keyed, 202},
+	{"createAllocation", "POST", "/api/v1/allocations", member(theProject, identity.AllocationsWrite), ownKeys, 201},
+	{"listAllocations", "GET", "/api/v1/allocations", member(theTenant, identity.AllocationsRead), plain, 200},
+	{"getAllocation", "GET", "/api/v1/allocations/{allocation_id}", member(anAllocation, identity.AllocationsRead), plain, 200},
+	{"releaseAllocation", "POST", "/api/v1/allocations/{allocation_id}/release", owner(anAllocation, identity.AllocationsWrite).ending(), keyed, 202},
+	{"getAllocationTimeline", "GET", "/api/v1/allocations/{allocation_id}/timeline", member(anAllocation, identity.AllocationsRead), plain, 200},
+	{"explainAllocation", "GET", "/api/v1/allocations/{allocation_id}/explain", member(anAllocation, identity.AllocationsRead), plain, 200},
+	{"waitAllocation", "GET", "/api/v1/allocations/{allocation_id}/wait", member(anAllocation, identity.AllocationsRead), plain, 200},
+	{"adminListAllocations", "GET", "/api/v1/admin/allocations", operator(identity.PlatformRead), plain, 200},
+	{"forceReleaseAllocation", "POST", "/api/v1/admin/allocations/{allocation_id}/force-release", operator(identity.PlatformWrite), keyed, 202},
 
-	{"getBalance", "GET", "/api/v1/billing/balance", user, plain, 200},
-	{"listLedgerEntries", "GET", "/api/v1/billing/ledger", user, plain, 200},
-	{"listAccounts", "GET", "/api/v1/admin/accounts", admin, plain, 200},
-	{"getAccountBalance", "GET", "/api/v1/admin/accounts/{account_id}/balance", admin, plain, 200},
-	{"createAdjustment", "POST", "/api/v1/admin/accounts/{account_id}/adjustments", admin, required, 201},
+	{"getBalance", "GET", "/api/v1/billing/balance", member(theTenant, identity.BillingRead), plain, 200},
+	{"listLedgerEntries", "GET", "/api/v1/billing/ledger", member(theTenant, identity.BillingRead), plain, 200},
+	{"listAccounts", "GET", "/api/v1/admin/accounts", operator(identity.PlatformRead), plain, 200},
+	{"getAccountBalance", "GET", "/api/v1/admin/accounts/{account_id}/balance", operator(identity.PlatformRead), plain, 200},
+	{"createAdjustment", "POST", "/api/v1/admin/accounts/{account_id}/adjustments", operator(identity.PlatformWrite), required, 201},
 
-	{"listNodes", "GET", "/api/v1/admin/nodes", admin, plain, 200},
+	{"listNodes", "GET", "/api/v1/admin/nodes", operator(identity.PlatformRead), plain, 200},
 	// Its answer holds a secret, so it is never stored: the token derives from the key instead.
-	{"createNodeEnrolToken", "POST", "/api/v1/admin/nodes/enrol-tokens", admin, plain, 201},
-	{"getNode", "GET", "/api/v1/admin/nodes/{node_id}", admin, plain, 200},
-	{"cordonNode", "POST", "/api/v1/admin/nodes/{node_id}/cordon", admin, keyed, 200},
-	{"uncordonNode", "POST", "/api/v1/admin/nodes/{node_id}/uncordon", admin, keyed, 200},
-	{"drainNode", "POST", "/api/v1/admin/nodes/{node_id}/drain", admin, keyed, 200},
-	{"quarantineNode", "POST", "/api/v1/admin/nodes/{node_id}/quarantine", admin, keyed, 200},
-	{"unquarantineNode", "POST", "/api/v1/admin/nodes/{node_id}/unquarantine", admin, keyed, 200},
-	{"denyNode", "POST", "/api/v1/admin/nodes/{node_id}/deny", admin, keyed, 200},
+	{"createNodeEnrolToken", "POST", "/api/v1/admin/nodes/enrol-tokens", operator(identity.PlatformWrite), plain, 201},
+	{"getNode", "GET", "/api/v1/admin/nodes/{node_id}", operator(identity.PlatformRead), plain, 200},
+	{"cordonNode", "POST", "/api/v1/admin/nodes/{node_id}/cordon", operator(identity.PlatformWrite), keyed, 200},
+	{"uncordonNode", "POST", "/api/v1/admin/nodes/{node_id}/uncordon", operator(identity.PlatformWrite), keyed, 200},
+	{"drainNode", "POST", "/api/v1/admin/nodes/{node_id}/drain", operator(identity.PlatformWrite), keyed, 200},
+	{"quarantineNode", "POST", "/api/v1/admin/nodes/{node_id}/quarantine", operator(identity.PlatformWrite), keyed, 200},
+	{"unquarantineNode", "POST", "/api/v1/admin/nodes/{node_id}/unquarantine", operator(identity.PlatformWrite), keyed, 200},
+	{"denyNode", "POST", "/api/v1/admin/nodes/{node_id}/deny", operator(identity.PlatformWrite), keyed, 200},
 
-	{"listPolicies", "GET", "/api/v1/admin/policies", admin, plain, 200},
-	{"getPolicy", "GET", "/api/v1/admin/policies/{key}", admin, plain, 200},
-	{"setPolicy", "PUT", "/api/v1/admin/policies/{key}", admin, keyed, 200},
+	{"listPolicies", "GET", "/api/v1/admin/policies", operator(identity.PlatformRead), plain, 200},
+	{"getPolicy", "GET", "/api/v1/admin/policies/{key}", operator(identity.PlatformRead), plain, 200},
+	{"setPolicy", "PUT", "/api/v1/admin/policies/{key}", operator(identity.PlatformWrite), keyed, 200},
 }
 
 // contractPath serves the authored contract, which needs no rule: it is public text.
@@ -128,9 +123,21 @@ type server struct {
 	mistakes []error
 }
 
-// New makes the handler of the whole public API. An operation without a line or a rule in the table, and a line without
+// API is the public API: a handler, and what keeps it true while it serves.
+type API struct {
+	http.Handler
+	auth *middleware.Authenticator
+}
+
+// Run listens to changes of identities until ctx ends, so that a suspension or a lost role counts at once.
+func (a *API) Run(ctx context.Context) error { return a.auth.Run(ctx) }
+
+// signUpByApproval is the value of identity.sign_up that makes newcomers wait.
+const signUpByApproval = "approval"
+
+// New makes the whole public API. An operation without a line or a rule in the table, and a line without
 // an operation, are errors.
-func New(config Config) (http.Handler, error) {
+func New(config Config) (*API, error) {
 	s := newServer(config, routes)
 	s.operations()
 	if err := s.complete(); err != nil {
@@ -148,7 +155,8 @@ func New(config Config) (http.Handler, error) {
 		}
 		s.mux.ServeHTTP(w, r)
 	})
-	return middleware.Correlate(middleware.Trace(config.Tracing, middleware.Log(config.Log, router))), nil
+	traced := middleware.Trace(config.Tracing, middleware.Log(config.Log, router))
+	return &API{Handler: middleware.Correlate(traced), auth: s.auth}, nil
 }
 
 // OpenAPI is the contract as the code serves it, in YAML, for the test that holds it beside the authored one.
@@ -164,7 +172,13 @@ func OpenAPI() ([]byte, error) {
 func newServer(config Config, table []route) *server {
 	shapeHuma()
 	s := &server{config: config, table: table, mux: http.NewServeMux(), served: map[string]bool{}}
-	s.auth = middleware.NewAuthenticator(config.Pool, config.Verifier, config.Currency, s.welcome)
+	s.auth = middleware.NewAuthenticator(middleware.AuthenticatorConfig{
+		Pool: config.Pool, Verifier: config.Verifier, Currency: config.Currency, Welcome: s.welcome, Log: config.Log,
+		ByApproval: func(ctx context.Context) (bool, error) {
+			how, err := config.Policy.String(ctx, authored.IdentitySignUp)
+			return how == signUpByApproval, err
+		},
+	})
 	s.memory = &middleware.Memory{Pool: config.Pool, Log: config.Log, Retention: func(ctx context.Context) (time.Duration, error) {
 		hours, err := config.Policy.Int(ctx, authored.IdempotencyRetentionHours)
 		return time.Duration(hours) * time.Hour, err
@@ -187,14 +201,24 @@ func (s *server) HandleFunc(pattern string, handler func(http.ResponseWriter, *h
 // ServeHTTP is the bare router.
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
+// guard lets a request through to its operation when its line of the table does. The order is what an outsider can learn: first
+// that a credential is needed, then that it is not good for this, then that the object is not theirs, then everything else.
 func (s *server) guard(line route, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r, err := s.auth.Admit(r, line.rule)
+		changes := r.Method != http.MethodGet && r.Method != http.MethodHead
+		r, err := s.auth.Admit(withSubject(r, line), line.rule.access)
+		if err == nil && changes {
+			err = middleware.BufferBody(w, r)
+		}
+		if err == nil {
+			r, err = s.authorise(r, line)
+		}
 		if err != nil {
+			s.auditRefusal(r, line, err)
 			middleware.WriteFault(w, r, s.config.Log, err)
 			return
 		}
-		if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		if !changes {
 			next.ServeHTTP(w, r)
 			return
 		}
@@ -208,13 +232,13 @@ func handle[In, Out any](s *server, operation string, do func(context.Context, *
 		if line.operation != operation {
 			continue
 		}
-		if line.rule == middleware.Undecided {
+		if !line.rule.decided() {
 			s.mistakes = append(s.mistakes, fmt.Errorf("%s has no rule", operation))
 			return
 		}
 		s.served[operation] = true
 		security := []map[string][]string{{"bearer": {}}}
-		if line.rule == public {
+		if line.rule.access == middleware.Public {
 			security = []map[string][]string{}
 		}
 		huma.Register(s.huma, huma.Operation{
@@ -223,6 +247,7 @@ func handle[In, Out any](s *server, operation string, do func(context.Context, *
 		}, func(ctx context.Context, in *In) (*Out, error) {
 			out, err := do(ctx, in)
 			if err != nil {
+				s.auditOutcome(ctx, line, err)
 				return nil, s.refuse(ctx, operation, err)
 			}
 			return out, nil

@@ -47,6 +47,7 @@ type ledgerEntryBody struct {
 
 type ledgerFilter struct {
 	Paging
+	Where
 	AllocationID id.Allocation `query:"allocation_id" pattern:"^alloc_[a-z2-7]{26}$"`
 }
 
@@ -95,9 +96,22 @@ func (s *server) billingOperations() {
 	handle(s, "createAdjustment", s.createAdjustment)
 }
 
-func (s *server) getBalance(ctx context.Context, _ *struct{}) (*balanceOut, error) {
-	who := middleware.Principal(ctx)
-	return s.balance(ctx, who.TenantID, who.AccountID)
+func (s *server) getBalance(ctx context.Context, _ *Where) (*balanceOut, error) {
+	account, err := s.accountAt(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.balance(ctx, middleware.At(ctx).TenantID, account)
+}
+
+// accountAt is the account of the tenant that the request is about.
+func (s *server) accountAt(ctx context.Context) (id.Account, error) {
+	at := middleware.At(ctx)
+	if at.AccountID != "" {
+		return at.AccountID, nil
+	}
+	account, err := queries.AccountOfTenant(ctx, s.config.Pool, at.TenantID) // an operator looks into a tenant that is not theirs
+	return account.ID, err
 }
 
 func (s *server) getAccountBalance(ctx context.Context, in *AccountPath) (*balanceOut, error) {
@@ -158,8 +172,11 @@ func (s *server) listLedgerEntries(ctx context.Context, in *ledgerFilter) (*ledg
 	if err != nil {
 		return nil, err
 	}
-	who := middleware.Principal(ctx)
-	page := queries.LedgerPage{TenantID: who.TenantID, AccountID: who.AccountID, AllocationID: in.AllocationID, Limit: in.fetch()}
+	account, err := s.accountAt(ctx)
+	if err != nil {
+		return nil, err
+	}
+	page := queries.LedgerPage{TenantID: middleware.At(ctx).TenantID, AccountID: account, AllocationID: in.AllocationID, Limit: in.fetch()}
 	if from.ID != "" {
 		if page.BeforeID, err = strconv.ParseInt(from.ID, 10, 64); err != nil {
 			return nil, invalid("query.cursor", "the cursor is not one that a page of the ledger answered")

@@ -4,12 +4,20 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"time"
+
+	"github.com/gpuaas/gpuaas/domain/id"
 )
 
 // Paging is the query of every list.
 type Paging struct {
 	Limit  int64  `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"How many items to answer at most."`
 	Cursor string `query:"cursor" maxLength:"500" doc:"The next_cursor of the page before; opaque."`
+}
+
+// Where is the part of a query that says in which tenant or project it is asked; absent it is the caller's own tenant.
+type Where struct {
+	ProjectID id.Project `query:"project_id" pattern:"^proj_[a-z2-7]{26}$" doc:"Only this project's."`
+	TenantID  id.Tenant  `query:"tenant_id" pattern:"^tenant_[a-z2-7]{26}$" doc:"This tenant's; your own when absent."`
 }
 
 // after is where a page begins: behind the last item of the page before.

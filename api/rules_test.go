@@ -15,6 +15,7 @@ import (
 
 	"github.com/gpuaas/gpuaas/api/middleware"
 	"github.com/gpuaas/gpuaas/domain/allocation"
+	"github.com/gpuaas/gpuaas/domain/identity"
 	"github.com/gpuaas/gpuaas/internal/oidc"
 )
 
@@ -77,7 +78,7 @@ func TestEveryOperationThatIsNotPublicWantsAToken(t *testing.T) {
 	for _, line := range routes {
 		t.Run(line.operation, func(t *testing.T) {
 			path := strings.NewReplacer("{", "", "}", "").Replace(line.path)
-			if line.rule == middleware.Public {
+			if line.rule.access == middleware.Public {
 				public++
 				if !strings.HasSuffix(line.path, "z") {
 					t.Error("only liveness and readiness are public")
@@ -99,8 +100,8 @@ func TestEveryOperationThatIsNotPublicWantsAToken(t *testing.T) {
 
 func TestAdminPathsAreForAdminsOnly(t *testing.T) {
 	for _, line := range routes {
-		if strings.HasPrefix(line.path, "/api/v1/admin/") != (line.rule == middleware.AdminOnly) {
-			t.Errorf("%s at %s has the rule %d", line.operation, line.path, line.rule)
+		if strings.HasPrefix(line.path, "/api/v1/admin/") != (line.rule.access == middleware.AdminOnly) {
+			t.Errorf("%s at %s has the access %d", line.operation, line.path, line.rule.access)
 		}
 	}
 }
@@ -112,14 +113,17 @@ func TestAnOperationWithoutARuleDoesNotStart(t *testing.T) {
 		handle(s, "getHealth", s.getHealth)
 		return s.complete()
 	}
-	sound := route{"getHealth", "GET", "/healthz", public, plain, 200}
+	sound := route{"getHealth", "GET", "/healthz", public(), plain, 200}
 	if err := serve([]route{sound}); err != nil {
 		t.Fatalf("a sound table is refused: %v", err)
 	}
 	for name, table := range map[string][]route{
-		"no line":         {},
-		"no rule":         {{"getHealth", "GET", "/healthz", middleware.Undecided, plain, 200}},
-		"nobody serves a": {sound, {"deleteAll", "DELETE", "/all", admin, plain, 200}},
+		"no line":          {},
+		"no rule":          {{"getHealth", "GET", "/healthz", rule{}, plain, 200}},
+		"no permission":    {{"getHealth", "GET", "/healthz", rule{access: middleware.SignedIn}, plain, 200}},
+		"no object":        {{"getHealth", "GET", "/healthz", rule{access: middleware.SignedIn, permission: identity.BillingRead}, plain, 200}},
+		"a tenant's right": {{"getHealth", "GET", "/healthz", operator(identity.BillingRead), plain, 200}},
+		"nobody serves a":  {sound, {"deleteAll", "DELETE", "/all", operator(identity.PlatformWrite), plain, 200}},
 	} {
 		if err := serve(table); err == nil {
 			t.Errorf("%s: it starts", name)

@@ -4,9 +4,10 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -20,7 +21,7 @@ import (
 	"github.com/gpuaas/gpuaas/schema/queries"
 )
 
-// Access is the rule of an operation: who may call it at all. Whose object it is about, its handler decides.
+// Access is the first thing a rule says: who may call an operation at all.
 type Access int
 
 const (
@@ -28,9 +29,9 @@ const (
 	Undecided Access = iota
 	// Public needs no token.
 	Public
-	// SignedIn needs a valid token of a user.
+	// SignedIn needs the credential of a user or a service account.
 	SignedIn
-	// AdminOnly needs the platform's admin role.
+	// AdminOnly needs an operator of the platform.
 	AdminOnly
 )
 
@@ -42,40 +43,41 @@ func Principal(ctx context.Context) identity.Principal {
 	return principal
 }
 
-// Authenticator turns a bearer token into a principal, making user, personal tenant, default project and account at
-// the first sign-in.
+// AuthenticatorConfig is what an authenticator stands on.
+type AuthenticatorConfig struct {
+	Pool     *pgxpool.Pool
+	Verifier *oidc.Verifier
+	// Currency is that of accounts made at a first sign-in.
+	Currency string
+	// ByApproval says whether somebody new waits for an operator's approval.
+	ByApproval func(context.Context) (bool, error)
+	// Welcome is told of everybody who was made a short while ago, whenever they are read from the database; it may hear of
+	// the same person more than once.
+	Welcome func(ctx context.Context, who identity.Principal, madeNow bool)
+	Log     *slog.Logger
+}
+
+// Authenticator turns a credential into a principal, making user, tenant, default project and account at a first sign-in.
 type Authenticator struct {
-	pool     *pgxpool.Pool
-	verifier *oidc.Verifier
-	currency string
-	// welcome is told of everybody who was made a short while ago, whenever they are read from the database.
-	welcome func(ctx context.Context, who identity.Principal, madeNow bool)
-
-	mutex sync.RWMutex
-	known map[string]knownUser
+	config     AuthenticatorConfig
+	identities *identities
 }
 
-type knownUser struct {
-	principal identity.Principal
-	until     time.Time
+// newFor is how long somebody counts as new.
+const newFor = 24 * time.Hour
+
+const bearerPrefix = "Bearer "
+
+// NewAuthenticator makes one; Run keeps what it remembers true.
+func NewAuthenticator(config AuthenticatorConfig) *Authenticator {
+	return &Authenticator{config: config, identities: newIdentities(config.Pool, config.Log)}
 }
 
-const (
-	// newFor is how long somebody counts as new.
-	newFor       = 24 * time.Hour
-	knownFor     = time.Minute
-	knownAtMost  = 50_000
-	bearerPrefix = "Bearer "
-)
+// Run listens to changes of identities until ctx ends. Without it every request reads the database.
+func (a *Authenticator) Run(ctx context.Context) error { return a.identities.run(ctx) }
 
-// NewAuthenticator makes one; currency is that of accounts made at a first sign-in. welcome may hear of the same
-// person more than once.
-func NewAuthenticator(pool *pgxpool.Pool, verifier *oidc.Verifier, currency string, welcome func(ctx context.Context, who identity.Principal, madeNow bool)) *Authenticator {
-	return &Authenticator{pool: pool, verifier: verifier, currency: currency, welcome: welcome, known: map[string]knownUser{}}
-}
-
-// Admit checks a request against a rule and answers it with its principal. Faults: TokenMissing, TokenInvalid,
-// TokenExpired, AdminRequired, UpstreamError, ServiceUnavailable.
+// Admit checks a request against the access of its operation and answers it with its principal. Faults: TokenMissing,
+// TokenInvalid, TokenExpired, ApprovalPending, UserSuspended, AdminRequired, ServiceUnavailable.
 func (a *Authenticator) Admit(r *http.Request, access Access) (*http.Request, error) {
 	if access == Public {
 		return r, nil
@@ -87,11 +89,7 @@ func (a *Authenticator) Admit(r *http.Request, access Access) (*http.Request, er
 	if len(authorization) <= len(bearerPrefix) || !strings.EqualFold(authorization[:len(bearerPrefix)], bearerPrefix) {
 		return r, fault.New(fault.TokenInvalid, "The Authorization header must carry a bearer token.")
 	}
-	claims, err := a.verifier.Verify(r.Context(), strings.TrimSpace(authorization[len(bearerPrefix):]))
-	if err != nil {
-		return r, err
-	}
-	principal, err := a.principal(r.Context(), claims)
+	principal, err := a.bearer(r.Context(), strings.TrimSpace(authorization[len(bearerPrefix):]))
 	if err != nil {
 		return r, err
 	}
@@ -101,58 +99,89 @@ func (a *Authenticator) Admit(r *http.Request, access Access) (*http.Request, er
 	return r.WithContext(context.WithValue(r.Context(), principalKey{}, principal)), nil
 }
 
-func (a *Authenticator) principal(ctx context.Context, claims oidc.Claims) (identity.Principal, error) {
-	now, key := time.Now(), claims.Issuer+"\x00"+claims.Subject
-	a.mutex.RLock()
-	cached, hit := a.known[key]
-	a.mutex.RUnlock()
-	if hit && now.Before(cached.until) && cached.principal.Username == claims.Username {
-		principal := cached.principal
-		principal.Roles = claims.Roles // roles are the token's, never the cache's
-		return principal, nil
-	}
-	signedIn, err := a.signIn(ctx, claims)
+func (a *Authenticator) bearer(ctx context.Context, token string) (identity.Principal, error) {
+	claims, err := a.config.Verifier.Verify(ctx, token)
 	if err != nil {
 		return identity.Principal{}, err
 	}
-	principal := identity.Principal{
-		UserID: signedIn.User.ID, TenantID: signedIn.User.TenantID, ProjectID: signedIn.Project.ID, AccountID: signedIn.Account.ID,
-		Username: claims.Username, Roles: claims.Roles,
-	}
-	if now.Sub(signedIn.User.CreatedAt) < newFor {
-		a.welcome(ctx, principal, signedIn.Created)
-	}
-	a.mutex.Lock()
-	if len(a.known) >= knownAtMost {
-		clear(a.known)
-	}
-	a.known[key] = knownUser{principal: principal, until: now.Add(knownFor)}
-	a.mutex.Unlock()
-	return principal, nil
+	return a.signIn(ctx, claims)
 }
 
 // signIn finds the user of a token, or makes it: a first sign-in is one transaction that two can race for.
-func (a *Authenticator) signIn(ctx context.Context, claims oidc.Claims) (queries.SignedIn, error) {
-	found, err := queries.FindSignedIn(ctx, a.pool, claims.Issuer, claims.Subject)
-	switch {
-	case err == nil:
-		if found.User.Username != claims.Username {
-			err = queries.RenameUser(ctx, a.pool, found.User.TenantID, found.User.ID, claims.Username)
-		}
-		return found, unavailable(err)
-	case !errors.Is(err, pgx.ErrNoRows):
-		return found, unavailable(err)
+func (a *Authenticator) signIn(ctx context.Context, claims oidc.Claims) (identity.Principal, error) {
+	now, key := time.Now(), "subject\x00"+claims.Issuer+"\x00"+claims.Subject
+	wanted := queries.SignIn{
+		Issuer: claims.Issuer, Subject: claims.Subject, Username: claims.Username, OrgID: claims.OrgID,
+		Admin: slices.Contains(claims.Roles, identity.RoleAdmin), Currency: a.config.Currency,
 	}
-	err = store.InTx(ctx, a.pool, func(ctx context.Context, tx pgx.Tx) error {
-		made, err := queries.EnsureSignedIn(ctx, tx, queries.SignIn{
-			Issuer: claims.Issuer, Subject: claims.Subject, Username: claims.Username, Currency: a.currency,
-			TenantID: id.New[id.Tenant](entropy()), UserID: id.New[id.User](entropy()),
-			ProjectID: id.New[id.Project](entropy()), AccountID: id.New[id.Account](entropy()),
-		})
-		found = made
+	found, hit, changes := a.identities.get(key, now)
+	if hit && found.Follows(wanted) {
+		return principalOf(found, claims.Roles)
+	}
+	found, err := queries.FindIdentity(ctx, a.config.Pool, claims.Issuer, claims.Subject)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return identity.Principal{}, unavailable(err)
+	}
+	if err != nil || !found.Follows(wanted) {
+		if found, err = a.ensure(ctx, wanted); err != nil {
+			return identity.Principal{}, unavailable(err)
+		}
+	}
+	principal, err := principalOf(found, claims.Roles)
+	if err == nil && now.Sub(found.User.CreatedAt) < newFor {
+		a.config.Welcome(ctx, principal, found.Created)
+	}
+	a.identities.put(key, found, now, changes)
+	return principal, err
+}
+
+func (a *Authenticator) ensure(ctx context.Context, wanted queries.SignIn) (found queries.Identity, err error) {
+	if wanted.Pending, err = a.config.ByApproval(ctx); err != nil {
+		return found, err
+	}
+	wanted.TenantID, wanted.UserID = id.New[id.Tenant](entropy()), id.New[id.User](entropy())
+	wanted.ProjectID, wanted.AccountID = id.New[id.Project](entropy()), id.New[id.Account](entropy())
+	err = store.InTx(ctx, a.config.Pool, func(ctx context.Context, tx pgx.Tx) (err error) {
+		found, err = queries.EnsureIdentity(ctx, tx, wanted)
 		return err
 	})
-	return found, unavailable(err)
+	return found, err
+}
+
+// principalOf is an identity as a caller: refused where it must not call, and without what its organisation no longer gives it.
+func principalOf(found queries.Identity, roles []string) (identity.Principal, error) {
+	switch found.User.Status {
+	case queries.UserActive:
+	case queries.UserPending:
+		return identity.Principal{}, fault.New(fault.ApprovalPending, "")
+	case queries.UserSuspended:
+		return identity.Principal{}, fault.New(fault.UserSuspended, "")
+	default:
+		return identity.Principal{}, fault.New(fault.TokenInvalid, "")
+	}
+	principal := identity.Principal{
+		UserID: found.User.ID, TenantID: found.User.TenantID, Username: found.User.Username, Roles: roles, Service: found.User.Kind == "service",
+	}
+	if found.User.PlatformAdmin && !slices.Contains(roles, identity.RoleAdmin) {
+		principal.Roles = append(slices.Clone(roles), identity.RoleAdmin)
+	}
+	if home, there := found.Home(); there {
+		principal.ProjectID, principal.AccountID = home.ProjectID, home.AccountID
+	}
+	elsewhere := map[id.Tenant]bool{}
+	for _, tenant := range found.Tenants {
+		elsewhere[tenant.TenantID] = tenant.OrgID != found.User.OrgID
+		principal.Tenants = append(principal.Tenants, identity.Standing{
+			TenantID: tenant.TenantID, Suspended: tenant.Status != queries.TenantActive, ProjectID: tenant.ProjectID, AccountID: tenant.AccountID,
+		})
+	}
+	for _, member := range found.Memberships {
+		if member.Source == queries.MemberByOrganisation && elsewhere[member.TenantID] {
+			continue // the issuer says that they left it
+		}
+		principal.Memberships = append(principal.Memberships, identity.Membership{TenantID: member.TenantID, ProjectID: member.ProjectID, Role: member.Role})
+	}
+	return principal, nil
 }
 
 // unavailable says that it is the database, and not the caller, who is at fault.

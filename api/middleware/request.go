@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"bytes"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -88,6 +89,14 @@ func describe(recovered any) string {
 	default:
 		return fmt.Sprintf("%T %v", recovered, clean)
 	}
+}
+
+// BufferBody reads a request's body whole, within MaxBodyBytes, and puts it back, so that who decides about the request and its
+// operation can both read it.
+func BufferBody(w http.ResponseWriter, r *http.Request) error {
+	body, err := readBody(w, r)
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	return err
 }
 
 // Body reads a request's body whole, refuses one that is too large, and puts it back for whoever reads it next.

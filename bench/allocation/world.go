@@ -78,16 +78,16 @@ func (w *world) fill(ctx context.Context, nodes, tenants int) error {
 func (w *world) signIn(ctx context.Context, subject string) (identity.Principal, error) {
 	var principal identity.Principal
 	err := store.InTx(ctx, w.pool, func(ctx context.Context, tx pgx.Tx) error {
-		signed, err := queries.EnsureSignedIn(ctx, tx, queries.SignIn{
+		signed, err := queries.EnsureIdentity(ctx, tx, queries.SignIn{
 			Issuer: "https://issuer.bench", Subject: subject, Username: subject, Currency: "usd",
 			TenantID: rig.NewID[id.Tenant](), UserID: rig.NewID[id.User](), ProjectID: rig.NewID[id.Project](), AccountID: rig.NewID[id.Account](),
 		})
 		if err != nil {
 			return err
 		}
-		principal = identity.Principal{UserID: signed.User.ID, TenantID: signed.User.TenantID, ProjectID: signed.Project.ID, AccountID: signed.Account.ID}
+		principal = identity.Principal{UserID: signed.User.ID, TenantID: signed.User.TenantID, ProjectID: signed.Tenants[0].ProjectID, AccountID: signed.Tenants[0].AccountID}
 		_, err = tx.Exec(ctx, `INSERT INTO ledger_entries (kind, txn_id, debit_account_id, credit_account_id, currency, amount_micros, idempotency_key)
-			VALUES ('opening_credit', gen_random_uuid(), 'acct_platformcreditusdaaaaaaaaa', $1, 'usd', 100000000000, 'bench:' || $1::text)`, string(signed.Account.ID))
+			VALUES ('opening_credit', gen_random_uuid(), 'acct_platformcreditusdaaaaaaaaa', $1, 'usd', 100000000000, 'bench:' || $1::text)`, string(signed.Tenants[0].AccountID))
 		return err
 	})
 	return principal, err

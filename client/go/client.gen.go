@@ -873,6 +873,12 @@ type IdempotencyKey = string
 // IdempotencyKeyRequired defines model for IdempotencyKeyRequired.
 type IdempotencyKeyRequired = string
 
+// InProject defines model for InProject.
+type InProject = string
+
+// InTenant defines model for InTenant.
+type InTenant = string
+
 // Limit defines model for Limit.
 type Limit = int64
 
@@ -908,6 +914,12 @@ type CreateAdjustmentParams struct {
 
 // AdminListAllocationsParams defines parameters for AdminListAllocations.
 type AdminListAllocationsParams struct {
+	// ProjectID Only this project's.
+	ProjectID *InProject `form:"project_id,omitempty" json:"project_id,omitempty"`
+
+	// TenantID This tenant's; your own when absent.
+	TenantID *InTenant `form:"tenant_id,omitempty" json:"tenant_id,omitempty"`
+
 	// State Only allocations in this state.
 	State *AllocationState `form:"state,omitempty" json:"state,omitempty"`
 
@@ -1022,6 +1034,12 @@ type ListUsersParams struct {
 
 // ListAllocationsParams defines parameters for ListAllocations.
 type ListAllocationsParams struct {
+	// ProjectID Only this project's.
+	ProjectID *InProject `form:"project_id,omitempty" json:"project_id,omitempty"`
+
+	// TenantID This tenant's; your own when absent.
+	TenantID *InTenant `form:"tenant_id,omitempty" json:"tenant_id,omitempty"`
+
 	// State Only allocations in this state.
 	State *AllocationState `form:"state,omitempty" json:"state,omitempty"`
 
@@ -1053,10 +1071,25 @@ type WaitAllocationParams struct {
 	TimeoutSeconds *int64 `form:"timeout_seconds,omitempty" json:"timeout_seconds,omitempty"`
 }
 
+// GetBalanceParams defines parameters for GetBalance.
+type GetBalanceParams struct {
+	// ProjectID Only this project's.
+	ProjectID *InProject `form:"project_id,omitempty" json:"project_id,omitempty"`
+
+	// TenantID This tenant's; your own when absent.
+	TenantID *InTenant `form:"tenant_id,omitempty" json:"tenant_id,omitempty"`
+}
+
 // ListLedgerEntriesParams defines parameters for ListLedgerEntries.
 type ListLedgerEntriesParams struct {
 	// AllocationID Only entries of this allocation.
 	AllocationID *string `form:"allocation_id,omitempty" json:"allocation_id,omitempty"`
+
+	// ProjectID Only this project's.
+	ProjectID *InProject `form:"project_id,omitempty" json:"project_id,omitempty"`
+
+	// TenantID This tenant's; your own when absent.
+	TenantID *InTenant `form:"tenant_id,omitempty" json:"tenant_id,omitempty"`
 
 	// Limit How many items to answer at most.
 	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
@@ -1422,7 +1455,7 @@ type ClientInterface interface {
 	// Corresponds with GET /api/v1/admin/users (the `ListUsers` operationId).
 	ListUsers(ctx context.Context, params *ListUsersParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ListAllocations List your tenant's allocations
+	// ListAllocations List a tenant's allocations
 	//
 	// Corresponds with GET /api/v1/allocations (the `ListAllocations` operationId).
 	ListAllocations(ctx context.Context, params *ListAllocationsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -1476,10 +1509,10 @@ type ClientInterface interface {
 	// Corresponds with GET /api/v1/allocations/{allocation_id}/wait (the `WaitAllocation` operationId).
 	WaitAllocation(ctx context.Context, allocationID AllocationID, params *WaitAllocationParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// GetBalance Show your account's balance
+	// GetBalance Show a tenant's balance
 	//
 	// Corresponds with GET /api/v1/billing/balance (the `GetBalance` operationId).
-	GetBalance(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+	GetBalance(ctx context.Context, params *GetBalanceParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListLedgerEntries List your account's ledger entries
 	//
@@ -2081,7 +2114,7 @@ func (c *Client) ListUsers(ctx context.Context, params *ListUsersParams, reqEdit
 	return c.Client.Do(req)
 }
 
-// ListAllocations List your tenant's allocations
+// ListAllocations List a tenant's allocations
 //
 // Corresponds with GET /api/v1/allocations (the `ListAllocations` operationId).
 func (c *Client) ListAllocations(ctx context.Context, params *ListAllocationsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -2215,11 +2248,11 @@ func (c *Client) WaitAllocation(ctx context.Context, allocationID AllocationID, 
 	return c.Client.Do(req)
 }
 
-// GetBalance Show your account's balance
+// GetBalance Show a tenant's balance
 //
 // Corresponds with GET /api/v1/billing/balance (the `GetBalance` operationId).
-func (c *Client) GetBalance(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewGetBalanceRequest(c.Server)
+func (c *Client) GetBalance(ctx context.Context, params *GetBalanceParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetBalanceRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -2535,6 +2568,30 @@ func NewAdminListAllocationsRequest(server string, params *AdminListAllocationsP
 		// styled parameters, preserving literal commas as delimiters
 		// per the OpenAPI spec (e.g. "color=blue,black,brown").
 		var rawQueryFragments []string
+
+		if params.ProjectID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "project_id", *params.ProjectID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.TenantID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "tenant_id", *params.TenantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
 
 		if params.State != nil {
 
@@ -3625,6 +3682,30 @@ func NewListAllocationsRequest(server string, params *ListAllocationsParams) (*h
 		// per the OpenAPI spec (e.g. "color=blue,black,brown").
 		var rawQueryFragments []string
 
+		if params.ProjectID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "project_id", *params.ProjectID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.TenantID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "tenant_id", *params.TenantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if params.State != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "state", *params.State, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
@@ -3953,7 +4034,7 @@ func NewWaitAllocationRequest(server string, allocationID AllocationID, params *
 }
 
 // NewGetBalanceRequest constructs an http.Request for the GetBalance method
-func NewGetBalanceRequest(server string) (*http.Request, error) {
+func NewGetBalanceRequest(server string, params *GetBalanceParams) (*http.Request, error) {
 	var err error
 
 	serverURL, err := url.Parse(server)
@@ -3969,6 +4050,45 @@ func NewGetBalanceRequest(server string) (*http.Request, error) {
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.ProjectID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "project_id", *params.ProjectID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.TenantID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "tenant_id", *params.TenantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
@@ -4010,6 +4130,30 @@ func NewListLedgerEntriesRequest(server string, params *ListLedgerEntriesParams)
 		if params.AllocationID != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "allocation_id", *params.AllocationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ProjectID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "project_id", *params.ProjectID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.TenantID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "tenant_id", *params.TenantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -4535,7 +4679,7 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/admin/users (the `ListUsers` operationId).
 	ListUsersWithResponse(ctx context.Context, params *ListUsersParams, reqEditors ...RequestEditorFn) (*ListUsersResponse, error)
 
-	// ListAllocationsWithResponse List your tenant's allocations
+	// ListAllocationsWithResponse List a tenant's allocations
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -4601,12 +4745,12 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/allocations/{allocation_id}/wait (the `WaitAllocation` operationId).
 	WaitAllocationWithResponse(ctx context.Context, allocationID AllocationID, params *WaitAllocationParams, reqEditors ...RequestEditorFn) (*WaitAllocationResponse, error)
 
-	// GetBalanceWithResponse Show your account's balance
+	// GetBalanceWithResponse Show a tenant's balance
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /api/v1/billing/balance (the `GetBalance` operationId).
-	GetBalanceWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetBalanceResponse, error)
+	GetBalanceWithResponse(ctx context.Context, params *GetBalanceParams, reqEditors ...RequestEditorFn) (*GetBalanceResponse, error)
 
 	// ListLedgerEntriesWithResponse List your account's ledger entries
 	//
@@ -6801,7 +6945,7 @@ func (c *ClientWithResponses) ListUsersWithResponse(ctx context.Context, params 
 	return ParseListUsersResponse(rsp)
 }
 
-// ListAllocationsWithResponse List your tenant's allocations
+// ListAllocationsWithResponse List a tenant's allocations
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -6915,13 +7059,13 @@ func (c *ClientWithResponses) WaitAllocationWithResponse(ctx context.Context, al
 	return ParseWaitAllocationResponse(rsp)
 }
 
-// GetBalanceWithResponse Show your account's balance
+// GetBalanceWithResponse Show a tenant's balance
 //
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /api/v1/billing/balance (the `GetBalance` operationId).
-func (c *ClientWithResponses) GetBalanceWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetBalanceResponse, error) {
-	rsp, err := c.GetBalance(ctx, reqEditors...)
+func (c *ClientWithResponses) GetBalanceWithResponse(ctx context.Context, params *GetBalanceParams, reqEditors ...RequestEditorFn) (*GetBalanceResponse, error) {
+	rsp, err := c.GetBalance(ctx, params, reqEditors...)
 	if err != nil {
 		return nil, err
 	}

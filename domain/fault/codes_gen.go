@@ -35,6 +35,12 @@ const (
 	InsufficientPermissions Code = "insufficient_permissions"
 	// AdminRequired (403): Only an administrator may do this.
 	AdminRequired Code = "admin_required"
+	// UserSuspended (403): Your access to this platform is suspended.
+	UserSuspended Code = "user_suspended"
+	// ApprovalPending (403): Your sign-up waits for an operator's approval.
+	ApprovalPending Code = "approval_pending"
+	// TenantSuspended (403): This tenant is suspended: what runs can be seen and released, and nothing new begins.
+	TenantSuspended Code = "tenant_suspended"
 	// OwnershipRequired (403): Only the owner of this object may do this.
 	OwnershipRequired Code = "ownership_required"
 	// ValidationError (422): The request has fields that are not valid; details name each of them.
@@ -172,6 +178,9 @@ var codes = []Code{
 	TokenScopeInvalid,
 	InsufficientPermissions,
 	AdminRequired,
+	UserSuspended,
+	ApprovalPending,
+	TenantSuspended,
 	OwnershipRequired,
 	ValidationError,
 	InvalidRequest,
@@ -245,6 +254,9 @@ var catalogue = map[Code]Entry{
 	TokenScopeInvalid:          {Code: TokenScopeInvalid, HTTPStatus: 403, Retryable: false, Sentence: "The token's scope does not cover this operation.", Group: GroupAuth},
 	InsufficientPermissions:    {Code: InsufficientPermissions, HTTPStatus: 403, Retryable: false, Sentence: "Your role does not permit this operation.", Group: GroupAuthz},
 	AdminRequired:              {Code: AdminRequired, HTTPStatus: 403, Retryable: false, Sentence: "Only an administrator may do this.", Group: GroupAuthz},
+	UserSuspended:              {Code: UserSuspended, HTTPStatus: 403, Retryable: false, Sentence: "Your access to this platform is suspended.", Group: GroupAuthz},
+	ApprovalPending:            {Code: ApprovalPending, HTTPStatus: 403, Retryable: false, Sentence: "Your sign-up waits for an operator's approval.", Group: GroupAuthz},
+	TenantSuspended:            {Code: TenantSuspended, HTTPStatus: 403, Retryable: false, Sentence: "This tenant is suspended: what runs can be seen and released, and nothing new begins.", Group: GroupAuthz},
 	OwnershipRequired:          {Code: OwnershipRequired, HTTPStatus: 403, Retryable: false, Sentence: "Only the owner of this object may do this.", Group: GroupAuthz},
 	ValidationError:            {Code: ValidationError, HTTPStatus: 422, Retryable: false, Sentence: "The request has fields that are not valid; details name each of them.", Group: GroupValidation},
 	InvalidRequest:             {Code: InvalidRequest, HTTPStatus: 400, Retryable: false, Sentence: "The request could not be understood.", Group: GroupValidation},

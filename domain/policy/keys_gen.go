@@ -89,6 +89,13 @@ var (
 		Unit:    "minor units of the currency",
 		Meaning: "The largest deposit a tenant can make at once.",
 	}
+	// IdentitySignUp is "identity.sign_up". Who may use the platform after a first sign-in: open lets everybody whom the issuer knows, approval makes them wait for an operator.
+	IdentitySignUp = StringKey{
+		Name:    "identity.sign_up",
+		Default: "open",
+		Allowed: []string{"open", "approval"},
+		Meaning: "Who may use the platform after a first sign-in: open lets everybody whom the issuer knows, approval makes them wait for an operator.",
+	}
 	// AllocationMaxConcurrentPerUser is "allocation.max_concurrent_per_user". How many allocations one user may hold at once; those in release_failed do not count.
 	AllocationMaxConcurrentPerUser = IntKey{
 		Name:    "allocation.max_concurrent_per_user",
@@ -380,6 +387,7 @@ var keys = []Key{
 	BillingOpeningCreditMinor,
 	BillingMinimumDepositMinor,
 	BillingMaximumDepositMinor,
+	IdentitySignUp,
 	AllocationMaxConcurrentPerUser,
 	AllocationRefundWindowDays,
 	AllocationAdmitDeadlineSeconds,

@@ -128,6 +128,7 @@ func RunAPI(ctx context.Context, config APIConfig) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return serve(ctx, listener, handler) })
 	group.Go(func() error { return verifier.Keys().Run(ctx) })
+	group.Go(func() error { return handler.Run(ctx) })
 	group.Go(func() error {
 		connected, err := temporal.Dial(ctx, config.Temporal, log)
 		if err != nil {

@@ -134,9 +134,9 @@ type person struct{ token string }
 
 func (p *platform) signIn(t *testing.T, subject string) person {
 	t.Helper()
-	var signed queries.SignedIn
+	var signed queries.Identity
 	err := store.InTx(t.Context(), p.App, func(ctx context.Context, tx pgx.Tx) (err error) {
-		signed, err = queries.EnsureSignedIn(ctx, tx, queries.SignIn{
+		signed, err = queries.EnsureIdentity(ctx, tx, queries.SignIn{
 			Issuer: p.issuer.server.URL, Subject: subject, Username: subject, Currency: "usd",
 			TenantID: randomID[id.Tenant](), UserID: randomID[id.User](), ProjectID: randomID[id.Project](), AccountID: randomID[id.Account](),
 		})
@@ -146,7 +146,7 @@ func (p *platform) signIn(t *testing.T, subject string) person {
 		t.Fatal(err)
 	}
 	p.exec(t, `INSERT INTO ledger_entries (kind, txn_id, debit_account_id, credit_account_id, currency, amount_micros, idempotency_key)
-		VALUES ('opening_credit', gen_random_uuid(), 'acct_platformcreditusdaaaaaaaaa', $1, 'usd', 1000000000, 'test:' || $1::text)`, string(signed.Account.ID))
+		VALUES ('opening_credit', gen_random_uuid(), 'acct_platformcreditusdaaaaaaaaa', $1, 'usd', 1000000000, 'test:' || $1::text)`, string(signed.Tenants[0].AccountID))
 	return person{token: p.issuer.token(t, subject)}
 }
 

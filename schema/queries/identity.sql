@@ -1,10 +1,36 @@
 -- name: SignInLock
 SELECT pg_advisory_xact_lock(hashtextextended(@issuer::text || chr(10) || @subject::text, 7));
 
--- name: UserBySubject
-SELECT id, tenant_id, issuer, subject, username, created_at
+-- name: OrganisationLock
+SELECT pg_advisory_xact_lock(hashtextextended(@org_id::text, 8));
+
+-- name: IdentityBySubject
+SELECT users.id, users.tenant_id, users.issuer, users.subject, users.username, users.kind, users.status, users.org_id, users.created_at,
+  EXISTS (SELECT FROM platform_admins WHERE user_id = users.id) AS platform_admin,
+  EXISTS (SELECT FROM platform_admins WHERE user_id = users.id AND source = 'issuer') AS admin_by_issuer
 FROM users
 WHERE issuer = @issuer AND subject = @subject;
+
+-- name: IdentityOfUser
+SELECT users.id, users.tenant_id, users.issuer, users.subject, users.username, users.kind, users.status, users.org_id, users.created_at,
+  EXISTS (SELECT FROM platform_admins WHERE user_id = users.id) AS platform_admin,
+  EXISTS (SELECT FROM platform_admins WHERE user_id = users.id AND source = 'issuer') AS admin_by_issuer
+FROM users
+WHERE id = @id;
+
+-- name: IdentityTenants
+-- Every tenant the user belongs to, with what is needed to act there.
+SELECT tenants.id AS tenant_id, tenants.status, coalesce(tenants.org_id, '') AS org_id, tenants.kind,
+  coalesce((SELECT id FROM projects WHERE tenant_id = tenants.id AND is_default), '') AS project_id,
+  account.id AS account_id, account.currency
+FROM tenants
+JOIN LATERAL (SELECT id, currency FROM accounts WHERE tenant_id = tenants.id AND kind = 'tenant' ORDER BY created_at, id LIMIT 1) AS account ON true
+WHERE tenants.id IN (SELECT tenant_id FROM tenant_members WHERE user_id = @user_id UNION SELECT tenant_id FROM project_members WHERE user_id = @user_id);
+
+-- name: IdentityMemberships
+SELECT tenant_id, '' AS project_id, role, source FROM tenant_members WHERE user_id = @user_id
+UNION ALL
+SELECT tenant_id, project_id, role, '' AS source FROM project_members WHERE user_id = @user_id;
 
 -- name: UserGet
 SELECT id, tenant_id, issuer, subject, username, created_at
@@ -18,17 +44,48 @@ WHERE username = @username
 ORDER BY created_at, id
 LIMIT 2;
 
--- name: UserRename
-UPDATE users SET username = @username WHERE id = @id AND tenant_id = @tenant_id AND username <> @username;
+-- name: UserFollow
+-- What the newest token says of a user, where it says something new.
+UPDATE users SET username = @username, org_id = @org_id, tenant_id = @tenant_id
+WHERE id = @id AND (username, org_id, tenant_id) IS DISTINCT FROM (@username, @org_id, @tenant_id);
 
 -- name: UserLock
-SELECT id FROM users WHERE id = @id AND tenant_id = @tenant_id FOR NO KEY UPDATE;
+-- A user who acts in a tenant, at home there or as a member.
+SELECT id FROM users
+WHERE id = @id AND (tenant_id = @tenant_id
+  OR EXISTS (SELECT FROM tenant_members AS member WHERE member.user_id = users.id AND member.tenant_id = @tenant_id)
+  OR EXISTS (SELECT FROM project_members AS member WHERE member.user_id = users.id AND member.tenant_id = @tenant_id))
+FOR NO KEY UPDATE;
 
 -- name: TenantInsert
-INSERT INTO tenants (id, kind, name) VALUES (@id, 'personal', @name);
+INSERT INTO tenants (id, kind, org_id, name) VALUES (@id, @kind, @org_id, @name);
+
+-- name: TenantByOrganisation
+SELECT id, kind, name FROM tenants WHERE org_id = @org_id;
+
+-- name: TenantPersonal
+-- The user's own tenant: the personal one that they came with.
+SELECT tenants.id, tenants.kind, tenants.name
+FROM tenant_members AS member JOIN tenants ON tenants.id = member.tenant_id
+WHERE member.user_id = @user_id AND member.source = 'sign_up' AND tenants.kind = 'personal'
+ORDER BY tenants.created_at, tenants.id
+LIMIT 1;
+
+-- name: TenantHasOwner
+SELECT EXISTS (SELECT FROM tenant_members WHERE tenant_id = @tenant_id AND role = 'owner') AS has;
+
+-- name: TenantMemberInsert
+INSERT INTO tenant_members (tenant_id, user_id, role, source) VALUES (@tenant_id, @user_id, @role, @source)
+ON CONFLICT (tenant_id, user_id) DO NOTHING;
 
 -- name: UserInsert
-INSERT INTO users (id, tenant_id, issuer, subject, username) VALUES (@id, @tenant_id, @issuer, @subject, @username);
+INSERT INTO users (id, tenant_id, issuer, subject, username, status, org_id) VALUES (@id, @tenant_id, @issuer, @subject, @username, @status, @org_id);
+
+-- name: PlatformAdminByIssuer
+INSERT INTO platform_admins (user_id, source, granted_by) VALUES (@user_id, 'issuer', 'issuer') ON CONFLICT (user_id) DO NOTHING;
+
+-- name: PlatformAdminNoLongerByIssuer
+DELETE FROM platform_admins WHERE user_id = @user_id AND source = 'issuer';
 
 -- name: ProjectInsert
 INSERT INTO projects (id, tenant_id, name, is_default) VALUES (@id, @tenant_id, @name, @is_default);
@@ -41,9 +98,6 @@ SELECT id, name FROM projects WHERE tenant_id = @tenant_id AND is_default;
 
 -- name: ProjectGet
 SELECT id, name FROM projects WHERE id = @id AND tenant_id = @tenant_id;
-
--- name: ProjectMemberRole
-SELECT role FROM project_members WHERE project_id = @project_id AND user_id = @user_id AND tenant_id = @tenant_id;
 
 -- name: AccountInsert
 INSERT INTO accounts (id, kind, tenant_id, currency) VALUES (@id, 'tenant', @tenant_id, @currency);

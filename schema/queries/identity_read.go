@@ -54,3 +54,9 @@ type AccountRow struct {
 func ReadAccounts(ctx context.Context, db DB, page IdentityPage) ([]AccountRow, error) {
 	return many[AccountRow](ctx, db, "AccountPage", page.arguments())
 }
+
+// TenantOfProject says whose a project is; pgx.ErrNoRows when there is none.
+func TenantOfProject(ctx context.Context, db DB, project id.Project) (id.Tenant, error) {
+	row, err := one[struct{ TenantID id.Tenant }](ctx, db, "ProjectTenant", pgx.NamedArgs{"id": project})
+	return row.TenantID, err
+}

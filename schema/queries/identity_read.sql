@@ -19,3 +19,7 @@ WHERE kind = 'tenant'
   AND (@before_id::text IS NULL OR (created_at, id) < (@before_time::timestamptz, @before_id::text))
 ORDER BY created_at DESC, id DESC
 LIMIT @limit;
+
+-- name: ProjectTenant
+-- Whose a project is: asked before anything is known of the caller's right to it.
+SELECT tenant_id FROM projects WHERE id = @id;

@@ -46,6 +46,24 @@ export const errorCatalogue = {
     sentence: "Only an administrator may do this.",
     group: "authz",
   },
+  user_suspended: {
+    httpStatus: 403,
+    retryable: false,
+    sentence: "Your access to this platform is suspended.",
+    group: "authz",
+  },
+  approval_pending: {
+    httpStatus: 403,
+    retryable: false,
+    sentence: "Your sign-up waits for an operator's approval.",
+    group: "authz",
+  },
+  tenant_suspended: {
+    httpStatus: 403,
+    retryable: false,
+    sentence: "This tenant is suspended: what runs can be seen and released, and nothing new begins.",
+    group: "authz",
+  },
   ownership_required: {
     httpStatus: 403,
     retryable: false,

@@ -11,7 +11,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** List your tenant's allocations */
+        /** List a tenant's allocations */
         get: operations["listAllocations"];
         put?: never;
         /**
@@ -164,7 +164,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Show your account's balance */
+        /** Show a tenant's balance */
         get: operations["getBalance"];
         put?: never;
         post?: never;
@@ -1617,6 +1617,19 @@ export interface components {
                 };
             };
         };
+        /** @description tenant_not_found, project_not_found. */
+        TenantNotFoundOrProjectNotFound: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "tenant_not_found" | "project_not_found";
+                };
+            };
+        };
         /** @description token_missing, token_invalid, token_expired. */
         TokenMissingOrTokenInvalidOrTokenExpired: {
             headers: {
@@ -1631,8 +1644,8 @@ export interface components {
                 };
             };
         };
-        /** @description token_scope_invalid, insufficient_permissions. */
-        TokenScopeInvalidOrInsufficientPermissions: {
+        /** @description token_scope_invalid, insufficient_permissions, admin_required, user_suspended, approval_pending, tenant_suspended. */
+        TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended: {
             headers: {
                 "X-Correlation-Id": components["headers"]["CorrelationId"];
                 [name: string]: unknown;
@@ -1640,12 +1653,12 @@ export interface components {
             content: {
                 "application/json": components["schemas"]["Fault"] & {
                     /** @enum {string} */
-                    code: "token_scope_invalid" | "insufficient_permissions";
+                    code: "token_scope_invalid" | "insufficient_permissions" | "admin_required" | "user_suspended" | "approval_pending" | "tenant_suspended";
                 };
             };
         };
-        /** @description token_scope_invalid, insufficient_permissions, admin_required. */
-        TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired: {
+        /** @description token_scope_invalid, insufficient_permissions, user_suspended, approval_pending, tenant_suspended. */
+        TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended: {
             headers: {
                 "X-Correlation-Id": components["headers"]["CorrelationId"];
                 [name: string]: unknown;
@@ -1653,7 +1666,7 @@ export interface components {
             content: {
                 "application/json": components["schemas"]["Fault"] & {
                     /** @enum {string} */
-                    code: "token_scope_invalid" | "insufficient_permissions" | "admin_required";
+                    code: "token_scope_invalid" | "insufficient_permissions" | "user_suspended" | "approval_pending" | "tenant_suspended";
                 };
             };
         };
@@ -1723,6 +1736,16 @@ export interface components {
          */
         Limit: number;
         /**
+         * @description Only this project's.
+         * @example proj_mfrggzdfmztwq2lknnwg23tpob
+         */
+        InProject: string;
+        /**
+         * @description This tenant's; your own when absent.
+         * @example tenant_mfrggzdfmztwq2lknnwg23tpob
+         */
+        InTenant: string;
+        /**
          * @description The next_cursor of the page before; opaque.
          * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
          */
@@ -1767,6 +1790,16 @@ export interface operations {
     listAllocations: {
         parameters: {
             query?: {
+                /**
+                 * @description Only this project's.
+                 * @example proj_mfrggzdfmztwq2lknnwg23tpob
+                 */
+                project_id?: components["parameters"]["InProject"];
+                /**
+                 * @description This tenant's; your own when absent.
+                 * @example tenant_mfrggzdfmztwq2lknnwg23tpob
+                 */
+                tenant_id?: components["parameters"]["InTenant"];
                 /**
                  * @description Only allocations in this state.
                  * @example requested
@@ -1834,7 +1867,8 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissions"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["TenantNotFoundOrProjectNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
@@ -1919,7 +1953,7 @@ export interface operations {
             400: components["responses"]["InvalidRequestOrIdempotencyKeyRequiredOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
             402: components["responses"]["InsufficientBalance"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissions"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
             /** @description project_not_found, sku_not_found. */
             404: {
                 headers: {
@@ -2021,7 +2055,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissions"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
             404: components["responses"]["NotFoundOrAllocationNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
@@ -2091,7 +2125,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            /** @description token_scope_invalid, insufficient_permissions, ownership_required. */
+            /** @description token_scope_invalid, insufficient_permissions, user_suspended, approval_pending, tenant_suspended, ownership_required. */
             403: {
                 headers: {
                     "X-Correlation-Id": components["headers"]["CorrelationId"];
@@ -2100,7 +2134,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Fault"] & {
                         /** @enum {string} */
-                        code: "token_scope_invalid" | "insufficient_permissions" | "ownership_required";
+                        code: "token_scope_invalid" | "insufficient_permissions" | "user_suspended" | "approval_pending" | "tenant_suspended" | "ownership_required";
                     };
                 };
             };
@@ -2167,7 +2201,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissions"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
             404: components["responses"]["NotFoundOrAllocationNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
@@ -2215,7 +2249,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissions"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
             404: components["responses"]["NotFoundOrAllocationNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
@@ -2291,7 +2325,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissions"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
             404: components["responses"]["NotFoundOrAllocationNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
@@ -2303,6 +2337,16 @@ export interface operations {
     adminListAllocations: {
         parameters: {
             query?: {
+                /**
+                 * @description Only this project's.
+                 * @example proj_mfrggzdfmztwq2lknnwg23tpob
+                 */
+                project_id?: components["parameters"]["InProject"];
+                /**
+                 * @description This tenant's; your own when absent.
+                 * @example tenant_mfrggzdfmztwq2lknnwg23tpob
+                 */
+                tenant_id?: components["parameters"]["InTenant"];
                 /**
                  * @description Only allocations in this state.
                  * @example requested
@@ -2370,7 +2414,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
@@ -2449,7 +2493,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
             404: components["responses"]["NotFoundOrAllocationNotFound"];
             408: components["responses"]["RequestTimeout"];
             /** @description idempotency_conflict, idempotency_in_flight, allocation_not_active. */
@@ -2476,7 +2520,18 @@ export interface operations {
     };
     getBalance: {
         parameters: {
-            query?: never;
+            query?: {
+                /**
+                 * @description Only this project's.
+                 * @example proj_mfrggzdfmztwq2lknnwg23tpob
+                 */
+                project_id?: components["parameters"]["InProject"];
+                /**
+                 * @description This tenant's; your own when absent.
+                 * @example tenant_mfrggzdfmztwq2lknnwg23tpob
+                 */
+                tenant_id?: components["parameters"]["InTenant"];
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -2506,7 +2561,8 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissions"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["TenantNotFoundOrProjectNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
@@ -2522,6 +2578,16 @@ export interface operations {
                  * @example alloc_mfrggzdfmztwq2lknnwg23tpob
                  */
                 allocation_id?: string;
+                /**
+                 * @description Only this project's.
+                 * @example proj_mfrggzdfmztwq2lknnwg23tpob
+                 */
+                project_id?: components["parameters"]["InProject"];
+                /**
+                 * @description This tenant's; your own when absent.
+                 * @example tenant_mfrggzdfmztwq2lknnwg23tpob
+                 */
+                tenant_id?: components["parameters"]["InTenant"];
                 /**
                  * @description How many items to answer at most.
                  * @example 50
@@ -2566,7 +2632,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissions"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
@@ -2626,7 +2692,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
@@ -2669,7 +2735,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
             404: components["responses"]["NotFoundOrAccountNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
@@ -2733,7 +2799,7 @@ export interface operations {
             400: components["responses"]["InvalidRequestOrIdempotencyKeyRequiredOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
             402: components["responses"]["InsufficientBalance"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
             404: components["responses"]["NotFoundOrAccountNotFound"];
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
@@ -2902,7 +2968,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissions"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
@@ -2963,7 +3029,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
@@ -3032,7 +3098,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
@@ -3087,7 +3153,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
             /** @description sku_not_found: There is no such SKU. */
             404: {
                 headers: {
@@ -3168,7 +3234,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
             404: components["responses"]["NotFoundOrNodeNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
@@ -3238,7 +3304,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
             404: components["responses"]["NotFoundOrNodeNotFound"];
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrNodeStateConflict"];
@@ -3312,7 +3378,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
             404: components["responses"]["NotFoundOrNodeNotFound"];
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrNodeStateConflict"];
@@ -3386,7 +3452,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
             404: components["responses"]["NotFoundOrNodeNotFound"];
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrNodeStateConflict"];
@@ -3460,7 +3526,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
             404: components["responses"]["NotFoundOrNodeNotFound"];
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrNodeStateConflict"];
@@ -3535,7 +3601,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
             404: components["responses"]["NotFoundOrNodeNotFound"];
             408: components["responses"]["RequestTimeout"];
             /** @description idempotency_conflict, idempotency_in_flight, node_in_use, node_state_conflict. */
@@ -3621,7 +3687,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
             404: components["responses"]["NotFoundOrNodeNotFound"];
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrNodeStateConflict"];
@@ -3672,7 +3738,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
@@ -3717,7 +3783,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
             404: components["responses"]["NotFoundOrPolicyNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
@@ -3781,7 +3847,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
             404: components["responses"]["NotFoundOrPolicyNotFound"];
             408: components["responses"]["RequestTimeout"];
             /** @description idempotency_conflict, idempotency_in_flight, policy_combination_refused, policy_version_conflict. */
@@ -3881,7 +3947,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissions"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
@@ -3943,7 +4009,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissions"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
             404: components["responses"]["NotFoundOrSKUNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
@@ -4034,7 +4100,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
             /** @description not_found: There is nothing at this address. */
             404: {
                 headers: {
@@ -4110,7 +4176,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
             404: components["responses"]["NotFoundOrSKUNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
@@ -4173,7 +4239,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
             404: components["responses"]["NotFoundOrSKUNotFound"];
             408: components["responses"]["RequestTimeout"];
             /** @description idempotency_conflict, idempotency_in_flight, price_conflict. */

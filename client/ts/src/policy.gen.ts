@@ -20,6 +20,8 @@ export interface PolicyValues {
   "billing.minimum_deposit_minor": number;
   /** The largest deposit a tenant can make at once. Counted in minor units of the currency. */
   "billing.maximum_deposit_minor": number;
+  /** Who may use the platform after a first sign-in: open lets everybody whom the issuer knows, approval makes them wait for an operator. */
+  "identity.sign_up": "open" | "approval";
   /** How many allocations one user may hold at once; those in release_failed do not count. Counted in allocations. */
   "allocation.max_concurrent_per_user": number;
   /** For how long after a payment a refund may be asked for. Counted in days. */
@@ -98,6 +100,7 @@ export const policyDefaults: Readonly<PolicyValues> = {
   "billing.opening_credit_minor": 0,
   "billing.minimum_deposit_minor": 1000,
   "billing.maximum_deposit_minor": 100000,
+  "identity.sign_up": "open",
   "allocation.max_concurrent_per_user": 50,
   "allocation.refund_window_days": 30,
   "allocation.admit_deadline_seconds": 60,

@@ -1,0 +1,120 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/gpuaas/gpuaas/api/middleware"
+	"github.com/gpuaas/gpuaas/domain/fault"
+	"github.com/gpuaas/gpuaas/domain/id"
+	"github.com/gpuaas/gpuaas/schema/queries"
+)
+
+// target is what an operation is about and how its place is found: an object that the path names, or the tenant in which the
+// caller acts. What does not exist is pgx.ErrNoRows, what is not written as an id is errMalformed.
+type target struct {
+	noun    string
+	missing fault.Code
+	locate  func(ctx context.Context, s *server, r *http.Request) (middleware.Place, error)
+}
+
+// errMalformed says that the request names no object at all, which its validation will say better.
+var errMalformed = errors.New("not an id")
+
+// anAllocation is the allocation of the path; the handler finds its row in the place.
+var anAllocation = target{noun: "allocation", missing: fault.AllocationNotFound, locate: func(ctx context.Context, s *server, r *http.Request) (middleware.Place, error) {
+	allocationID, err := id.Parse[id.Allocation](r.PathValue("allocation_id"))
+	if err != nil {
+		return middleware.Place{}, errMalformed
+	}
+	row, err := queries.GetAllocation(ctx, s.config.Pool, "", allocationID)
+	return middleware.Place{TenantID: row.TenantID, ProjectID: row.ProjectID, OwnerID: row.UserID, Object: row}, err
+}}
+
+// aProject is the project of the path.
+var aProject = target{noun: "project", missing: fault.ProjectNotFound, locate: func(ctx context.Context, s *server, r *http.Request) (middleware.Place, error) {
+	return s.placeOfProject(ctx, r.PathValue("project_id"))
+}}
+
+// aTenant is the tenant of the path.
+var aTenant = target{noun: "tenant", missing: fault.TenantNotFound, locate: func(ctx context.Context, s *server, r *http.Request) (middleware.Place, error) {
+	return s.placeOfTenant(ctx, r.PathValue("tenant_id"))
+}}
+
+// theTenant is the tenant in which the caller acts: that of ?project_id= or of ?tenant_id=, or else the one they are at home in. A
+// project that is named narrows the place to it.
+var theTenant = target{noun: "tenant", missing: fault.TenantNotFound, locate: func(ctx context.Context, s *server, r *http.Request) (middleware.Place, error) {
+	query := r.URL.Query()
+	switch {
+	case query.Has("project_id"):
+		at, err := s.placeOfProject(ctx, query.Get("project_id"))
+		if errors.Is(err, pgx.ErrNoRows) {
+			return at, fault.New(fault.ProjectNotFound, "")
+		}
+		return at, err
+	case query.Has("tenant_id"):
+		return s.placeOfTenant(ctx, query.Get("tenant_id"))
+	default:
+		return home(ctx)
+	}
+}}
+
+// theProject is the project that the body names, or else the default one of the tenant that the caller is at home in.
+var theProject = target{noun: "project", missing: fault.ProjectNotFound, locate: func(ctx context.Context, s *server, r *http.Request) (middleware.Place, error) {
+	body, err := io.ReadAll(r.Body) // the guard has bounded and buffered it
+	if err != nil {
+		return middleware.Place{}, err
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	var named struct {
+		ProjectID *string `json:"project_id"`
+	}
+	if err := json.Unmarshal(body, &named); err != nil {
+		return middleware.Place{}, errMalformed
+	}
+	if named.ProjectID != nil {
+		return s.placeOfProject(ctx, *named.ProjectID)
+	}
+	at, err := home(ctx)
+	at.ProjectID = middleware.Principal(ctx).ProjectID
+	return at, err
+}}
+
+// home is the tenant that the caller is at home in. Somebody who belongs to no tenant any more finds nothing.
+func home(ctx context.Context) (middleware.Place, error) {
+	who := middleware.Principal(ctx)
+	if _, there := who.Standing(who.TenantID); !there {
+		return middleware.Place{}, pgx.ErrNoRows
+	}
+	return middleware.Place{TenantID: who.TenantID}, nil
+}
+
+func (s *server) placeOfProject(ctx context.Context, text string) (middleware.Place, error) {
+	projectID, err := id.Parse[id.Project](text)
+	if err != nil {
+		return middleware.Place{}, errMalformed
+	}
+	if who := middleware.Principal(ctx); projectID == who.ProjectID {
+		return middleware.Place{TenantID: who.TenantID, ProjectID: projectID}, nil
+	}
+	tenantID, err := queries.TenantOfProject(ctx, s.config.Pool, projectID)
+	return middleware.Place{TenantID: tenantID, ProjectID: projectID}, err
+}
+
+func (s *server) placeOfTenant(ctx context.Context, text string) (middleware.Place, error) {
+	tenantID, err := id.Parse[id.Tenant](text)
+	if err != nil {
+		return middleware.Place{}, errMalformed
+	}
+	if _, there := middleware.Principal(ctx).Standing(tenantID); there {
+		return middleware.Place{TenantID: tenantID}, nil
+	}
+	_, err = queries.GetTenant(ctx, s.config.Pool, tenantID)
+	return middleware.Place{TenantID: tenantID}, err
+}
