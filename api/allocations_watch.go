@@ -183,11 +183,11 @@ func (s *server) waitAllocation(ctx context.Context, in *waitIn) (*waitOut, erro
 	tick := time.NewTicker(waitPoll)
 	defer tick.Stop()
 	wanted, over := allocation.State(in.State), in.TimeoutSeconds == 0
+	row, err := theAllocation(ctx)
+	if err != nil {
+		return nil, err
+	}
 	for {
-		row, err := theAllocation(ctx)
-		if err != nil {
-			return nil, err
-		}
 		if over || row.State == wanted || !reachable(row.State, wanted) {
 			costs, err := queries.Costs(ctx, s.config.Pool, []id.Allocation{row.ID})
 			if err != nil {
@@ -203,6 +203,9 @@ func (s *server) waitAllocation(ctx context.Context, in *waitIn) (*waitOut, erro
 		case <-deadline.C:
 			over = true
 		case <-tick.C:
+		}
+		if row, err = queries.GetAllocation(ctx, s.config.Pool, row.TenantID, row.ID); err != nil {
+			return nil, err
 		}
 	}
 }

@@ -57,6 +57,7 @@ var theTenant = target{noun: "tenant", missing: fault.TenantNotFound, locate: fu
 		if errors.Is(err, pgx.ErrNoRows) {
 			return at, fault.New(fault.ProjectNotFound, "")
 		}
+		at.Missing = fault.ProjectNotFound
 		return at, err
 	case query.Has("tenant_id"):
 		return s.placeOfTenant(ctx, query.Get("tenant_id"))

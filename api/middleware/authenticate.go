@@ -93,10 +93,11 @@ func (a *Authenticator) Admit(r *http.Request, access Access) (*http.Request, er
 	if err != nil {
 		return r, err
 	}
+	r = r.WithContext(context.WithValue(r.Context(), principalKey{}, principal))
 	if access == AdminOnly && !principal.IsAdmin() {
 		return r, fault.New(fault.AdminRequired, "")
 	}
-	return r.WithContext(context.WithValue(r.Context(), principalKey{}, principal)), nil
+	return r, nil
 }
 
 func (a *Authenticator) bearer(ctx context.Context, token string) (identity.Principal, error) {

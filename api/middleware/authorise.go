@@ -1,6 +1,7 @@
 package middleware
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/gpuaas/gpuaas/domain/fault"
@@ -17,6 +18,8 @@ type Place struct {
 	AccountID id.Account
 	// Operator says that an operator looks into a tenant that is not theirs.
 	Operator bool
+	// Missing replaces the demand's, where the caller named something else than the operation is mostly about.
+	Missing fault.Code
 	// Object is what was read to find the place, for the handler, so that nothing is read twice.
 	Object any
 }
@@ -48,7 +51,7 @@ func Authorise(who identity.Principal, demand Demand, at Place) (Place, error) {
 			at.Operator = true
 			return at, nil
 		}
-		return at, fault.New(demand.Missing, "")
+		return at, fault.New(cmp.Or(at.Missing, demand.Missing), "")
 	}
 	if !who.Holds(demand.Permission, at.TenantID, at.ProjectID) {
 		return at, fault.Newf(fault.InsufficientPermissions, "Your role here does not include %s.", demand.Permission).
