@@ -19,7 +19,7 @@ func (c *command) balanceCommand() *cobra.Command {
 				return err
 			}
 			var balance client.Balance
-			body, err := decode(&balance)(api.GetBalance(cmd.Context()))
+			body, err := decode(&balance)(api.GetBalance(cmd.Context(), nil))
 			if err != nil {
 				return err
 			}
