@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/gpuaas/gpuaas/api/middleware"
 	"github.com/gpuaas/gpuaas/domain/fault"
 )
 
@@ -12,7 +13,7 @@ import (
 // the table says. What the handler itself refuses stands in the contract alone (x-error-codes).
 func (line route) refusals(takesBody bool) []int {
 	codes := []fault.Code{fault.ValidationError, fault.RateLimitExceeded, fault.InternalError}
-	if line.rule != public {
+	if line.rule.access != middleware.Public {
 		codes = append(codes, fault.TokenMissing, fault.InsufficientPermissions, fault.UpstreamError, fault.ServiceUnavailable)
 	}
 	if strings.Contains(line.path, "{") {
