@@ -74,9 +74,9 @@ type ContinuedBalance struct {
 // when some stood already.
 func PostUsage(ctx context.Context, db Sender, usage *UsageBatch, since []BalanceMark) (inserted int, balances []ContinuedBalance, err error) {
 	batch := &pgx.Batch{}
-	batch.Queue(statement("TransactionID"))
-	batch.Queue(statement("LedgerPostUsage"), usage.arguments())
-	batch.Queue(statement("LedgerBalancesSince"), balancesSince(since))
+	queue(batch, "TransactionID")
+	queue(batch, "LedgerPostUsage", usage.arguments())
+	queue(batch, "LedgerBalancesSince", balancesSince(since))
 	results := db.SendBatch(ctx, batch)
 	defer func() {
 		if closeErr := results.Close(); closeErr != nil && err == nil {

@@ -8,6 +8,7 @@ import (
 	"embed"
 	"fmt"
 	"io/fs"
+	"regexp"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -27,30 +28,73 @@ var files embed.FS
 // statements is read once from the embedded files and never changes.
 var statements = mustLoad(files)
 
-// Statements copies every named statement, for the test that prepares them.
+// Statements copies the SQL of every named statement, for the test that prepares them.
 func Statements() map[string]string {
 	copied := make(map[string]string, len(statements))
-	for name, text := range statements {
-		copied[name] = text
+	for name, loaded := range statements {
+		copied[name] = loaded.sql
 	}
 	return copied
 }
 
+// sqlStatement is a statement with positional arguments, and their names in that order. pgx would look for the names anew
+// at every execution, which for a long statement takes as long as a short one takes altogether.
+type sqlStatement struct {
+	sql   string
+	names []string
+}
+
+// bind puts named arguments in the statement's order; a name without an argument is NULL.
+func (s sqlStatement) bind(arguments []any) []any {
+	if len(arguments) != 1 {
+		return arguments
+	}
+	named, is := arguments[0].(pgx.NamedArgs)
+	if !is {
+		return arguments
+	}
+	values := make([]any, len(s.names))
+	for i, name := range s.names {
+		values[i] = named[name]
+	}
+	return values
+}
+
 // statement is the SQL under "-- name: NAME"; an unknown name is a mistake of the programmer.
-func statement(name string) string {
-	text, known := statements[name]
+func statement(name string) sqlStatement {
+	loaded, known := statements[name]
 	if !known {
 		panic("schema/queries has no statement named " + name)
 	}
-	return text
+	return loaded
 }
 
-func mustLoad(source fs.FS) map[string]string {
+// argumentName is what may be the name of an argument; pgx knows which of them stand in a comment or a literal.
+var argumentName = regexp.MustCompile(`@([A-Za-z_][A-Za-z0-9_]*)`)
+
+// positional numbers the named arguments of a statement. pgx does it, with each name as its own value.
+func positional(text string) (sqlStatement, error) {
+	candidates := pgx.NamedArgs{}
+	for _, match := range argumentName.FindAllStringSubmatch(text, -1) {
+		candidates[match[1]] = match[1]
+	}
+	sql, values, err := candidates.RewriteQuery(context.Background(), nil, text, nil)
+	if err != nil {
+		return sqlStatement{}, err
+	}
+	numbered := sqlStatement{sql: sql, names: make([]string, len(values))}
+	for i, value := range values {
+		numbered.names[i] = fmt.Sprint(value)
+	}
+	return numbered, nil
+}
+
+func mustLoad(source fs.FS) map[string]sqlStatement {
 	names, err := fs.Glob(source, "*.sql")
 	if err != nil {
 		panic(err)
 	}
-	loaded := map[string]string{}
+	loaded := map[string]sqlStatement{}
 	for _, name := range names {
 		text, err := fs.ReadFile(source, name)
 		if err != nil {
@@ -62,7 +106,9 @@ func mustLoad(source fs.FS) map[string]string {
 			if _, twice := loaded[title]; twice {
 				panic(fmt.Sprintf("the statement %s is defined twice", title))
 			}
-			loaded[title] = strings.TrimSuffix(strings.TrimSpace(body), ";")
+			if loaded[title], err = positional(strings.TrimSuffix(strings.TrimSpace(body), ";")); err != nil {
+				panic(fmt.Sprintf("the statement %s: %v", title, err))
+			}
 		}
 	}
 	return loaded
@@ -70,7 +116,8 @@ func mustLoad(source fs.FS) map[string]string {
 
 // one runs a statement that answers exactly one row; pgx.ErrNoRows when there is none.
 func one[Row any](ctx context.Context, db DB, name string, arguments ...any) (Row, error) {
-	rows, err := db.Query(ctx, statement(name), arguments...)
+	wanted := statement(name)
+	rows, err := db.Query(ctx, wanted.sql, wanted.bind(arguments)...)
 	if err != nil {
 		var zero Row
 		return zero, fmt.Errorf("%s: %w", name, err)
@@ -84,7 +131,8 @@ func one[Row any](ctx context.Context, db DB, name string, arguments ...any) (Ro
 
 // many runs a statement that answers any number of rows.
 func many[Row any](ctx context.Context, db DB, name string, arguments ...any) ([]Row, error) {
-	rows, err := db.Query(ctx, statement(name), arguments...)
+	wanted := statement(name)
+	rows, err := db.Query(ctx, wanted.sql, wanted.bind(arguments)...)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
@@ -97,9 +145,16 @@ func many[Row any](ctx context.Context, db DB, name string, arguments ...any) ([
 
 // execute runs a statement that answers no rows and says how many it changed.
 func execute(ctx context.Context, db DB, name string, arguments ...any) (int64, error) {
-	tag, err := db.Exec(ctx, statement(name), arguments...)
+	wanted := statement(name)
+	tag, err := db.Exec(ctx, wanted.sql, wanted.bind(arguments)...)
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", name, err)
 	}
 	return tag.RowsAffected(), nil
+}
+
+// queue adds a statement to a batch.
+func queue(batch *pgx.Batch, name string, arguments ...any) {
+	wanted := statement(name)
+	batch.Queue(wanted.sql, wanted.bind(arguments)...)
 }

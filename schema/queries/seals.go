@@ -41,7 +41,7 @@ func Observe(ctx context.Context, db DB) (Observation, error) {
 // NextTransactionID takes a transaction id of its own: it is higher than that of every transaction that had one before.
 func NextTransactionID(ctx context.Context, db DB) (uint64, error) {
 	var text string
-	if err := db.QueryRow(ctx, statement("TransactionID")).Scan(&text); err != nil {
+	if err := db.QueryRow(ctx, statement("TransactionID").sql).Scan(&text); err != nil {
 		return 0, fmt.Errorf("TransactionID: %w", err)
 	}
 	return strconv.ParseUint(text, 10, 64)
