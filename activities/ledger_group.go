@@ -12,24 +12,24 @@ import (
 const (
 	// StatementsInFlight bounds how many posting statements of a worker run at once: one writes while the next gathers.
 	StatementsInFlight = 3
-	// minLinger and maxLinger bound how long a posting waits for company while other statements run: a quarter of what
-	// the last one took, because a database that is busy gains more from a fuller statement than from an earlier one.
-	// With none running it waits not at all.
-	minLinger = time.Millisecond
-	maxLinger = 25 * time.Millisecond
+	// minPace and maxPace bound the time from the start of one statement to the start of the next, unless that one is
+	// full: half of what the last one took, because a database that is busy gains more from a fuller statement than from
+	// an earlier one, and nobody waits for a window as a person waits. A posting that comes after a quiet moment goes out at once.
+	minPace = 25 * time.Millisecond
+	maxPace = 100 * time.Millisecond
 	// statementPatience bounds one shared statement: it serves many callers, so none of their deadlines is its own.
 	statementPatience = 10 * time.Second
 )
 
-// groupCommit gathers the postings that arrive together into shared statements. While nothing runs a posting goes out
-// at once; while something runs postings gather, until they fill a statement or have waited long enough.
+// groupCommit gathers the postings that arrive together into shared statements. The first one goes out at once; those
+// that come soon after it gather, until they fill a statement or it is time for the next.
 type groupCommit struct {
 	commit func(ctx context.Context, postings []*posting)
 
 	mutex    sync.Mutex
 	pending  []*posting
 	windows  int
-	oldest   time.Time
+	started  time.Time
 	inFlight int
 	took     time.Duration
 	lingers  bool
@@ -65,9 +65,6 @@ func (g *groupCommit) accept(p *posting) error {
 	if g.closed {
 		return fault.New(fault.ServiceUnavailable, "This worker is stopping; another one posts the windows.")
 	}
-	if len(g.pending) == 0 {
-		g.oldest = time.Now()
-	}
 	g.pending = append(g.pending, p)
 	g.windows += len(p.periods)
 	g.start()
@@ -77,12 +74,13 @@ func (g *groupCommit) accept(p *posting) error {
 // start sends out what is ready; the mutex is held.
 func (g *groupCommit) start() {
 	for len(g.pending) > 0 && g.inFlight < StatementsInFlight {
-		linger := min(max(g.took/4, minLinger), maxLinger)
-		if waited := time.Since(g.oldest); g.inFlight > 0 && !g.closed && g.windows < MaxStatementWindows && waited < linger {
-			g.linger(linger - waited)
+		pace := min(max(g.took/2, minPace), maxPace)
+		if since := time.Since(g.started); !g.closed && g.windows < MaxStatementWindows && since < pace {
+			g.linger(pace - since)
 			return
 		}
 		postings := g.take()
+		g.started = time.Now()
 		g.inFlight++
 		go g.run(postings)
 	}
@@ -119,7 +117,6 @@ func (g *groupCommit) take() []*posting {
 	}
 	g.pending = rest
 	g.windows -= windows
-	g.oldest = time.Now()
 	return taken
 }
 
