@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/gpuaas/gpuaas/activities"
 	"github.com/gpuaas/gpuaas/bench/rig"
 	"github.com/gpuaas/gpuaas/domain/allocation"
+	"github.com/gpuaas/gpuaas/domain/id"
 	"github.com/gpuaas/gpuaas/domain/node"
 	"github.com/gpuaas/gpuaas/internal/policy"
 	"github.com/gpuaas/gpuaas/internal/process"
@@ -97,7 +99,7 @@ func (m *metering) round(ctx context.Context, n int) (err error) {
 		return err
 	}
 	defer cluster.Close()
-	posted := &postings{}
+	posted := &postings{of: map[id.Allocation]int64{}}
 	stop, err := m.work(ctx, cluster, pool, log, posted)
 	if err != nil {
 		return err
@@ -183,10 +185,28 @@ func meterOf(input workflows.AllocationInput) workflows.Meter {
 	}
 }
 
-// postings counts the steps that posted, in the worker itself.
+// postings counts the steps that posted, in the worker itself: all of them, and each meter's own.
 type postings struct {
 	interceptor.WorkerInterceptorBase
 	settled, windows atomic.Int64
+
+	mutex sync.Mutex
+	of    map[id.Allocation]int64
+}
+
+func (p *postings) count(posting workflows.PostWindowsIn) {
+	p.settled.Add(1)
+	p.windows.Add(int64(posting.To.Sub(posting.From) / (shortWindow * time.Second)))
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	p.of[posting.Meter.AllocationID]++
+}
+
+// settledOf is how many settlements of one meter posted.
+func (p *postings) settledOf(meter workflows.Meter) int64 {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	return p.of[meter.AllocationID]
 }
 
 // InterceptActivity listens to the steps of this worker.
@@ -206,8 +226,7 @@ func (l *postingListener) ExecuteActivity(ctx context.Context, in *interceptor.E
 	out, err := l.Next.ExecuteActivity(ctx, in)
 	if err == nil && len(in.Args) == 1 {
 		if posting, is := in.Args[0].(workflows.PostWindowsIn); is {
-			l.postings.settled.Add(1)
-			l.postings.windows.Add(int64(posting.To.Sub(posting.From) / (shortWindow * time.Second)))
+			l.postings.count(posting)
 		}
 	}
 	return out, err
@@ -248,19 +267,23 @@ func terminate(ctx context.Context, cluster client.Client, meters []workflows.Me
 	return group.Wait()
 }
 
-// eventsPerSettlement is what the histories of all meters hold beyond their start, by the settlements in them.
+// eventsPerSettlement is what the histories of some meters hold, by the settlements of those same meters: under overload
+// some meters get on faster than others. They are spread over all.
 func eventsPerSettlement(ctx context.Context, cluster client.Client, meters []workflows.Meter, round int, posted *postings) (float64, error) {
 	const sampled = 20
-	sample := meters[:min(sampled, len(meters))]
-	var events int64
-	for _, meter := range sample {
-		described, err := cluster.DescribeWorkflowExecution(ctx, meteringID(meter, round), "")
+	var events, settled int64
+	for i := 0; i < len(meters); i += max(len(meters)/sampled, 1) {
+		described, err := cluster.DescribeWorkflowExecution(ctx, meteringID(meters[i], round), "")
 		if err != nil {
 			return 0, err
 		}
 		events += described.GetWorkflowExecutionInfo().GetHistoryLength()
+		settled += posted.settledOf(meters[i])
 	}
-	return float64(events) / float64(len(sample)) / (float64(posted.settled.Load()) / float64(len(meters))), nil
+	if settled == 0 {
+		return 0, errors.New("no sampled meter was settled")
+	}
+	return float64(events) / float64(settled), nil
 }
 
 func wait(ctx context.Context, patience time.Duration) error {
