@@ -18,12 +18,14 @@ import (
 	"github.com/lestrrat-go/jwx/v2/jwt"
 )
 
+const console = "http://localhost:8081"
+
 func start(t *testing.T, cfg Config) *Issuer {
 	t.Helper()
 	if cfg.KeyFile == "" {
 		cfg.KeyFile = filepath.Join(t.TempDir(), "issuer", "key.pem")
 	}
-	cfg.Client, cfg.Users = DevelopmentClient(), DevelopmentUsers()
+	cfg.Clients, cfg.Users = DevelopmentClients(console), DevelopmentUsers()
 	i, err := Start(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -132,7 +134,8 @@ func TestRefusals(t *testing.T) {
 		"unknown and empty": {url.Values{"grant_type": {"password"}, "client_id": {"gpuaas-api"}, "client_secret": {"dev-client-secret"}}, http.StatusUnauthorized, "invalid_grant"},
 		"wrong secret":      {with("client_secret", "x"), http.StatusUnauthorized, "invalid_client"},
 		"unknown client":    {with("client_id", "x"), http.StatusUnauthorized, "invalid_client"},
-		"another grant":     {with("grant_type", "client_credentials"), http.StatusBadRequest, "unauthorized_client"},
+		"another client":    {with("client_id", "gpuaas-web"), http.StatusBadRequest, "unauthorized_client"},
+		"another grant":     {with("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"), http.StatusBadRequest, "unsupported_grant_type"},
 		"no grant":          {with("grant_type", ""), http.StatusBadRequest, "invalid_request"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -162,13 +165,75 @@ func TestRefresh(t *testing.T) {
 	if status, answer := refresh(first["access_token"].(string)); status != http.StatusBadRequest {
 		t.Errorf("an access token is taken for a refresh token: %d %v", status, answer)
 	}
-	keys, err := jwk.Fetch(t.Context(), i.URL()+"/protocol/openid-connect/certs")
+}
+
+// A refresh token that comes back a second time was copied: nobody goes on with what came of it.
+func TestASecondUseEndsTheFamily(t *testing.T) {
+	i := start(t, Config{})
+	_, first := fetch(t, http.MethodPost, i.TokenURL(), signIn("dev-user", "dev123"))
+	refresh := func(token string) (int, map[string]any) {
+		return fetch(t, http.MethodPost, i.TokenURL(), url.Values{
+			"grant_type": {"refresh_token"}, "client_id": {"gpuaas-api"}, "client_secret": {"dev-client-secret"}, "refresh_token": {token},
+		})
+	}
+	_, second := refresh(first["refresh_token"].(string))
+	if status, answer := refresh(first["refresh_token"].(string)); status != http.StatusBadRequest || answer["error"] != "invalid_grant" {
+		t.Errorf("a used refresh token answers %d %v", status, answer)
+	}
+	if status, answer := refresh(second["refresh_token"].(string)); status != http.StatusBadRequest || answer["error"] != "invalid_grant" {
+		t.Errorf("the refresh token after it answers %d %v", status, answer)
+	}
+}
+
+func TestARotationKeepsTheKeysBefore(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "key.pem")
+	i := start(t, Config{KeyFile: file})
+	_, before := fetch(t, http.MethodPost, i.TokenURL(), signIn("dev-user", "dev123"))
+	if err := i.Rotate(); err != nil {
+		t.Fatal(err)
+	}
+	_, after := fetch(t, http.MethodPost, i.TokenURL(), signIn("dev-user", "dev123"))
+	again := start(t, Config{KeyFile: file})
+	for name, answer := range map[string]map[string]any{"before": before, "after": after} {
+		keys, err := jwk.Fetch(t.Context(), again.URL()+"/protocol/openid-connect/certs")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := jwt.ParseString(answer["access_token"].(string), jwt.WithKeySet(keys)); err != nil {
+			t.Errorf("the token of %s the rotation is refused after a restart: %v", name, err)
+		}
+	}
+	status, _ := fetchStatus(t, http.MethodPost, "http://localhost:"+portOf(t, i)+rotatePath)
+	if status != http.StatusUnauthorized {
+		t.Errorf("anybody can rotate the keys: %d", status)
+	}
+}
+
+func portOf(t *testing.T, i *Issuer) string {
+	t.Helper()
+	parsed, err := url.Parse(i.URL())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := jwt.ParseString(first["refresh_token"].(string), jwt.WithKeySet(keys), jwt.WithAudience("gpuaas-api")); err == nil {
-		t.Error("a refresh token passes for an access token")
+	return parsed.Port()
+}
+
+func fetchStatus(t *testing.T, method, address string) (int, string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), method, address, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
 	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	raw, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, string(raw)
 }
 
 func TestTokensOutliveARestart(t *testing.T) {

@@ -3,174 +3,214 @@ package issuer
 import (
 	"context"
 	"crypto/rand"
-	"crypto/subtle"
-	"net/http"
-	"net/url"
+	"slices"
 	"time"
 
-	jose "github.com/go-jose/go-jose/v4"
-	"github.com/go-jose/go-jose/v4/jwt"
-	"github.com/zitadel/oidc/v3/pkg/crypto"
 	"github.com/zitadel/oidc/v3/pkg/oidc"
 	"github.com/zitadel/oidc/v3/pkg/op"
 )
 
-// grantPassword is OAuth 2.0's resource-owner grant (RFC 6749, 4.3). The library leaves it out, because it is no
-// part of OpenID Connect; Keycloak offers it, and scripts and tests need a sign-in without a browser.
-const grantPassword oidc.GrantType = "password"
-
 const (
-	typeBearer  = "Bearer"
-	typeRefresh = "Refresh"
-	// accountAudience is the second audience of Keycloak's tokens.
-	accountAudience = "account"
+	typeBearer = "Bearer"
+	typeID     = "ID"
 )
 
 type roles struct {
 	Roles []string `json:"roles"`
 }
 
-// claims are those of Keycloak's tokens that the platform reads.
-type claims struct {
-	jwt.Claims
-
-	Type              string `json:"typ"`
-	AuthorizedParty   string `json:"azp"`
-	RealmAccess       *roles `json:"realm_access,omitempty"`
-	Scope             string `json:"scope"`
-	PreferredUsername string `json:"preferred_username,omitempty"`
-	Email             string `json:"email,omitempty"`
-	EmailVerified     bool   `json:"email_verified,omitempty"`
-	OrgID             string `json:"org_id,omitempty"`
+// granted is the agreement behind a request for tokens, whatever flow it came by.
+func granted(request any) grant {
+	switch r := request.(type) {
+	case *authorization:
+		return *r.grant
+	case *grant:
+		return *r
+	case *service:
+		return r.granted
+	case *op.DeviceAuthorizationState:
+		return grant{client: r.ClientID, subject: r.Subject, scopes: r.Scopes, at: r.AuthTime}
+	default:
+		return grant{}
+	}
 }
 
-// passwordGrant answers token requests with grant_type=password and passes everything else on.
-func (i *Issuer) passwordGrant(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodPost || r.URL.Path != "/"+protocolPath+"token" {
-			next.ServeHTTP(w, r)
-			return
-		}
-		if err := r.ParseForm(); err != nil {
-			op.WriteError(w, r, oidc.ErrInvalidRequest().WithDescription("the form cannot be read"), nil)
-			return
-		}
-		if oidc.GrantType(r.PostForm.Get("grant_type")) != grantPassword {
-			next.ServeHTTP(w, r)
-			return
-		}
-		answer, err := i.signIn(r)
+// usual adds the scopes that Keycloak gives without being asked.
+func usual(scopes []string) []string {
+	kept := []string{}
+	if slices.Contains(scopes, oidc.ScopeOpenID) {
+		kept = append(kept, oidc.ScopeOpenID)
+	}
+	return append(kept, oidc.ScopeProfile, oidc.ScopeEmail)
+}
+
+// refreshed adds the scope without which the library hands out no refresh token; Keycloak always does.
+func refreshed(scopes []string) []string { return append(usual(scopes), oidc.ScopeOfflineAccess) }
+
+// --- tokens that are made ---
+
+func (s storage) CreateAccessToken(context.Context, op.TokenRequest) (string, time.Time, error) {
+	return rand.Text(), time.Now().Add(s.cfg.AccessTokenLifetime), nil
+}
+
+// CreateAccessAndRefreshTokens hands out a new refresh token; the one it was asked with is used up.
+func (s storage) CreateAccessAndRefreshTokens(_ context.Context, request op.TokenRequest, current string) (id, refresh string, expires time.Time, err error) {
+	s.state.mutex.Lock()
+	defer s.state.mutex.Unlock()
+	next := refreshable{granted: granted(request), family: rand.Text()}
+	if current != "" {
+		last, err := s.usable(current)
 		if err != nil {
-			op.WriteError(w, r, err, nil)
-			return
+			return "", "", time.Time{}, err
 		}
-		w.Header().Set("Cache-Control", "no-store")
-		writeJSON(w, answer)
-	})
+		next.family, last.used = last.family, true
+		s.state.refresh.put(current, last)
+	}
+	refresh = rand.Text() + rand.Text()
+	s.state.refresh.put(refresh, next)
+	return rand.Text(), refresh, time.Now().Add(s.cfg.AccessTokenLifetime), nil
 }
 
-func (i *Issuer) signIn(r *http.Request) (*oidc.AccessTokenResponse, error) {
-	id, secret := r.PostForm.Get("client_id"), r.PostForm.Get("client_secret")
-	if basicID, basicSecret, ok := r.BasicAuth(); ok {
-		id, _ = url.QueryUnescape(basicID)
-		secret, _ = url.QueryUnescape(basicSecret)
-	}
-	if !i.isClient(id, secret) {
-		return nil, op.NewStatusError(oidc.ErrInvalidClient().WithDescription("Invalid client or Invalid client credentials"), http.StatusUnauthorized)
-	}
-	user, known := i.userByName(r.PostForm.Get("username"))
-	matches := subtle.ConstantTimeCompare([]byte(user.Password), []byte(r.PostForm.Get("password"))) == 1
-	if !known || !matches {
-		return nil, op.NewStatusError(oidc.ErrInvalidGrant().WithDescription("Invalid user credentials"), http.StatusUnauthorized)
-	}
-	return i.tokens(user, r.PostForm.Get("scope"))
-}
-
-// RefreshToken trades a refresh token for new tokens. Refresh tokens are signed and carry their own state, so they
-// too outlive a restart.
-func (i *Issuer) RefreshToken(_ context.Context, r *op.ClientRequest[oidc.RefreshTokenRequest]) (*op.Response, error) {
-	got, err := i.verify(r.Data.RefreshToken, typeRefresh)
-	if err != nil {
-		return nil, oidc.ErrInvalidGrant().WithDescription("Invalid refresh token").WithParent(err)
-	}
-	user, known := i.userBySubject(got.Subject)
+// usable answers a refresh token that may be used. A second use ends its whole family.
+func (s storage) usable(token string) (refreshable, error) {
+	found, known := s.state.refresh.get(token)
 	if !known {
-		return nil, oidc.ErrInvalidGrant().WithDescription("Invalid refresh token")
+		return refreshable{}, oidc.ErrInvalidGrant().WithDescription("Invalid refresh token")
 	}
-	answer, err := i.tokens(user, got.Scope)
+	if found.used {
+		s.state.refresh.removeIf(func(r refreshable) bool { return r.family == found.family })
+		return refreshable{}, oidc.ErrInvalidGrant().WithDescription("Refresh token was used before")
+	}
+	return found, nil
+}
+
+func (s storage) TokenRequestByRefreshToken(_ context.Context, token string) (op.RefreshTokenRequest, error) {
+	s.state.mutex.Lock()
+	defer s.state.mutex.Unlock()
+	found, err := s.usable(token)
 	if err != nil {
 		return nil, err
 	}
-	response := op.NewResponse(answer)
-	response.Header.Set("Cache-Control", "no-store")
-	return response, nil
+	answer := found.granted
+	return &answer, nil
 }
 
-// UserInfo tells who an access token belongs to.
-func (i *Issuer) UserInfo(_ context.Context, r *op.Request[oidc.UserInfoRequest]) (*op.Response, error) {
-	got, err := i.verify(r.Data.AccessToken, typeBearer)
-	if err != nil {
-		return nil, op.NewStatusError(oidc.ErrAccessDenied().WithDescription("the access token is not valid").WithParent(err), http.StatusUnauthorized)
+// --- tokens that are taken back ---
+
+func (s storage) GetRefreshTokenInfo(_ context.Context, client, token string) (subject, id string, err error) {
+	s.state.mutex.Lock()
+	defer s.state.mutex.Unlock()
+	found, known := s.state.refresh.get(token)
+	if !known || found.granted.client != client {
+		return "", "", op.ErrInvalidRefreshToken
 	}
-	return op.NewResponse(&oidc.UserInfo{
-		Subject:         got.Subject,
-		UserInfoProfile: oidc.UserInfoProfile{PreferredUsername: got.PreferredUsername},
-		UserInfoEmail:   oidc.UserInfoEmail{Email: got.Email, EmailVerified: oidc.Bool(got.EmailVerified)},
-	}), nil
+	return found.granted.subject, token, nil
 }
 
-func (i *Issuer) tokens(user User, asked string) (*oidc.AccessTokenResponse, error) {
-	now := time.Now()
-	scope := "profile email"
-	for _, one := range oidc.SpaceDelimitedArray(splitScope(asked)) {
-		if one == oidc.ScopeOpenID {
-			scope = "openid " + scope
+// RevokeToken takes back a refresh token with its whole family, or one access token by its id.
+func (s storage) RevokeToken(_ context.Context, token, _, client string) *oidc.Error {
+	s.state.mutex.Lock()
+	defer s.state.mutex.Unlock()
+	if found, known := s.state.refresh.get(token); known {
+		if found.granted.client == client {
+			s.state.refresh.removeIf(func(r refreshable) bool { return r.family == found.family })
+		}
+		return nil
+	}
+	s.state.revoked.put(token, struct{}{})
+	return nil
+}
+
+// TerminateSession is asked when nothing is known of the session but whose it is.
+func (s storage) TerminateSession(_ context.Context, subject, client string) error {
+	s.state.mutex.Lock()
+	defer s.state.mutex.Unlock()
+	s.state.refresh.removeIf(func(r refreshable) bool { return r.granted.subject == subject && r.granted.client == client })
+	return nil
+}
+
+// TerminateSessionFromRequest ends the session that the ID token names, else the one of the browser that asks.
+func (s storage) TerminateSessionFromRequest(ctx context.Context, request *op.EndSessionRequest) (string, error) {
+	session := browserSession(ctx)
+	if request.IDTokenHintClaims != nil {
+		session = request.IDTokenHintClaims.SessionID
+	}
+	s.state.end(session)
+	return request.RedirectURI, nil
+}
+
+// --- what tokens say ---
+
+// GetPrivateClaimsFromRequest are the claims of Keycloak's access tokens beside the registered ones.
+func (s storage) GetPrivateClaimsFromRequest(_ context.Context, request op.TokenRequest, _ []string) (map[string]any, error) {
+	of := granted(request)
+	who, known := s.user(of.subject)
+	if !known {
+		return nil, oidc.ErrInvalidGrant().WithDescription("the user is gone")
+	}
+	said := map[string]any{
+		"typ": typeBearer, "azp": of.client, "realm_access": roles{Roles: append([]string{}, who.Roles...)},
+		"scope": oidc.SpaceDelimitedArray(usual(of.scopes)).String(), "preferred_username": who.Username, "email_verified": who.Email != "",
+	}
+	for name, value := range map[string]string{"email": who.Email, "org_id": who.OrgID, "sid": of.session} {
+		if value != "" {
+			said[name] = value
 		}
 	}
-	base := claims{
-		Claims: jwt.Claims{
-			Issuer: i.url, Subject: user.Subject, IssuedAt: jwt.NewNumericDate(now),
-			Audience: jwt.Audience{i.cfg.Client.ID, accountAudience},
-		},
-		AuthorizedParty: i.cfg.Client.ID, Scope: scope,
-	}
-	access := base
-	access.ID, access.Type = rand.Text(), typeBearer
-	access.Expiry = jwt.NewNumericDate(now.Add(i.cfg.AccessTokenLifetime))
-	access.RealmAccess, access.PreferredUsername = &roles{Roles: user.Roles}, user.Username
-	access.Email, access.EmailVerified, access.OrgID = user.Email, user.Email != "", user.OrgID
-	accessToken, err := crypto.Sign(access, i.signer)
-	if err != nil {
-		return nil, err
-	}
-	// The refresh token is for us alone: its audience is the issuer, so that no API takes it for an access token.
-	refresh := base
-	refresh.ID, refresh.Type, refresh.Audience = rand.Text(), typeRefresh, jwt.Audience{i.url}
-	refresh.Expiry = jwt.NewNumericDate(now.Add(i.cfg.RefreshTokenLifetime))
-	refreshToken, err := crypto.Sign(refresh, i.signer)
-	if err != nil {
-		return nil, err
-	}
-	return &oidc.AccessTokenResponse{
-		AccessToken: accessToken, TokenType: oidc.BearerToken, RefreshToken: refreshToken,
-		ExpiresIn: uint64(i.cfg.AccessTokenLifetime / time.Second), Scope: splitScope(scope),
-	}, nil
+	return said, nil
 }
 
-func (i *Issuer) verify(token, kind string) (claims, error) {
-	parsed, err := jwt.ParseSigned(token, []jose.SignatureAlgorithm{jose.RS256})
-	if err != nil {
-		return claims{}, err
+func (s storage) GetPrivateClaimsFromScopes(context.Context, string, string, []string) (map[string]any, error) {
+	return nil, oidc.ErrServerError()
+}
+
+// SetUserinfoFromScopes has nothing to add to SetUserinfoFromRequest.
+func (s storage) SetUserinfoFromScopes(context.Context, *oidc.UserInfo, string, string, []string) error {
+	return nil
+}
+
+// SetUserinfoFromRequest fills an ID token.
+func (s storage) SetUserinfoFromRequest(_ context.Context, info *oidc.UserInfo, request op.IDTokenRequest, _ []string) error {
+	if err := s.describe(info, request.GetSubject()); err != nil {
+		return err
 	}
-	var got claims
-	if err := parsed.Claims(i.key.private.Public(), &got); err != nil {
-		return claims{}, err
+	info.AppendClaims("typ", typeID)
+	if session := granted(request).session; session != "" {
+		info.AppendClaims("sid", session)
 	}
-	if err := got.Validate(jwt.Expected{Issuer: i.url, Time: time.Now()}); err != nil {
-		return claims{}, err
+	return nil
+}
+
+// SetUserinfoFromToken answers userinfo, for an access token alone.
+func (s storage) SetUserinfoFromToken(_ context.Context, info *oidc.UserInfo, id, subject, _ string) error {
+	s.state.mutex.Lock()
+	_, revoked := s.state.revoked.get(id)
+	s.state.mutex.Unlock()
+	if id == "" || revoked {
+		return oidc.ErrAccessDenied().WithDescription("the access token is not valid")
 	}
-	if got.Type != kind {
-		return claims{}, oidc.ErrInvalidGrant().WithDescription("the token is of another kind")
+	return s.describe(info, subject)
+}
+
+func (s storage) SetIntrospectionFromToken(_ context.Context, answer *oidc.IntrospectionResponse, id, subject, client string) error {
+	info := &oidc.UserInfo{}
+	if err := s.SetUserinfoFromToken(context.Background(), info, id, subject, ""); err != nil {
+		return err
 	}
-	return got, nil
+	answer.SetUserInfo(info)
+	answer.ClientID = client
+	return nil
+}
+
+func (s storage) describe(info *oidc.UserInfo, subject string) error {
+	who, known := s.user(subject)
+	if !known {
+		return oidc.ErrAccessDenied().WithDescription("the user is gone")
+	}
+	info.Subject, info.PreferredUsername = who.Subject, who.Username
+	info.Email, info.EmailVerified = who.Email, oidc.Bool(who.Email != "")
+	if who.OrgID != "" {
+		info.AppendClaims("org_id", who.OrgID)
+	}
+	return nil
 }

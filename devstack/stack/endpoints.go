@@ -19,11 +19,16 @@ const (
 	fleetName     = "fleet.json"
 )
 
+// apiClient is the client that scripts and tests sign in with.
+const apiClient = "gpuaas-api"
+
 // Login is a development user.
 type Login struct {
 	Username string   `json:"username"`
 	Password string   `json:"password"`
 	Roles    []string `json:"roles"`
+	// OrgID is the organisation, empty for a user with a tenant of their own.
+	OrgID string `json:"org_id,omitempty"`
 }
 
 // Endpoints is where everything of an instance is: what smoke, drills, tests and the CLI read.
@@ -36,6 +41,7 @@ type Endpoints struct {
 	TokenURL          string  `json:"token_url,omitempty"`
 	ClientID          string  `json:"client_id,omitempty"`
 	ClientSecret      string  `json:"client_secret,omitempty"`
+	RedirectURL       string  `json:"redirect_url,omitempty"`
 	TemporalAddress   string  `json:"temporal_address,omitempty"`
 	TemporalNamespace string  `json:"temporal_namespace,omitempty"`
 	TemporalUIURL     string  `json:"temporal_ui_url,omitempty"`
@@ -76,10 +82,17 @@ func (s *Stack) Endpoints() Endpoints {
 		e.TemporalUIURL = s.UI.URL()
 	}
 	if s.Issuer != nil {
-		client := issuer.DevelopmentClient()
-		e.IssuerURL, e.TokenURL, e.ClientID, e.ClientSecret = s.Issuer.URL(), s.Issuer.TokenURL(), client.ID, client.Secret
+		e.IssuerURL, e.TokenURL = s.Issuer.URL(), s.Issuer.TokenURL()
+		for _, client := range issuer.DevelopmentClients(s.consoleURL()) {
+			if client.ID == apiClient {
+				e.ClientID, e.ClientSecret = client.ID, client.Secret
+			}
+			if len(client.RedirectURIs) > 0 {
+				e.RedirectURL = client.RedirectURIs[0]
+			}
+		}
 		for _, u := range issuer.DevelopmentUsers() {
-			e.Users = append(e.Users, Login{Username: u.Username, Password: u.Password, Roles: u.Roles})
+			e.Users = append(e.Users, Login{Username: u.Username, Password: u.Password, Roles: u.Roles, OrgID: u.OrgID})
 		}
 	}
 	if s.CA != nil {
@@ -87,12 +100,15 @@ func (s *Stack) Endpoints() Endpoints {
 		e.CAURL, e.CARootFile, e.CAProvisioner, e.CAProvisionerKey = s.CA.URL(), s.CA.RootFile(), stepca.Provisioner, s.CA.ProvisionerKeyFile()
 	}
 	if s.cfg.Product {
-		e.APIURL = "http://localhost:" + strconv.Itoa(s.Ports.API())
+		e.APIURL = s.consoleURL()
 		e.APIInternalURL = "https://127.0.0.1:" + strconv.Itoa(s.Ports.NodeAPI())
 		e.SimStateDir, e.SimulatorURL = s.path(nodesName), "http://127.0.0.1:"+strconv.Itoa(s.Ports.NodeControl())
 	}
 	return e
 }
+
+// consoleURL is where a browser finds the API, whether it runs or not.
+func (s *Stack) consoleURL() string { return "http://localhost:" + strconv.Itoa(s.Ports.API()) }
 
 // EndpointsFile is where the endpoints are written once the instance is ready.
 func (s *Stack) EndpointsFile() string { return s.path(endpointsName) }

@@ -55,6 +55,9 @@ func (o *Opening) Prepare(ctx context.Context) error {
 		}
 	}
 	for _, login := range o.platform.endpoints.Users {
+		if login.OrgID != "" {
+			continue // whoever wants to try an organisation credits it as an operator would
+		}
 		if err := o.retry(ctx, func() error { return o.credit(ctx, login.Username) }); err != nil {
 			return fmt.Errorf("the opening credit of %s: %w", login.Username, err)
 		}

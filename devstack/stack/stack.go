@@ -149,7 +149,7 @@ func (s *Stack) start(ctx context.Context) error {
 	if s.has(OIDC) {
 		running, err := issuer.Start(issuer.Config{
 			Port: s.Ports.OIDC(), KeyFile: s.path("issuer", "signing-key.pem"),
-			Client: issuer.DevelopmentClient(), Users: issuer.DevelopmentUsers(), Logger: s.cfg.Logger,
+			Clients: issuer.DevelopmentClients(s.consoleURL()), Users: issuer.DevelopmentUsers(), Logger: s.cfg.Logger,
 		})
 		if err != nil {
 			return err

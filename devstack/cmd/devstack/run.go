@@ -119,6 +119,7 @@ func testEnvironment(e stack.Endpoints, file string) []string {
 		{"GPUAAS_TEST_REDIS_URL", e.RedisURL},
 		{"GPUAAS_TEST_REDIS_SERVER", e.RedisServer},
 		{"GPUAAS_TEST_OIDC_ISSUER", e.IssuerURL},
+		{"GPUAAS_TEST_OIDC_REDIRECT", e.RedirectURL},
 		{"GPUAAS_TEST_CA_URL", e.CAURL},
 		{"GPUAAS_TEST_CA_ROOT_FILE", e.CARootFile},
 		{"GPUAAS_TEST_CA_PROVISIONER", e.CAProvisioner},
