@@ -30,7 +30,7 @@ func TestWithoutTheWorkflowEngine(t *testing.T) {
 		err := process.RunAPI(ctx, process.APIConfig{
 			Database: process.DatabaseConfig{URL: w.AppURL, MaxConnections: 4}, Temporal: temporal.Config{Address: "127.0.0.1:1", Namespace: "none"}, Redis: redistest.Away(),
 			Log: process.LogConfig{Logger: slog.New(slog.DiscardHandler)}, Address: "127.0.0.1:0", IDSecret: strings.Repeat("i", 32),
-			OIDC:      oidc.Config{Issuer: w.issuer, Audience: "gpuaas-api", Clients: []string{"gpuaas-api"}},
+			OIDC:      oidc.Config{Issuer: w.issuer, Audiences: []string{"gpuaas-api"}, Clients: []string{"gpuaas-api"}},
 			Listening: func(address string) { listening <- address },
 		})
 		if err != nil && !errors.Is(err, context.Canceled) {

@@ -23,7 +23,7 @@ func offline(t *testing.T) http.Handler {
 	t.Helper()
 	handler, err := New(Config{
 		Log: slog.New(slog.DiscardHandler), Now: time.Now, Temporal: func() client.Client { return nil },
-		Verifier: oidc.New(oidc.Config{Issuer: "http://127.0.0.1:1", Audience: "gpuaas-api"}, http.DefaultClient, time.Now),
+		Verifier: oidc.New(oidc.Config{Issuer: "http://127.0.0.1:1", Audiences: []string{"gpuaas-api"}}, http.DefaultClient, time.Now),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -97,7 +97,7 @@ func (w *world) start(cluster temporal.Config) {
 	run("API", func() error {
 		return process.RunAPI(ctx, process.APIConfig{
 			Database: database, Temporal: cluster, Redis: redistest.Config(w.t), Log: logs, Address: "127.0.0.1:0", IDSecret: strings.Repeat("i", 32),
-			OIDC:      oidc.Config{Issuer: w.issuer, Audience: "gpuaas-api", Clients: []string{"gpuaas-api"}},
+			OIDC:      oidc.Config{Issuer: w.issuer, Audiences: []string{"gpuaas-api"}, Clients: []string{"gpuaas-api"}},
 			Listening: func(address string) { listening <- address },
 		})
 	})

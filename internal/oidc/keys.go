@@ -161,7 +161,8 @@ func (k *Keys) read(ctx context.Context) (jwk.Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, err := jwk.Parse(keys)
+	// A key of a kind that we do not know must not cost us the others.
+	all, err := jwk.Parse(keys, jwk.WithIgnoreParseError(true))
 	if err != nil {
 		return nil, fmt.Errorf("the keys of %s: %w", k.issuer, err)
 	}

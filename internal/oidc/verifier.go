@@ -5,6 +5,7 @@ package oidc
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -22,9 +23,9 @@ import (
 
 // Config is whom we believe.
 type Config struct {
-	Issuer   string   `env:"KEYCLOAK_ISSUER_URL" envDefault:"http://localhost:8080/realms/gpuaas" usage:"issuer of the bearer tokens; its discovery document lies below it"`
-	Audience string   `env:"OIDC_AUDIENCE" envDefault:"gpuaas-api" usage:"audience that every token must name"`
-	Clients  []string `env:"OIDC_CLIENTS" envDefault:"gpuaas-api,gpuaas-web,gpuaas-cli" usage:"authorised parties (azp) whose tokens are accepted, comma separated"`
+	Issuer    string   `env:"KEYCLOAK_ISSUER_URL" envDefault:"http://localhost:8080/realms/gpuaas" usage:"issuer of the bearer tokens; its discovery document lies below it"`
+	Audiences []string `env:"OIDC_AUDIENCES" envDefault:"gpuaas-api" usage:"audiences of which every token must name one, comma separated"`
+	Clients   []string `env:"OIDC_CLIENTS" envDefault:"gpuaas-api,gpuaas-web,gpuaas-cli" usage:"authorised parties (azp) whose tokens are accepted, comma separated"`
 }
 
 // Check says in one sentence each what is wrong with the configuration.
@@ -33,8 +34,8 @@ func (c Config) Check() []string {
 	if !strings.HasPrefix(c.Issuer, "http://") && !strings.HasPrefix(c.Issuer, "https://") {
 		mistakes = append(mistakes, "KEYCLOAK_ISSUER_URL must be an http or https URL.")
 	}
-	if c.Audience == "" {
-		mistakes = append(mistakes, "OIDC_AUDIENCE must name an audience.")
+	if len(c.Audiences) == 0 || slices.Contains(c.Audiences, "") {
+		mistakes = append(mistakes, "OIDC_AUDIENCES must name audiences, comma separated.")
 	}
 	return mistakes
 }
@@ -56,9 +57,10 @@ var algorithms = []jwa.SignatureAlgorithm{
 
 const (
 	// leeway is how far the issuer's clock may be from ours.
-	leeway = 30 * time.Second
+	leeway = time.Minute
 	// longestToken bounds what is parsed at all, in bytes.
 	longestToken    = 16 << 10
+	longestKeyID    = 255
 	longestSubject  = 255
 	longestUsername = 200
 )
@@ -84,21 +86,31 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Claims, error) {
 	if len(token) > longestToken {
 		return Claims{}, invalid(errors.New("too long"))
 	}
+	written, err := payloadOf(token)
+	if err != nil {
+		return Claims{}, invalid(err)
+	}
 	key, algorithm, err := v.signer(ctx, token)
 	if err != nil {
 		return Claims{}, err
 	}
-	parsed, err := jwt.ParseString(token,
-		jwt.WithKey(algorithm, key), jwt.WithValidate(true), jwt.WithClock(jwt.ClockFunc(v.now)), jwt.WithAcceptableSkew(leeway),
-		jwt.WithIssuer(v.config.Issuer), jwt.WithAudience(v.config.Audience), jwt.WithRequiredClaim(jwt.ExpirationKey), jwt.WithRequiredClaim(jwt.SubjectKey),
-	)
+	parsed, err := jwt.ParseString(token, jwt.WithKey(algorithm, key), jwt.WithValidate(false))
+	if err != nil {
+		return Claims{}, invalid(err)
+	}
+	found, err := v.claims(parsed, written)
+	if err != nil {
+		return Claims{}, err
+	}
+	// The clock comes last: only a token that is right in everything else is merely expired.
+	err = jwt.Validate(parsed, jwt.WithClock(jwt.ClockFunc(v.now)), jwt.WithAcceptableSkew(leeway), jwt.WithRequiredClaim(jwt.ExpirationKey))
 	switch {
 	case err != nil && errors.Is(err, jwt.ErrTokenExpired()):
 		return Claims{}, fault.Wrap(err, fault.TokenExpired, "")
 	case err != nil:
 		return Claims{}, invalid(err)
 	}
-	return v.claims(parsed)
+	return found, nil
 }
 
 func invalid(cause error) error { return fault.Wrap(cause, fault.TokenInvalid, "") }
@@ -117,8 +129,8 @@ func (v *Verifier) signer(ctx context.Context, token string) (jwk.Key, jwa.Signa
 	if !slices.Contains(algorithms, algorithm) {
 		return nil, "", invalid(fmt.Errorf("algorithm %q", algorithm))
 	}
-	if header.KeyID() == "" || len(header.Critical()) > 0 {
-		return nil, "", invalid(errors.New("no kid, or critical headers"))
+	if err := plain(header); err != nil {
+		return nil, "", invalid(err)
 	}
 	key, err := v.keys.Find(ctx, header.KeyID())
 	if err != nil {
@@ -131,16 +143,44 @@ func (v *Verifier) signer(ctx context.Context, token string) (jwk.Key, jwa.Signa
 	return key, algorithm, nil
 }
 
-func (v *Verifier) claims(token jwt.Token) (Claims, error) {
+// accessTokenTypes are what the header of an access token may call it (RFC 9068 and what came before).
+var accessTokenTypes = []string{"", "jwt", "at+jwt", "application/at+jwt"}
+
+// plain refuses a header that asks for anything beyond checking one signature with a key of ours.
+func plain(header jws.Headers) error {
+	_, encoded := header.Get("b64")
+	switch {
+	case header.KeyID() == "" || len(header.KeyID()) > longestKeyID:
+		return errors.New("no usable kid")
+	case len(header.Critical()) > 0 || encoded:
+		return errors.New("critical headers")
+	case header.ContentType() != "":
+		return fmt.Errorf("content type %q", header.ContentType())
+	case !slices.Contains(accessTokenTypes, strings.ToLower(header.Type())):
+		return fmt.Errorf("header typ %q", header.Type())
+	default:
+		return nil
+	}
+}
+
+// claims answers what a token of ours says; written are the same claims as they stand in it.
+func (v *Verifier) claims(token jwt.Token, written map[string]json.RawMessage) (Claims, error) {
 	private := token.PrivateClaims()
-	// An ID token or a refresh token is no access token, although the same key signed it.
-	if kind, said := private["typ"].(string); said && !strings.EqualFold(kind, "Bearer") {
-		return Claims{}, invalid(fmt.Errorf("typ %q", kind))
-	}
-	if party, said := private["azp"].(string); said && len(v.config.Clients) > 0 && !slices.Contains(v.config.Clients, party) {
+	kind, typed := private["typ"].(string)
+	_, hashed := written["at_hash"]
+	_, coded := written["c_hash"]
+	switch party, said := private["azp"].(string); {
+	case token.Issuer() != v.config.Issuer:
+		return Claims{}, invalid(fmt.Errorf("issuer %q", token.Issuer()))
+	case !slices.ContainsFunc(token.Audience(), func(one string) bool { return slices.Contains(v.config.Audiences, one) }):
+		return Claims{}, invalid(fmt.Errorf("audience %q", token.Audience()))
+	case said && len(v.config.Clients) > 0 && !slices.Contains(v.config.Clients, party):
 		return Claims{}, invalid(fmt.Errorf("azp %q", party))
-	}
-	if token.Subject() == "" || len(token.Subject()) > longestSubject {
+	// An ID token or a refresh token is no access token, although the same key signed it. Keycloak says what a token is;
+	// of another issuer's, an ID token shows itself by the hashes in it.
+	case typed && !strings.EqualFold(kind, "Bearer"), !typed && (hashed || coded):
+		return Claims{}, invalid(fmt.Errorf("typ %q", kind))
+	case token.Subject() == "" || len(token.Subject()) > longestSubject:
 		return Claims{}, invalid(errors.New("no usable subject"))
 	}
 	found := Claims{Issuer: token.Issuer(), Subject: token.Subject(), Expires: token.Expiration()}

@@ -70,7 +70,7 @@ func newPlatform(t *testing.T, nodes int) *platform {
 	running.Go(func() {
 		config := process.APIConfig{Temporal: p.config, Redis: redistest.Config(t), Log: logs, Address: "127.0.0.1:0", IDSecret: strings.Repeat("i", 32),
 			Database:  process.DatabaseConfig{URL: p.AppURL, MaxConnections: 24},
-			OIDC:      oidc.Config{Issuer: p.issuer.server.URL, Audience: "gpuaas-api", Clients: []string{"gpuaas-api"}},
+			OIDC:      oidc.Config{Issuer: p.issuer.server.URL, Audiences: []string{"gpuaas-api"}, Clients: []string{"gpuaas-api"}},
 			Listening: func(address string) { listening <- address }}
 		if err := process.RunAPI(ctx, config); err != nil && !errors.Is(err, context.Canceled) {
 			t.Errorf("the API ended: %v", err)
