@@ -71,6 +71,10 @@ test: ## go test ./..., without infrastructure
 test-integration: build-devstack ## tests with the tag integration, on an infrastructure of their own
 	scripts/ci/integration.sh
 
+.PHONY: test-oidc
+test-oidc: build-devstack ## every flow of OpenID Connect against the embedded issuer and a real Keycloak 26
+	scripts/ci/oidc.sh
+
 .PHONY: lint
 lint: ## golangci-lint and workflowcheck
 	scripts/ci/lint.sh

@@ -34,9 +34,10 @@ type Keys struct {
 	client *http.Client
 	now    func() time.Time
 
-	mutex     sync.Mutex
-	set       jwk.Set
-	lastEarly time.Time
+	mutex sync.Mutex
+	set   jwk.Set
+	// lastEarly is when an unknown key last caused a reading, lastFirst when a request last did while there were no keys.
+	lastEarly, lastFirst time.Time
 	// early is open while an early reading is under way, nil otherwise.
 	early     chan struct{}
 	lastError error
@@ -106,8 +107,13 @@ func (k *Keys) look(ctx context.Context, kid string) (set jwk.Set, reading <-cha
 			return k.set, nil
 		}
 	}
-	if now := k.now(); k.early == nil && now.Sub(k.lastEarly) >= earlyRefreshEvery {
-		k.lastEarly, k.early = now, make(chan struct{})
+	// The first keys are no early reading: after a start, a rotation may come at once.
+	last, pause := &k.lastEarly, earlyRefreshEvery
+	if k.set == nil {
+		last, pause = &k.lastFirst, retryEvery
+	}
+	if now := k.now(); k.early == nil && now.Sub(*last) >= pause {
+		*last, k.early = now, make(chan struct{})
 		// The first who asked may go away; the others still wait for the answer, which Refresh bounds in time.
 		go k.readEarly(context.WithoutCancel(ctx), k.early)
 	}

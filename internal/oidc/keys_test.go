@@ -95,9 +95,8 @@ func TestRotationsUnderLoadRefuseNobody(t *testing.T) {
 	keys := []signingKey{newSigningKey(t, "0")}
 	i := newIssuer(t, keys...)
 	verifier := newVerifier(i, now)
-	if err := verifier.Keys().Refresh(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	// The first token after a start brings the first keys, and the issuer may turn its key the moment after.
+	verifyAll(t, verifier, []string{sign(t, jwa.RS256, keys[0].private, "0", i.valid(now.now(), nil), nil)}, nil)
 	for _, kid := range []string{"1", "2", "3", "4"} {
 		last := keys[len(keys)-1]
 		keys = append(keys, newSigningKey(t, kid))

@@ -39,6 +39,19 @@ tests() {
   fi
 }
 
+# counted NAME WHAT COMMAND...: runs a gate that appends its own counts.
+counted() {
+  local name=$1 what=$2 from=$SECONDS
+  shift 2
+  printf '\n== %s: %s\n' "$name" "$what"
+  if "$@"; then
+    printf '== %s: passed in %d s\n' "$name" $((SECONDS - from))
+  else
+    failures+=("$name")
+    printf '== %s: FAILED after %d s\n' "$name" $((SECONDS - from))
+  fi
+}
+
 skipped() {
   printf '\n== %s: SKIPPED: %s\n' "$1" "$2"
   echo "0 0 1" >>"$counts"
@@ -60,6 +73,7 @@ if [ "$(scripts/ci/redis.sh)" = embedded ]; then
 fi
 if [ -x bin/devstack ]; then
   tests integration "tests on real Postgres, Temporal, Redis, issuer and CA, with the race detector" scripts/ci/integration.sh -race -json
+  counted oidc "one suite on the embedded issuer and on a real Keycloak" env OIDC_COUNTS="$counts" scripts/ci/oidc.sh
   if [ "$(id -u)" -eq 0 ]; then
     tests root "tests that make a real operating-system user" scripts/ci/root.sh -json
   else
@@ -68,7 +82,7 @@ if [ -x bin/devstack ]; then
   lane smoke-one-process "the main job, everything in one process" scripts/ci/smoke.sh one-process
   lane smoke-separate "the main job, every program a process of its own" scripts/ci/smoke.sh separate
 else
-  for name in integration root smoke-one-process smoke-separate; do
+  for name in integration oidc root smoke-one-process smoke-separate; do
     skipped "$name" "bin/devstack did not build"
   done
 fi

@@ -9,9 +9,11 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 func TestTheKeysArePublicOnes(t *testing.T) {
@@ -43,13 +45,15 @@ func TestTheKeysArePublicOnes(t *testing.T) {
 func TestARotationRefusesNobody(t *testing.T) {
 	u := target(t)
 	verifier := u.judge()
-	before := u.password(t, people[0]).mustBeTokens(t).Access
+	service := url.Values{"grant_type": {"client_credentials"}, "client_id": {api}, "client_secret": {apiSecret}}
+	before := u.ask(t, service).mustBeTokens(t).Access
 	if _, err := verifier.Verify(t.Context(), before); err != nil {
 		t.Fatal(err)
 	}
-	rotated, stop := make(chan struct{}), make(chan struct{})
+	stop := make(chan struct{})
 	var group sync.WaitGroup
-	for range 4 {
+	// Everybody signs in for themselves: Keycloak takes two sign-ins of one person at one time for an attack.
+	for _, who := range people {
 		group.Go(func() {
 			for working := true; working; {
 				select {
@@ -57,7 +61,7 @@ func TestARotationRefusesNobody(t *testing.T) {
 					working = false
 				default:
 				}
-				token := u.password(t, people[0])
+				token := u.password(t, who)
 				for _, one := range []string{before, token.Access} {
 					if _, err := verifier.Verify(context.WithoutCancel(t.Context()), one); err != nil {
 						t.Errorf("a token is refused around the rotation: %v", err)
@@ -67,18 +71,15 @@ func TestARotationRefusesNobody(t *testing.T) {
 			}
 		})
 	}
-	go func() {
-		defer close(rotated)
-		u.rotate(t)
-	}()
-	<-rotated
-	after := u.password(t, people[0]).mustBeTokens(t).Access
+	u.rotate(t)
+	after := u.ask(t, service)
 	close(stop)
 	group.Wait()
-	if kid(t, before) == kid(t, after) {
+	after.mustBeTokens(t)
+	if kid(t, before) == kid(t, after.Access) {
 		t.Error("the key was not turned")
 	}
-	for _, one := range []string{before, after} {
+	for _, one := range []string{before, after.Access} {
 		if _, err := verifier.Verify(t.Context(), one); err != nil {
 			t.Errorf("a token is refused after the rotation: %v", err)
 		}
@@ -103,7 +104,8 @@ func (u under) rotate(t *testing.T) {
 		root, realm, _ := strings.Cut(u.Issuer, "/realms/")
 		address, body = root+"/admin/realms/"+realm+"/components", marshal(t, map[string]any{
 			"name": "rsa-turned", "providerId": "rsa-generated", "providerType": "org.keycloak.keys.KeyProvider",
-			"config": map[string][]string{"priority": {"200"}, "enabled": {"true"}, "active": {"true"}, "algorithm": {"RS256"}, "keySize": {"2048"}},
+			"config": map[string][]string{"priority": {strconv.FormatInt(time.Now().Unix(), 10)}, // above every key before
+				"enabled": {"true"}, "active": {"true"}, "algorithm": {"RS256"}, "keySize": {"2048"}},
 		})
 		token := u.administrator(t, root)
 		authorize = func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token) }
