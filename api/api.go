@@ -23,6 +23,7 @@ import (
 	authored "github.com/gpuaas/gpuaas/domain/policy"
 	"github.com/gpuaas/gpuaas/internal/oidc"
 	"github.com/gpuaas/gpuaas/internal/policy"
+	"github.com/gpuaas/gpuaas/internal/ratelimit"
 	"github.com/gpuaas/gpuaas/internal/redis"
 	"github.com/gpuaas/gpuaas/internal/telemetry"
 	"github.com/gpuaas/gpuaas/schema"
@@ -36,58 +37,67 @@ const (
 	ownKeys  = middleware.KeyOwn
 )
 
-// route is one line of the table: an operation, where it is, who may call it.
+// The budget that an operation draws on (docs/rate-limits.md).
+const (
+	unlimited = middleware.Unlimited
+	general   = middleware.General
+	financial = middleware.Financial
+	overview  = middleware.AdminOverview
+)
+
+// route is one line of the table: an operation, where it is, who may call it and how often.
 type route struct {
 	operation, method, path string
 	rule                    rule
+	class                   middleware.Class
 	key                     middleware.Idempotency
 	status                  int
 }
 
-// routes is every operation there is. One that is not here, or has no rule here, does not start.
+// routes is every operation there is. One that is not here, or has no rule or no class here, does not start.
 var routes = []route{
-	{"getHealth", "GET", "/healthz", public(), plain, 200},
-	{"getReadiness", "GET", "/readyz", public(), plain, 200},
+	{"getHealth", "GET", "/healthz", public(), unlimited, plain, 200},
+	{"getReadiness", "GET", "/readyz", public(), unlimited, plain, 200},
 
-	{"getMe", "GET", "/api/v1/me", person(identity.ProfileRead), plain, 200},
-	{"listUsers", "GET", "/api/v1/admin/users", operator(identity.PlatformRead), plain, 200},
+	{"getMe", "GET", "/api/v1/me", person(identity.ProfileRead), general, plain, 200},
+	{"listUsers", "GET", "/api/v1/admin/users", operator(identity.PlatformRead), overview, plain, 200},
 
-	{"listSkus", "GET", "/api/v1/skus", person(identity.CatalogRead), plain, 200},
-	{"getSku", "GET", "/api/v1/skus/{sku}", person(identity.CatalogRead), plain, 200},
-	{"putSku", "PUT", "/api/v1/admin/skus/{sku}", operator(identity.PlatformWrite), keyed, 200},
-	{"listSkuPrices", "GET", "/api/v1/admin/skus/{sku}/prices", operator(identity.PlatformRead), plain, 200},
-	{"addSkuPrice", "POST", "/api/v1/admin/skus/{sku}/prices", operator(identity.PlatformWrite), keyed, 201},
+	{"listSkus", "GET", "/api/v1/skus", person(identity.CatalogRead), general, plain, 200},
+	{"getSku", "GET", "/api/v1/skus/{sku}", person(identity.CatalogRead), general, plain, 200},
+	{"putSku", "PUT", "/api/v1/admin/skus/{sku}", operator(identity.PlatformWrite), general, keyed, 200},
+	{"listSkuPrices", "GET", "/api/v1/admin/skus/{sku}/prices", operator(identity.PlatformRead), overview, plain, 200},
+	{"addSkuPrice", "POST", "/api/v1/admin/skus/{sku}/prices", operator(identity.PlatformWrite), general, keyed, 201},
 
-	{"createAllocation", "POST", "/api/v1/allocations", member(theProject, identity.AllocationsWrite), ownKeys, 201},
-	{"listAllocations", "GET", "/api/v1/allocations", member(theTenant, identity.AllocationsRead), plain, 200},
-	{"getAllocation", "GET", "/api/v1/allocations/{allocation_id}", member(anAllocation, identity.AllocationsRead), plain, 200},
-	{"releaseAllocation", "POST", "/api/v1/allocations/{allocation_id}/release", owner(anAllocation, identity.AllocationsWrite).ending(), keyed, 202},
-	{"getAllocationTimeline", "GET", "/api/v1/allocations/{allocation_id}/timeline", member(anAllocation, identity.AllocationsRead), plain, 200},
-	{"explainAllocation", "GET", "/api/v1/allocations/{allocation_id}/explain", member(anAllocation, identity.AllocationsRead), plain, 200},
-	{"waitAllocation", "GET", "/api/v1/allocations/{allocation_id}/wait", member(anAllocation, identity.AllocationsRead), plain, 200},
-	{"adminListAllocations", "GET", "/api/v1/admin/allocations", operator(identity.PlatformRead), plain, 200},
-	{"forceReleaseAllocation", "POST", "/api/v1/admin/allocations/{allocation_id}/force-release", operator(identity.PlatformWrite), keyed, 202},
+	{"createAllocation", "POST", "/api/v1/allocations", member(theProject, identity.AllocationsWrite), general, ownKeys, 201},
+	{"listAllocations", "GET", "/api/v1/allocations", member(theTenant, identity.AllocationsRead), general, plain, 200},
+	{"getAllocation", "GET", "/api/v1/allocations/{allocation_id}", member(anAllocation, identity.AllocationsRead), general, plain, 200},
+	{"releaseAllocation", "POST", "/api/v1/allocations/{allocation_id}/release", owner(anAllocation, identity.AllocationsWrite).ending(), unlimited, keyed, 202},
+	{"getAllocationTimeline", "GET", "/api/v1/allocations/{allocation_id}/timeline", member(anAllocation, identity.AllocationsRead), general, plain, 200},
+	{"explainAllocation", "GET", "/api/v1/allocations/{allocation_id}/explain", member(anAllocation, identity.AllocationsRead), general, plain, 200},
+	{"waitAllocation", "GET", "/api/v1/allocations/{allocation_id}/wait", member(anAllocation, identity.AllocationsRead), general, plain, 200},
+	{"adminListAllocations", "GET", "/api/v1/admin/allocations", operator(identity.PlatformRead), overview, plain, 200},
+	{"forceReleaseAllocation", "POST", "/api/v1/admin/allocations/{allocation_id}/force-release", operator(identity.PlatformWrite), unlimited, keyed, 202},
 
-	{"getBalance", "GET", "/api/v1/billing/balance", member(theTenant, identity.BillingRead), plain, 200},
-	{"listLedgerEntries", "GET", "/api/v1/billing/ledger", member(theTenant, identity.BillingRead), plain, 200},
-	{"listAccounts", "GET", "/api/v1/admin/accounts", operator(identity.PlatformRead), plain, 200},
-	{"getAccountBalance", "GET", "/api/v1/admin/accounts/{account_id}/balance", operator(identity.PlatformRead), plain, 200},
-	{"createAdjustment", "POST", "/api/v1/admin/accounts/{account_id}/adjustments", operator(identity.PlatformWrite), required, 201},
+	{"getBalance", "GET", "/api/v1/billing/balance", member(theTenant, identity.BillingRead), unlimited, plain, 200},
+	{"listLedgerEntries", "GET", "/api/v1/billing/ledger", member(theTenant, identity.BillingRead), general, plain, 200},
+	{"listAccounts", "GET", "/api/v1/admin/accounts", operator(identity.PlatformRead), overview, plain, 200},
+	{"getAccountBalance", "GET", "/api/v1/admin/accounts/{account_id}/balance", operator(identity.PlatformRead), unlimited, plain, 200},
+	{"createAdjustment", "POST", "/api/v1/admin/accounts/{account_id}/adjustments", operator(identity.PlatformWrite), financial, required, 201},
 
-	{"listNodes", "GET", "/api/v1/admin/nodes", operator(identity.PlatformRead), plain, 200},
+	{"listNodes", "GET", "/api/v1/admin/nodes", operator(identity.PlatformRead), overview, plain, 200},
 	// Its answer holds a secret, so it is never stored: the token derives from the key instead.
-	{"createNodeEnrolToken", "POST", "/api/v1/admin/nodes/enrol-tokens", operator(identity.PlatformWrite), plain, 201},
-	{"getNode", "GET", "/api/v1/admin/nodes/{node_id}", operator(identity.PlatformRead), plain, 200},
-	{"cordonNode", "POST", "/api/v1/admin/nodes/{node_id}/cordon", operator(identity.PlatformWrite), keyed, 200},
-	{"uncordonNode", "POST", "/api/v1/admin/nodes/{node_id}/uncordon", operator(identity.PlatformWrite), keyed, 200},
-	{"drainNode", "POST", "/api/v1/admin/nodes/{node_id}/drain", operator(identity.PlatformWrite), keyed, 200},
-	{"quarantineNode", "POST", "/api/v1/admin/nodes/{node_id}/quarantine", operator(identity.PlatformWrite), keyed, 200},
-	{"unquarantineNode", "POST", "/api/v1/admin/nodes/{node_id}/unquarantine", operator(identity.PlatformWrite), keyed, 200},
-	{"denyNode", "POST", "/api/v1/admin/nodes/{node_id}/deny", operator(identity.PlatformWrite), keyed, 200},
+	{"createNodeEnrolToken", "POST", "/api/v1/admin/nodes/enrol-tokens", operator(identity.PlatformWrite), general, plain, 201},
+	{"getNode", "GET", "/api/v1/admin/nodes/{node_id}", operator(identity.PlatformRead), overview, plain, 200},
+	{"cordonNode", "POST", "/api/v1/admin/nodes/{node_id}/cordon", operator(identity.PlatformWrite), general, keyed, 200},
+	{"uncordonNode", "POST", "/api/v1/admin/nodes/{node_id}/uncordon", operator(identity.PlatformWrite), general, keyed, 200},
+	{"drainNode", "POST", "/api/v1/admin/nodes/{node_id}/drain", operator(identity.PlatformWrite), general, keyed, 200},
+	{"quarantineNode", "POST", "/api/v1/admin/nodes/{node_id}/quarantine", operator(identity.PlatformWrite), general, keyed, 200},
+	{"unquarantineNode", "POST", "/api/v1/admin/nodes/{node_id}/unquarantine", operator(identity.PlatformWrite), general, keyed, 200},
+	{"denyNode", "POST", "/api/v1/admin/nodes/{node_id}/deny", operator(identity.PlatformWrite), general, keyed, 200},
 
-	{"listPolicies", "GET", "/api/v1/admin/policies", operator(identity.PlatformRead), plain, 200},
-	{"getPolicy", "GET", "/api/v1/admin/policies/{key}", operator(identity.PlatformRead), plain, 200},
-	{"setPolicy", "PUT", "/api/v1/admin/policies/{key}", operator(identity.PlatformWrite), keyed, 200},
+	{"listPolicies", "GET", "/api/v1/admin/policies", operator(identity.PlatformRead), overview, plain, 200},
+	{"getPolicy", "GET", "/api/v1/admin/policies/{key}", operator(identity.PlatformRead), overview, plain, 200},
+	{"setPolicy", "PUT", "/api/v1/admin/policies/{key}", operator(identity.PlatformWrite), general, keyed, 200},
 }
 
 // contractPath serves the authored contract, which needs no rule: it is public text.
@@ -103,6 +113,8 @@ type Config struct {
 	Verifier *oidc.Verifier
 	// IDSecret derives ids from idempotency keys; the same on every replica, for ever.
 	IDSecret []byte
+	// Proxies are believed when they say whom a request comes from.
+	Proxies middleware.TrustedProxies
 	// Currency is that of accounts made at a first sign-in.
 	Currency string
 	Version  string
@@ -118,6 +130,7 @@ type server struct {
 	mux      *http.ServeMux
 	huma     huma.API
 	auth     *middleware.Authenticator
+	limits   *middleware.RateLimits
 	memory   *middleware.Memory
 	served   map[string]bool
 	mistakes []error
@@ -143,7 +156,11 @@ func New(config Config) (*API, error) {
 	if err := s.complete(); err != nil {
 		return nil, err
 	}
-	s.mux.HandleFunc("GET "+contractPath, func(w http.ResponseWriter, _ *http.Request) {
+	s.mux.HandleFunc("GET "+contractPath, func(w http.ResponseWriter, r *http.Request) {
+		if err := s.limits.Admit(w, r, middleware.Anonymous); err != nil {
+			middleware.WriteFault(w, r, config.Log, err)
+			return
+		}
 		w.Header().Set("Content-Type", "application/yaml")
 		_, _ = w.Write(schema.OpenAPI)
 	})
@@ -183,6 +200,7 @@ func newServer(config Config, table []route) *server {
 		hours, err := config.Policy.Int(ctx, authored.IdempotencyRetentionHours)
 		return time.Duration(hours) * time.Hour, err
 	}}
+	s.limits = &middleware.RateLimits{Limiter: ratelimit.New(config.Redis, config.Log), Limit: config.Policy.Int, Proxies: config.Proxies}
 	s.huma = humago.New(s, humaConfig(config.Version))
 	return s
 }
@@ -202,11 +220,11 @@ func (s *server) HandleFunc(pattern string, handler func(http.ResponseWriter, *h
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
 // guard lets a request through to its operation when its line of the table does. The order is what an outsider can learn: first
-// that a credential is needed, then that it is not good for this, then that the object is not theirs, then everything else.
+// that a credential is needed, then that it is not good for this or used too often, then that the object is not theirs, then everything else.
 func (s *server) guard(line route, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		changes := r.Method != http.MethodGet && r.Method != http.MethodHead
-		r, err := s.auth.Admit(withSubject(r, line), line.rule.access)
+		r, err := s.signIn(w, withSubject(r, line), line)
 		if err == nil && changes {
 			err = middleware.BufferBody(w, r)
 		}
@@ -226,6 +244,18 @@ func (s *server) guard(line route, next http.Handler) http.Handler {
 	})
 }
 
+// signIn authenticates a request within the budgets of its address and of whoever makes it.
+func (s *server) signIn(w http.ResponseWriter, r *http.Request, line route) (*http.Request, error) {
+	if err := s.limits.BeforeSignIn(w, r, line.class); err != nil {
+		return r, err
+	}
+	r, err := s.auth.Admit(r, line.rule.access)
+	if err != nil {
+		return r, s.limits.SignInRefused(w, r, line.class, err)
+	}
+	return r, s.limits.Admit(w, r, line.class)
+}
+
 // handle binds an operation's function to its line in the table.
 func handle[In, Out any](s *server, operation string, do func(context.Context, *In) (*Out, error)) {
 	for _, line := range s.table {
@@ -234,6 +264,10 @@ func handle[In, Out any](s *server, operation string, do func(context.Context, *
 		}
 		if !line.rule.decided() {
 			s.mistakes = append(s.mistakes, fmt.Errorf("%s has no rule", operation))
+			return
+		}
+		if line.class == middleware.Unclassed {
+			s.mistakes = append(s.mistakes, fmt.Errorf("%s has no class of rate limit", operation))
 			return
 		}
 		s.served[operation] = true

@@ -3,26 +3,38 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"go.temporal.io/sdk/client"
 
 	"github.com/gpuaas/gpuaas/api/middleware"
 	"github.com/gpuaas/gpuaas/domain/allocation"
 	"github.com/gpuaas/gpuaas/domain/identity"
 	"github.com/gpuaas/gpuaas/internal/oidc"
+	"github.com/gpuaas/gpuaas/internal/policy"
+	"github.com/gpuaas/gpuaas/internal/redis/redistest"
 )
 
 func offline(t *testing.T) http.Handler {
 	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	pool, err := pgxpool.New(t.Context(), "postgres://nobody@127.0.0.1:1/none")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
 	handler, err := New(Config{
-		Log: slog.New(slog.DiscardHandler), Now: time.Now, Temporal: func() client.Client { return nil },
+		Redis: redistest.Open(t, redistest.Away()), Policy: policy.New(pool),
+		Log: log, Now: time.Now, Temporal: func() client.Client { return nil },
 		Verifier: oidc.New(oidc.Config{Issuer: "http://127.0.0.1:1", Audiences: []string{"gpuaas-api"}}, http.DefaultClient, time.Now),
 	})
 	if err != nil {
@@ -64,6 +76,8 @@ func refusal(t *testing.T, response *http.Response) middleware.Envelope {
 
 func ask(handler http.Handler, method, path, token, body string) *http.Response {
 	request := httptest.NewRequestWithContext(context.Background(), method, path, strings.NewReader(body))
+	// Somebody else each time, or an address would use up what it may ask without a credential.
+	request.RemoteAddr = fmt.Sprintf("10.%d.%d.%d:1", rand.IntN(256), rand.IntN(256), rand.IntN(256))
 	if token != "" {
 		request.Header.Set("Authorization", token)
 	}
@@ -106,6 +120,20 @@ func TestAdminPathsAreForAdminsOnly(t *testing.T) {
 	}
 }
 
+// What ends a bill, and what shows it, is never refused by a limit; what moves money is limited most.
+func TestClassesFollowThePromise(t *testing.T) {
+	never := map[string]bool{"getHealth": true, "getReadiness": true, "releaseAllocation": true, "forceReleaseAllocation": true, "getBalance": true, "getAccountBalance": true}
+	for _, line := range routes {
+		if (line.class == unlimited) != never[line.operation] {
+			t.Errorf("%s has the class %d", line.operation, line.class)
+		}
+		delete(never, line.operation)
+	}
+	if len(never) > 0 {
+		t.Errorf("there is no line for %v", never)
+	}
+}
+
 func TestAnOperationWithoutARuleDoesNotStart(t *testing.T) {
 	config := Config{Log: slog.New(slog.DiscardHandler)}
 	serve := func(table []route) error {
@@ -113,17 +141,18 @@ func TestAnOperationWithoutARuleDoesNotStart(t *testing.T) {
 		handle(s, "getHealth", s.getHealth)
 		return s.complete()
 	}
-	sound := route{"getHealth", "GET", "/healthz", public(), plain, 200}
+	sound := route{"getHealth", "GET", "/healthz", public(), unlimited, plain, 200}
 	if err := serve([]route{sound}); err != nil {
 		t.Fatalf("a sound table is refused: %v", err)
 	}
 	for name, table := range map[string][]route{
 		"no line":          {},
-		"no rule":          {{"getHealth", "GET", "/healthz", rule{}, plain, 200}},
-		"no permission":    {{"getHealth", "GET", "/healthz", rule{access: middleware.SignedIn}, plain, 200}},
-		"no object":        {{"getHealth", "GET", "/healthz", rule{access: middleware.SignedIn, permission: identity.BillingRead}, plain, 200}},
-		"a tenant's right": {{"getHealth", "GET", "/healthz", operator(identity.BillingRead), plain, 200}},
-		"nobody serves a":  {sound, {"deleteAll", "DELETE", "/all", operator(identity.PlatformWrite), plain, 200}},
+		"no rule":          {{"getHealth", "GET", "/healthz", rule{}, general, plain, 200}},
+		"no permission":    {{"getHealth", "GET", "/healthz", rule{access: middleware.SignedIn}, general, plain, 200}},
+		"no object":        {{"getHealth", "GET", "/healthz", rule{access: middleware.SignedIn, permission: identity.BillingRead}, general, plain, 200}},
+		"a tenant's right": {{"getHealth", "GET", "/healthz", operator(identity.BillingRead), general, plain, 200}},
+		"nobody serves a":  {sound, {"deleteAll", "DELETE", "/all", operator(identity.PlatformWrite), general, plain, 200}},
+		"no class":         {{"getHealth", "GET", "/healthz", public(), middleware.Unclassed, plain, 200}},
 	} {
 		if err := serve(table); err == nil {
 			t.Errorf("%s: it starts", name)

@@ -54,7 +54,9 @@ func newWorld(t *testing.T, nodes int) *world {
 	w.publishKeys()
 	cluster := temporaltest.New(t, workflows.SearchAttributes()...)
 	w.exec(`INSERT INTO policy_values (key, version, value, actor_user_id) VALUES
-		('provisioning.runtime_mode', 1, '"noop"', 'platform'), ('billing.opening_credit_minor', 1, '100000', 'platform')`)
+		('provisioning.runtime_mode', 1, '"noop"', 'platform'), ('billing.opening_credit_minor', 1, '100000', 'platform'),
+		('rate_limit.api_requests_per_minute', 1, '100000', 'platform'), ('rate_limit.financial_requests_per_minute', 1, '100000', 'platform'),
+		('rate_limit.admin_overview_requests_per_minute', 1, '100000', 'platform'), ('rate_limit.unauthenticated_requests_per_minute', 1, '100000', 'platform')`)
 	w.exec(`INSERT INTO skus (id, name, gpu_model, gpu_count, gpu_memory_bytes, cpu_model, cpu_count, memory_bytes, disk_bytes, os_image, cuda_version, location)
 		VALUES ('h100-8x', 'h100', 'NVIDIA H100', 8, 1, 'cpu', 1, 1, 1, 'ubuntu', '12.8', 'here'), ('a100-8x', 'a100', 'NVIDIA A100', 8, 1, 'cpu', 1, 1, 1, 'ubuntu', '12.8', 'here')`)
 	w.exec(`INSERT INTO sku_prices (id, sku_id, currency, rate_micros_per_hour, valid_from) VALUES

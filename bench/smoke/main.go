@@ -91,7 +91,8 @@ func run(ctx context.Context) (err error) {
 	}
 	step.done("signed in as dev-user and dev-admin at %s", endpoints.IssuerURL)
 
-	for key, value := range map[string]any{"billing.window_seconds": 2, "provisioning.runtime_mode": "agent"} {
+	// It polls more than people do.
+	for key, value := range map[string]any{"billing.window_seconds": 2, "provisioning.runtime_mode": "agent", "rate_limit.api_requests_per_minute": 10_000} {
 		restore, err := setPolicy(ctx, admin, key, value)
 		if err != nil {
 			return err

@@ -321,14 +321,14 @@ var (
 		Unit:    "requests per minute",
 		Meaning: "How many terminal tokens one user may mint.",
 	}
-	// RateLimitFinancialRequestsPerMinute is "rate_limit.financial_requests_per_minute". How many payment and refund requests one user may make.
+	// RateLimitFinancialRequestsPerMinute is "rate_limit.financial_requests_per_minute". How many requests that move money one user may make.
 	RateLimitFinancialRequestsPerMinute = IntKey{
 		Name:    "rate_limit.financial_requests_per_minute",
 		Default: 30,
 		Min:     1,
 		Max:     100000,
 		Unit:    "requests per minute",
-		Meaning: "How many payment and refund requests one user may make.",
+		Meaning: "How many requests that move money one user may make.",
 	}
 	// RateLimitAdminOverviewRequestsPerMinute is "rate_limit.admin_overview_requests_per_minute". How often one administrator's overview may poll.
 	RateLimitAdminOverviewRequestsPerMinute = IntKey{
@@ -338,6 +338,15 @@ var (
 		Max:     1000000,
 		Unit:    "requests per minute",
 		Meaning: "How often one administrator's overview may poll.",
+	}
+	// RateLimitUnauthenticatedRequestsPerMinute is "rate_limit.unauthenticated_requests_per_minute". How many requests without a valid credential one address may make; IPv6 addresses count by their /64.
+	RateLimitUnauthenticatedRequestsPerMinute = IntKey{
+		Name:    "rate_limit.unauthenticated_requests_per_minute",
+		Default: 60,
+		Min:     1,
+		Max:     1000000,
+		Unit:    "requests per minute",
+		Meaning: "How many requests without a valid credential one address may make; IPv6 addresses count by their /64.",
 	}
 	// TerminalSessionMaxTTLSeconds is "terminal.session_max_ttl_seconds". The longest life of one terminal session, enforced by gateway and agent.
 	TerminalSessionMaxTTLSeconds = IntKey{
@@ -415,6 +424,7 @@ var keys = []Key{
 	RateLimitTerminalTokenRequestsPerMinute,
 	RateLimitFinancialRequestsPerMinute,
 	RateLimitAdminOverviewRequestsPerMinute,
+	RateLimitUnauthenticatedRequestsPerMinute,
 	TerminalSessionMaxTTLSeconds,
 	NotificationLowBalanceEnabled,
 	NotificationBalanceDepletedEnabled,

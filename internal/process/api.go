@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/gpuaas/gpuaas/api"
+	"github.com/gpuaas/gpuaas/api/middleware"
 	"github.com/gpuaas/gpuaas/internal/oidc"
 	"github.com/gpuaas/gpuaas/internal/policy"
 	"github.com/gpuaas/gpuaas/internal/redis"
@@ -39,8 +40,9 @@ type APIConfig struct {
 	Nodes    NodeAPIConfig
 	Log      LogConfig
 	Trace    TraceConfig
-	Address  string `env:"GPUAAS_API_ADDRESS" envDefault:"127.0.0.1:8081" usage:"host:port on which the public API is served"`
-	IDSecret string `env:"GPUAAS_ID_SECRET,required" usage:"secret that ids derive from, at least 32 bytes, the same on every replica and for ever"`
+	Proxies  []string `env:"GPUAAS_TRUSTED_PROXIES" usage:"networks of our own proxies, whose X-Forwarded-For is believed, comma separated"`
+	Address  string   `env:"GPUAAS_API_ADDRESS" envDefault:"127.0.0.1:8081" usage:"host:port on which the public API is served"`
+	IDSecret string   `env:"GPUAAS_ID_SECRET,required" usage:"secret that ids derive from, at least 32 bytes, the same on every replica and for ever"`
 	// Listening, if set, is told the address of the public API; NodesListening that of the node gateway and its root's
 	// fingerprint.
 	Listening      func(address string)              `env:"-"`
@@ -54,6 +56,9 @@ func (c APIConfig) Check() []string {
 	mistakes = append(append(append(mistakes, c.OIDC.Check()...), c.Nodes.Check()...), c.Trace.Check()...)
 	if _, _, err := net.SplitHostPort(c.Address); err != nil {
 		mistakes = append(mistakes, "GPUAAS_API_ADDRESS must look like host:port.")
+	}
+	if _, err := middleware.ParseTrustedProxies(c.Proxies); err != nil {
+		mistakes = append(mistakes, fmt.Sprintf("GPUAAS_TRUSTED_PROXIES: %v.", err))
 	}
 	if len(c.IDSecret) < leastIDSecret {
 		mistakes = append(mistakes, "GPUAAS_ID_SECRET must be at least 32 bytes long.")
@@ -96,6 +101,10 @@ func RunAPI(ctx context.Context, config APIConfig) error {
 			log.WarnContext(ctx, "the last spans were not exported", "error", err)
 		}
 	}()
+	proxies, err := middleware.ParseTrustedProxies(config.Proxies)
+	if err != nil {
+		return err
+	}
 	policies := policy.New(pool)
 	verifier := oidc.New(config.OIDC, &http.Client{Timeout: oidcTimeout}, time.Now)
 	var cluster atomic.Pointer[client.Client]
@@ -105,7 +114,7 @@ func RunAPI(ctx context.Context, config APIConfig) error {
 		}
 	}()
 	handler, err := api.New(api.Config{
-		Pool: pool, Redis: cache, Policy: policies, Verifier: verifier, IDSecret: []byte(config.IDSecret), Currency: accountCurrency, Version: Version, Log: log, Tracing: tracing, Now: time.Now,
+		Pool: pool, Redis: cache, Proxies: proxies, Policy: policies, Verifier: verifier, IDSecret: []byte(config.IDSecret), Currency: accountCurrency, Version: Version, Log: log, Tracing: tracing, Now: time.Now,
 		Temporal: func() client.Client {
 			if connected := cluster.Load(); connected != nil {
 				return *connected

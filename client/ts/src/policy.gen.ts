@@ -72,10 +72,12 @@ export interface PolicyValues {
   "rate_limit.api_requests_per_minute": number;
   /** How many terminal tokens one user may mint. Counted in requests per minute. */
   "rate_limit.terminal_token_requests_per_minute": number;
-  /** How many payment and refund requests one user may make. Counted in requests per minute. */
+  /** How many requests that move money one user may make. Counted in requests per minute. */
   "rate_limit.financial_requests_per_minute": number;
   /** How often one administrator's overview may poll. Counted in requests per minute. */
   "rate_limit.admin_overview_requests_per_minute": number;
+  /** How many requests without a valid credential one address may make; IPv6 addresses count by their /64. Counted in requests per minute. */
+  "rate_limit.unauthenticated_requests_per_minute": number;
   /** The longest life of one terminal session, enforced by gateway and agent. Counted in seconds. */
   "terminal.session_max_ttl_seconds": number;
   /** Whether low-balance warnings are delivered; the warning itself is raised either way. */
@@ -128,6 +130,7 @@ export const policyDefaults: Readonly<PolicyValues> = {
   "rate_limit.terminal_token_requests_per_minute": 10,
   "rate_limit.financial_requests_per_minute": 30,
   "rate_limit.admin_overview_requests_per_minute": 600,
+  "rate_limit.unauthenticated_requests_per_minute": 60,
   "terminal.session_max_ttl_seconds": 14400,
   "notification.low_balance_enabled": true,
   "notification.balance_depleted_enabled": true,
