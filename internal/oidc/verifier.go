@@ -70,6 +70,8 @@ type Verifier struct {
 	config Config
 	keys   *Keys
 	now    func() time.Time
+
+	verified verified
 }
 
 // New makes a verifier; Keys().Run keeps its keys fresh.
@@ -80,9 +82,8 @@ func New(config Config, client *http.Client, now func() time.Time) *Verifier {
 // Keys is the cache behind the verifier.
 func (v *Verifier) Keys() *Keys { return v.keys }
 
-// Verify judges a token: fault.TokenExpired for one that was good, fault.TokenInvalid for any other refusal, and
-// fault.ServiceUnavailable while the issuer's keys were never read.
-func (v *Verifier) Verify(ctx context.Context, token string) (Claims, error) {
+// judge checks a token from scratch.
+func (v *Verifier) judge(ctx context.Context, token string) (Claims, error) {
 	if len(token) > longestToken {
 		return Claims{}, invalid(errors.New("too long"))
 	}
