@@ -77,13 +77,23 @@ const (
 	idempotencyPurgeRun = 10_000
 )
 
+// forgetAnswers removes the idempotency records past their retention, a limited number in one statement.
+func forgetAnswers(ctx context.Context, pool *pgxpool.Pool) error {
+	for {
+		removed, err := queries.PurgeIdempotency(ctx, pool, idempotencyPurgeRun)
+		if err != nil || removed < idempotencyPurgeRun {
+			return err
+		}
+	}
+}
+
 // keepTables makes tomorrow's outbox partitions and forgets idempotency records past their retention. Two workers may
 // do so at once.
 func keepTables(ctx context.Context, pool *pgxpool.Pool, log *slog.Logger) error {
 	for {
 		pause := upkeepInterval
 		_, partitionErr := queries.MakeOutboxPartitions(ctx, pool, outboxDaysAhead)
-		_, purgeErr := queries.PurgeIdempotency(ctx, pool, idempotencyPurgeRun)
+		purgeErr := forgetAnswers(ctx, pool)
 		if err := errors.Join(partitionErr, purgeErr); err != nil && ctx.Err() == nil {
 			log.WarnContext(ctx, "the upkeep of the tables had trouble and will be tried again", "error", err.Error())
 			pause = upkeepRetry
