@@ -175,7 +175,7 @@ func (s *Stack) startDatabases(ctx context.Context) error {
 		s.Data, err = postgres.OnGiven(ctx, s.cfg.DatabaseURL, s.cfg.DataDir)
 	} else {
 		s.Server, err = postgres.Start(ctx, postgres.Config{
-			DataDir: s.cfg.DataDir, Port: s.Ports.Postgres(), BinDir: s.cfg.PostgresBin, Logger: s.cfg.Logger,
+			DataDir: s.cfg.DataDir, Port: s.Ports.Postgres(), BinDir: s.cfg.PostgresBin, Logger: s.cfg.Logger, Notice: s.cfg.Notice,
 		})
 		if err == nil {
 			s.Data, err = s.Server.Databases(ctx)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -91,7 +90,7 @@ func candidateDirs() []string {
 
 // chooseBinaries takes dir if given; else the newest server, or, for an existing cluster, one of its major
 // version, because no other can open it. With no server on the machine it installs one when it is root.
-func chooseBinaries(ctx context.Context, dir string, clusterMajor int, log *slog.Logger) (Binaries, error) {
+func chooseBinaries(ctx context.Context, dir string, clusterMajor int, notice func(string)) (Binaries, error) {
 	if dir != "" {
 		b, err := inspect(dir)
 		if err != nil {
@@ -101,7 +100,7 @@ func chooseBinaries(ctx context.Context, dir string, clusterMajor int, log *slog
 	}
 	found := Installed()
 	if len(found) == 0 {
-		if err := install(ctx, log); err != nil {
+		if err := install(ctx, notice); err != nil {
 			return Binaries{}, err
 		}
 		found = Installed()
@@ -131,12 +130,12 @@ const createClusterConf = "/etc/postgresql-common/createcluster.conf"
 
 // install gets the distribution's server. Its packages would also make and start a cluster of their own on port
 // 5432, which nobody asked for, so that is turned off first where no administrator has decided otherwise.
-func install(ctx context.Context, log *slog.Logger) error {
+func install(ctx context.Context, notice func(string)) error {
 	apt, err := exec.LookPath("apt-get")
 	if err != nil || os.Geteuid() != 0 {
 		return errors.New("no PostgreSQL server is on this machine: install PostgreSQL 15 or later, or set DATABASE_URL to one that is reachable")
 	}
-	log.Info("installing PostgreSQL by apt-get, because this machine has no server")
+	notice("installing PostgreSQL by apt-get, because this machine has no server; this takes a minute")
 	if _, err := os.Stat(createClusterConf); errors.Is(err, os.ErrNotExist) {
 		if err := os.MkdirAll(filepath.Dir(createClusterConf), 0o755); err != nil {
 			return fmt.Errorf("apt-get cannot be prepared: %w", err)

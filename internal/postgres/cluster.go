@@ -91,7 +91,7 @@ func (s *Server) openCluster(ctx context.Context) error {
 		return err
 	}
 	s.state = st
-	bin, err := chooseBinaries(ctx, s.cfg.BinDir, majorOf(st.Cluster), s.log)
+	bin, err := chooseBinaries(ctx, s.cfg.BinDir, majorOf(st.Cluster), s.cfg.Notice)
 	if err != nil {
 		return err
 	}

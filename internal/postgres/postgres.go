@@ -50,6 +50,8 @@ type Config struct {
 	MaxConnections int
 	// Logger receives what happens to the server; nil discards it.
 	Logger *slog.Logger
+	// Notice tells a person what takes long; nil drops it.
+	Notice func(string)
 }
 
 // Server is a running private server. It restarts itself when the postmaster dies, until Stop.
@@ -87,6 +89,9 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 func prepare(ctx context.Context, cfg Config) (*Server, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Notice == nil {
+		cfg.Notice = func(string) {}
 	}
 	if cfg.MaxConnections == 0 {
 		cfg.MaxConnections = 300

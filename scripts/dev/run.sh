@@ -29,10 +29,10 @@ trap 'stop; exit 0' INT TERM
 mark=$(mktemp)
 trap 'rm -f "$mark"' EXIT
 
-# changed: some source is newer than the mark.
+# changed: some source is newer than the mark, or a directory is, from which one was removed.
 changed() {
   [ -n "$(find . \( -name .git -o -name node_modules -o -name .data -o -name out -o -name bin \) -prune -o \
-    \( -name '*.go' -o -name '*.sql' -o -name '*.yaml' \) -newer "$mark" -print -quit)" ]
+    \( -type d -o -name '*.go' -o -name '*.sql' -o -name '*.yaml' \) -newer "$mark" -print -quit)" ]
 }
 
 "bin/$program" &
@@ -46,6 +46,8 @@ while true; do
   touch "$mark"
   echo "run: something changed, building $program" >&2
   if go build -o "bin/$program.next" "./cmd/$program"; then
+    # A change that does not reach this program does not interrupt it.
+    if cmp -s "bin/$program.next" "bin/$program" && kill -0 "$pid" 2>/dev/null; then continue; fi
     stop
     mv "bin/$program.next" "bin/$program"
     "bin/$program" &
