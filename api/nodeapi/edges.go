@@ -2,7 +2,9 @@ package nodeapi
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
+	mathrand "math/rand/v2"
 	"sync"
 	"time"
 
@@ -11,6 +13,7 @@ import (
 
 	"github.com/gpuaas/gpuaas/domain/id"
 	"github.com/gpuaas/gpuaas/domain/node"
+	internaltemporal "github.com/gpuaas/gpuaas/internal/temporal"
 	"github.com/gpuaas/gpuaas/schema/queries"
 	"github.com/gpuaas/gpuaas/workflows"
 )
@@ -19,50 +22,87 @@ import (
 // signals, so a worker that is away for days must not be told at every heartbeat.
 const signalAgain = 15 * time.Second
 
-// signalPatience bounds one signal.
-const signalPatience = 3 * time.Second
+const (
+	// signalPatience bounds one signal, its wait for a place included.
+	signalPatience = 3 * time.Second
+	// signalRetry is how long a signal that was not taken is left alone, and up to as long again: a cluster that is slow
+	// because the whole fleet came back at once must not be told by every heartbeat of it.
+	signalRetry = 5 * time.Second
+	// signalsAtOnce bounds what one replica sends to Temporal at the same time.
+	signalsAtOnce = 16
+)
 
 // edges tells Node workflows about changes of reachability, and only about changes: while what the table says and
 // what the heartbeats say disagree, at most once in signalAgain. The workflow's own state ends repetitions.
 type edges struct {
 	temporal client.Client
+	places   chan struct{}
 	mu       sync.Mutex
 	last     map[id.Node]signalled
 }
 
+// signalled is an edge that was told, or is to be told again under the same request id: a signal that timed out may have
+// arrived all the same, and then the server drops its repetition.
 type signalled struct {
-	edge node.Reachability
-	at   time.Time
+	edge    node.Reachability
+	again   time.Time
+	request string
+	told    bool
 }
 
 func newEdges(temporal client.Client) *edges {
-	return &edges{temporal: temporal, last: map[id.Node]signalled{}}
+	return &edges{temporal: temporal, places: make(chan struct{}, signalsAtOnce), last: map[id.Node]signalled{}}
 }
 
 // tell signals an edge, starting the node's workflow where none runs.
 func (e *edges) tell(ctx context.Context, nodeID id.Node, sku id.SKU, edge workflows.NodeEdge) error {
-	now := time.Now()
-	e.mu.Lock()
-	last := e.last[nodeID]
-	due := last.edge != edge.Reachability || now.Sub(last.at) >= signalAgain
-	if due {
-		e.last[nodeID] = signalled{edge: edge.Reachability, at: now}
-	}
-	e.mu.Unlock()
+	request, due := e.due(nodeID, edge.Reachability, time.Now())
 	if !due {
 		return nil
 	}
 	// A heartbeat must not wait for a Temporal that is away.
 	ctx, cancel := context.WithTimeout(ctx, signalPatience)
 	defer cancel()
-	_, err := e.temporal.SignalWithStartWorkflow(ctx, workflows.NodeWorkflowID(nodeID), workflows.NodeReachabilitySignal, edge,
-		nodeStart(nodeID), workflows.NodeType, workflows.NodeInput{NodeID: nodeID, SKU: sku})
-	if err != nil {
-		e.mu.Lock()
-		delete(e.last, nodeID) // it was not told
-		e.mu.Unlock()
+	select {
+	case e.places <- struct{}{}:
+		defer func() { <-e.places }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	_, err := e.temporal.SignalWithStartWorkflow(internaltemporal.WithRequestID(ctx, request), workflows.NodeWorkflowID(nodeID),
+		workflows.NodeReachabilitySignal, edge, nodeStart(nodeID), workflows.NodeType, workflows.NodeInput{NodeID: nodeID, SKU: sku})
+	if err == nil {
+		e.told(nodeID, request, time.Now())
 	}
 	return err
+}
+
+// due says whether an edge is to be signalled now, and under which request id. Until told says otherwise, it is tried again
+// after signalRetry.
+func (e *edges) due(nodeID id.Node, edge node.Reachability, now time.Time) (request string, due bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	last, known := e.last[nodeID]
+	known = known && last.edge == edge
+	if known && now.Before(last.again) {
+		return "", false
+	}
+	next := signalled{edge: edge, again: now.Add(signalRetry + mathrand.N(signalRetry)), request: last.request} //nolint:gosec // spreads retries, guards nothing
+	if !known || last.told {
+		next.request = rand.Text()
+	}
+	e.last[nodeID] = next
+	return next.request, true
+}
+
+// told notes that the signal of a request was taken.
+func (e *edges) told(nodeID id.Node, request string, now time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if last, known := e.last[nodeID]; known && last.request == request {
+		last.told, last.again = true, now.Add(signalAgain)
+		e.last[nodeID] = last
+	}
 }
 
 // settled forgets a node whose table and heartbeats agree, so that its next edge is told at once.

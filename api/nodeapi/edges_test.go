@@ -4,8 +4,40 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gpuaas/gpuaas/domain/node"
 	"github.com/gpuaas/gpuaas/schema/queries"
 )
+
+// What was not taken is tried again under its own request id, and not by every heartbeat; what was taken is left alone
+// for longer, and then is a new request.
+func TestAnEdgeIsToldAgainUnderItsRequest(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	e := newEdges(nil)
+	first, due := e.due(nodeA, node.Online, now)
+	if !due || first == "" {
+		t.Fatalf("a new edge is due: %v, as %q", due, first)
+	}
+	if _, due := e.due(nodeA, node.Online, now.Add(signalRetry-time.Millisecond)); due {
+		t.Error("the next heartbeat tells it again at once")
+	}
+	if other, due := e.due(nodeB, node.Online, now); !due || other == first {
+		t.Errorf("another node's edge is due: %v, as %q", due, other)
+	}
+	retried, due := e.due(nodeA, node.Online, now.Add(2*signalRetry))
+	if !due || retried != first {
+		t.Errorf("what was not taken is due: %v, as %q", due, retried)
+	}
+	e.told(nodeA, first, now.Add(2*signalRetry))
+	if _, due := e.due(nodeA, node.Online, now.Add(2*signalRetry+signalAgain-time.Millisecond)); due {
+		t.Error("what was taken is told again too early")
+	}
+	if again, due := e.due(nodeA, node.Online, now.Add(2*signalRetry+signalAgain)); !due || again == first {
+		t.Errorf("what was taken and had no effect is due: %v, as %q", due, again)
+	}
+	if gone, due := e.due(nodeA, node.Offline, now.Add(2*signalRetry+signalAgain)); !due || gone == first {
+		t.Errorf("the opposite edge is due: %v, as %q", due, gone)
+	}
+}
 
 func TestOurOwnDeafnessIsNotANodesSilence(t *testing.T) {
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)

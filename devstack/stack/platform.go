@@ -17,6 +17,7 @@ import (
 
 const (
 	answerLimit   = 4 << 20
+	platformPoll  = 200 * time.Millisecond
 	callDeadline  = 40 * time.Second
 	idempotencyID = "X-Idempotency-Key"
 )
@@ -126,7 +127,7 @@ func (p *platform) send(request *http.Request, answer any) error {
 
 // until repeats do until it works or ctx ends; the error names what was waited for.
 func until(ctx context.Context, what string, do func() error) error {
-	if err := temporal.UntilReady(ctx, do); err != nil {
+	if err := temporal.UntilReady(ctx, platformPoll, do); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil

@@ -21,6 +21,9 @@ type UI struct {
 	url    string
 }
 
+// uiPoll is how often the console is asked whether it answers.
+const uiPoll = 100 * time.Millisecond
+
 // StartUI serves the console of the frontend at address on port. The caller has seen that the port is free: the
 // console's server ends the process when it is not.
 func StartUI(ctx context.Context, address, namespace string, port int) (*UI, error) {
@@ -33,7 +36,7 @@ func StartUI(ctx context.Context, address, namespace string, port int) (*UI, err
 	go func() { u.ended <- server.Start() }()
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	err := temporal.UntilReady(ctx, func() error {
+	err := temporal.UntilReady(ctx, uiPoll, func() error {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:"+strconv.Itoa(port)+"/healthz", nil)
 		if err != nil {
 			return err

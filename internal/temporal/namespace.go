@@ -30,15 +30,15 @@ func RegisterNamespace(ctx context.Context, config Config, retention time.Durati
 		return fmt.Errorf("the Temporal frontend at %s cannot be used: %w", config.Address, err)
 	}
 	defer cluster.Close()
-	if err := UntilReady(ctx, func() error { return register(ctx, cluster, config.Namespace, retention) }); err != nil {
+	if err := UntilReady(ctx, readyPoll, func() error { return register(ctx, cluster, config.Namespace, retention) }); err != nil {
 		return fmt.Errorf("register the namespace %s: %w", config.Namespace, err)
 	}
-	if err := UntilReady(ctx, func() error { return addKeywords(ctx, cluster, config.Namespace, keywords) }); err != nil {
+	if err := UntilReady(ctx, readyPoll, func() error { return addKeywords(ctx, cluster, config.Namespace, keywords) }); err != nil {
 		return fmt.Errorf("the search attributes of %s: %w", config.Namespace, err)
 	}
 	// The frontend answers from a cache of namespaces: wait until it knows every attribute.
 	for _, keyword := range keywords {
-		if err := UntilReady(ctx, func() error {
+		if err := UntilReady(ctx, readyPoll, func() error {
 			_, err := cluster.WorkflowService().CountWorkflowExecutions(ctx, &workflowservice.CountWorkflowExecutionsRequest{
 				Namespace: config.Namespace, Query: keyword + " = 'none'",
 			})
@@ -79,9 +79,9 @@ func addKeywords(ctx context.Context, cluster client.Client, namespace string, k
 	return err
 }
 
-// UntilReady repeats ask until it succeeds; when ctx ends first, the answer is the last error.
-func UntilReady(ctx context.Context, ask func() error) error {
-	tick := time.NewTicker(readyPoll)
+// UntilReady repeats ask, at most so often, until it succeeds; when ctx ends first, the answer is the last error.
+func UntilReady(ctx context.Context, every time.Duration, ask func() error) error {
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		err := ask()

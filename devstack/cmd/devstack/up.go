@@ -8,7 +8,11 @@ import (
 	"github.com/gpuaas/gpuaas/devstack/stack"
 )
 
-const openingDeadline = 3 * time.Minute
+// How long it may take until the nodes work: a while for the platform, and a moment for each node on a slow machine.
+const (
+	openingDeadline = 3 * time.Minute
+	nodeDeadline    = time.Second
+)
 
 // up runs the infrastructure and all programs of ours in this process, until a signal.
 func up(ctx context.Context, cfg stack.Config, nodes int) int {
@@ -28,7 +32,11 @@ func runPrograms(ctx context.Context, cfg stack.Config, running *stack.Stack, no
 		return err
 	}
 	opened := make(chan error, 1)
-	go func() { opened <- open(ctx, programs, stack.NewOpening(endpoints, nodes)) }()
+	go func() {
+		ctx, cancel := context.WithTimeout(ctx, openingDeadline+time.Duration(nodes)*nodeDeadline)
+		defer cancel()
+		opened <- open(ctx, programs, stack.NewOpening(endpoints, nodes))
+	}()
 	select {
 	case err := <-programs.Failed():
 		return err
@@ -50,8 +58,6 @@ func runPrograms(ctx context.Context, cfg stack.Config, running *stack.Stack, no
 }
 
 func open(ctx context.Context, programs *stack.Programs, opening *stack.Opening) error {
-	ctx, cancel := context.WithTimeout(ctx, openingDeadline)
-	defer cancel()
 	if err := opening.Prepare(ctx); err != nil {
 		return err
 	}
