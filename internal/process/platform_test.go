@@ -23,6 +23,7 @@ import (
 	"github.com/gpuaas/gpuaas/domain/node"
 	"github.com/gpuaas/gpuaas/internal/oidc"
 	"github.com/gpuaas/gpuaas/internal/process"
+	"github.com/gpuaas/gpuaas/internal/redis"
 	"github.com/gpuaas/gpuaas/internal/redis/redistest"
 	"github.com/gpuaas/gpuaas/internal/store"
 	"github.com/gpuaas/gpuaas/internal/store/storetest"
@@ -38,51 +39,47 @@ type platform struct {
 	*storetest.Database
 	cluster client.Client
 	config  temporal.Config
+	cache   redis.Config
 	issuer  *tokenIssuer
 	url     string
+	// live is the context of the programs, which running counts.
+	live    context.Context
+	running sync.WaitGroup
 }
 
 func newPlatform(t *testing.T, nodes int) *platform {
 	t.Helper()
-	p := &platform{Database: storetest.New(t, store.MaxConnections(24)), config: temporaltest.New(t, workflows.SearchAttributes()...), issuer: newTokenIssuer(t)}
+	p := &platform{
+		Database: storetest.New(t, store.MaxConnections(24)), config: temporaltest.New(t, workflows.SearchAttributes()...),
+		cache: redistest.Config(t), issuer: newTokenIssuer(t),
+	}
 	ctx, cancel := context.WithCancel(context.Background())
+	p.live = ctx
 	log := slog.New(slog.DiscardHandler)
 	var err error
 	if p.cluster, err = temporal.Dial(ctx, p.config, log); err != nil {
 		t.Fatal(err)
 	}
 	logs, workers := process.LogConfig{Logger: log}, process.DefaultWorkerConfig()
-	var running sync.WaitGroup
-	running.Go(func() {
+	p.running.Go(func() {
 		config := process.BillingWorkerConfig{Temporal: p.config, Worker: workers, Log: logs,
 			Database: process.DatabaseConfig{URL: p.AppURL, MaxConnections: 24}}
 		if err := process.RunBillingWorker(ctx, config); err != nil && !errors.Is(err, context.Canceled) {
 			t.Errorf("the billing worker ended: %v", err)
 		}
 	})
-	running.Go(func() {
+	p.running.Go(func() {
 		config := process.ProvisioningWorkerConfig{Temporal: p.config, Worker: workers, Log: logs, ProbeSecret: strings.Repeat("s", 32)}
 		if err := process.RunProvisioningWorker(ctx, config); err != nil && !errors.Is(err, context.Canceled) {
 			t.Errorf("the provisioning worker ended: %v", err)
 		}
 	})
-	listening := make(chan string, 1)
-	running.Go(func() {
-		config := process.APIConfig{Temporal: p.config, Redis: redistest.Config(t), Log: logs, Address: "127.0.0.1:0", IDSecret: strings.Repeat("i", 32),
-			Database:  process.DatabaseConfig{URL: p.AppURL, MaxConnections: 24},
-			OIDC:      oidc.Config{Issuer: p.issuer.server.URL, Audiences: []string{"gpuaas-api"}, Clients: []string{"gpuaas-api"}},
-			Listening: func(address string) { listening <- address }}
-		if err := process.RunAPI(ctx, config); err != nil && !errors.Is(err, context.Canceled) {
-			t.Errorf("the API ended: %v", err)
-		}
-	})
 	t.Cleanup(func() {
 		cancel()
-		running.Wait()
+		p.running.Wait()
 		p.cluster.Close()
 	})
-	p.url = "http://" + <-listening
-	temporaltest.Eventually(t, time.Minute, p.ready)
+	p.url = p.replica(t, process.NodeAPIConfig{}).url
 	p.exec(t, `INSERT INTO policy_values (key, version, value, actor_user_id) VALUES ('provisioning.runtime_mode', 1, '"noop"', 'platform'),
 		('rate_limit.api_requests_per_minute', 1, '1000000', 'platform'), ('rate_limit.financial_requests_per_minute', 1, '100000', 'platform'),
 		('rate_limit.admin_overview_requests_per_minute', 1, '1000000', 'platform')`)
@@ -102,9 +99,34 @@ func newPlatform(t *testing.T, nodes int) *platform {
 	return p
 }
 
+// replica is one running API program. Its gateway is empty where it serves no nodes.
+type replica struct{ url, gateway string }
+
+// replica starts an API program and answers once it is ready.
+func (p *platform) replica(t *testing.T, nodes process.NodeAPIConfig) replica {
+	t.Helper()
+	listening, gateway := make(chan string, 1), make(chan string, 1)
+	p.running.Go(func() {
+		config := process.APIConfig{Temporal: p.config, Redis: p.cache, Nodes: nodes, Address: "127.0.0.1:0", IDSecret: strings.Repeat("i", 32),
+			Log: process.LogConfig{Logger: slog.New(slog.DiscardHandler)}, Database: process.DatabaseConfig{URL: p.AppURL, MaxConnections: 24},
+			OIDC:           oidc.Config{Issuer: p.issuer.server.URL, Audiences: []string{"gpuaas-api"}, Clients: []string{"gpuaas-api"}},
+			Listening:      func(address string) { listening <- address },
+			NodesListening: func(address, _ string) { gateway <- address }}
+		if err := process.RunAPI(p.live, config); err != nil && !errors.Is(err, context.Canceled) {
+			t.Errorf("the API ended: %v", err)
+		}
+	})
+	started := replica{url: "http://" + <-listening}
+	temporaltest.Eventually(t, time.Minute, started.ready)
+	if nodes.Enabled() {
+		started.gateway = <-gateway
+	}
+	return started
+}
+
 // ready asks the API whether everything it needs is there.
-func (p *platform) ready() error {
-	response, err := http.Get(p.url + "/readyz")
+func (r replica) ready() error {
+	response, err := http.Get(r.url + "/readyz")
 	if err != nil {
 		return err
 	}
@@ -166,8 +188,13 @@ type answer struct {
 
 // ask creates an allocation over HTTP.
 func (p *platform) ask(ctx context.Context, who person, key string) (answer, error) {
+	return replica{url: p.url}.post(ctx, who, "/api/v1/allocations", key, `{"sku":"`+string(crowdSKU)+`","name":"train"}`)
+}
+
+// post asks one replica for a change.
+func (r replica) post(ctx context.Context, who person, path, key, body string) (answer, error) {
 	var got answer
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url+"/api/v1/allocations", strings.NewReader(`{"sku":"`+string(crowdSKU)+`","name":"train"}`))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, r.url+path, strings.NewReader(body))
 	if err != nil {
 		return got, err
 	}
