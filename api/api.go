@@ -26,7 +26,6 @@ import (
 	"github.com/gpuaas/gpuaas/internal/ratelimit"
 	"github.com/gpuaas/gpuaas/internal/redis"
 	"github.com/gpuaas/gpuaas/internal/telemetry"
-	"github.com/gpuaas/gpuaas/schema"
 )
 
 // What a repeated X-Idempotency-Key does to an operation.
@@ -100,9 +99,6 @@ var routes = []route{
 	{"setPolicy", "PUT", "/api/v1/admin/policies/{key}", operator(identity.PlatformWrite), general, keyed, 200},
 }
 
-// contractPath serves the authored contract, which needs no rule: it is public text.
-const contractPath = "/api/v1/openapi.yaml"
-
 // Config is what the API stands on.
 type Config struct {
 	Pool   *pgxpool.Pool
@@ -156,14 +152,9 @@ func New(config Config) (*API, error) {
 	if err := s.complete(); err != nil {
 		return nil, err
 	}
-	s.mux.HandleFunc("GET "+contractPath, func(w http.ResponseWriter, r *http.Request) {
-		if err := s.limits.Admit(w, r, middleware.Anonymous); err != nil {
-			middleware.WriteFault(w, r, config.Log, err)
-			return
-		}
-		w.Header().Set("Content-Type", "application/yaml")
-		_, _ = w.Write(schema.OpenAPI)
-	})
+	if err := s.documentation(); err != nil {
+		return nil, err
+	}
 	router := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// An address that is not written as it should be is no other address: nobody is sent elsewhere.
 		if _, pattern := s.mux.Handler(r); pattern == "" || r.URL.Path != path.Clean(r.URL.Path) {

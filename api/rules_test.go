@@ -213,6 +213,29 @@ func TestTheContractIsServedAsAuthored(t *testing.T) {
 	}
 }
 
+func TestTheContractIsServedInJSONAndShownAtDocs(t *testing.T) {
+	handler := offline(t)
+	response := ask(handler, "GET", contractJSONPath, "", "")
+	var served struct {
+		OpenAPI string                    `json:"openapi"`
+		Paths   map[string]map[string]any `json:"paths"`
+	}
+	if err := json.NewDecoder(response.Body).Decode(&served); err != nil || served.OpenAPI != "3.1.0" || len(served.Paths) < 25 {
+		t.Errorf("%d paths of OpenAPI %q, %v", len(served.Paths), served.OpenAPI, err)
+	}
+	for path, kind := range map[string]string{"/docs": "text/html", "/docs/start.js": "text/javascript", "/docs/swagger-ui-bundle.js": "text/javascript", "/docs/swagger-ui.css": "text/css"} {
+		response := ask(handler, "GET", path, "", "")
+		if response.StatusCode != http.StatusOK || !strings.HasPrefix(response.Header.Get("Content-Type"), kind) {
+			t.Errorf("%s answers %d %s", path, response.StatusCode, response.Header.Get("Content-Type"))
+		}
+	}
+	for _, path := range []string{"/docs/", "/docs/x", "/docs/../healthz"} {
+		if got := refusal(t, ask(handler, "GET", path, "", "")); got.Code != "not_found" {
+			t.Errorf("%s answers %s", path, got.Code)
+		}
+	}
+}
+
 func TestReachableFollowsTheArrows(t *testing.T) {
 	for _, test := range []struct {
 		from, to allocation.State

@@ -32,6 +32,7 @@ import (
 	"github.com/gpuaas/gpuaas/internal/store/storetest"
 	"github.com/gpuaas/gpuaas/internal/temporal"
 	"github.com/gpuaas/gpuaas/internal/temporal/temporaltest"
+	"github.com/gpuaas/gpuaas/schema/contracttest"
 	"github.com/gpuaas/gpuaas/schema/queries"
 	"github.com/gpuaas/gpuaas/workflows"
 )
@@ -42,7 +43,9 @@ const sku id.SKU = "h100-8x"
 // noop runtime answers for.
 type world struct {
 	*storetest.Database
-	t      *testing.T
+	t *testing.T
+	// client holds every exchange against the contract.
+	client *http.Client
 	base   string
 	issuer string
 	key    jwk.Key
@@ -50,7 +53,7 @@ type world struct {
 
 func newWorld(t *testing.T, nodes int) *world {
 	t.Helper()
-	w := &world{Database: storetest.New(t, store.MaxConnections(16)), t: t}
+	w := &world{Database: storetest.New(t, store.MaxConnections(16)), t: t, client: contracttest.Client(t)}
 	w.publishKeys()
 	cluster := temporaltest.New(t, workflows.SearchAttributes()...)
 	w.exec(`INSERT INTO policy_values (key, version, value, actor_user_id) VALUES
@@ -207,7 +210,7 @@ func (w *world) ask(method, path, token, key, body string) reply {
 	if body != "" {
 		request.Header.Set("Content-Type", "application/json")
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := w.client.Do(request)
 	if err != nil {
 		w.t.Fatal(err)
 	}

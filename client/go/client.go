@@ -1,7 +1,8 @@
 // Package client is the Go client of the public API: client.gen.go is generated from schema/openapi.yaml, and
-// this file adds what a contract cannot say: how a caller authenticates, that a mutation is safe to repeat,
-// and that a refusal arrives as an error with its code. The CLI and the tests use nothing else to reach the
-// platform. It imports domain/fault for the codes and libraries, and nothing of the platform's inside.
+// the other files add what a contract cannot say: how a caller authenticates, that every call is safe to repeat and when
+// that is worth it, how a list is read to its end, and that a refusal arrives as an error with its code. The CLI and the
+// tests use nothing else to reach the platform. It imports domain/fault for the codes and the runtime of the generated
+// code, and nothing of the platform's inside.
 package client
 
 import (
@@ -10,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/gpuaas/gpuaas/domain/fault"
 )
@@ -21,7 +23,8 @@ const (
 	HeaderCorrelationID       = "X-Correlation-Id"
 )
 
-// TokenSource answers the bearer token of the next request; it may refresh it.
+// TokenSource answers the bearer token of the next request; it may refresh it. Where the API refuses a token, the source is
+// asked once more, and the call repeated if it has another one by then.
 type TokenSource func(ctx context.Context) (string, error)
 
 // StaticToken is a token that never changes; an empty one sends no Authorization header.
@@ -30,22 +33,18 @@ func StaticToken(token string) TokenSource {
 }
 
 // Connect makes a client of the API at baseURL, such as http://127.0.0.1:9000, that authenticates with tokens.
-// httpClient may be nil, which means http.DefaultClient.
+// httpClient may be nil, which means http.DefaultClient; its Timeout bounds each attempt. A mutation without an idempotency key
+// is given one, and calls are repeated as DefaultRetries says.
 func Connect(baseURL string, tokens TokenSource, httpClient *http.Client) (*ClientWithResponses, error) {
+	return ConnectWith(baseURL, tokens, httpClient, DefaultRetries())
+}
+
+// ConnectWith is Connect with other bounds for retries.
+func ConnectWith(baseURL string, tokens TokenSource, httpClient *http.Client, retries Retries) (*ClientWithResponses, error) {
 	if httpClient == nil {
 		httpClient = http.DefaultClient
 	}
-	authenticate := func(ctx context.Context, request *http.Request) error {
-		token, err := tokens(ctx)
-		if err != nil {
-			return fmt.Errorf("obtaining a token: %w", err)
-		}
-		if token != "" {
-			request.Header.Set("Authorization", "Bearer "+token)
-		}
-		return nil
-	}
-	return NewClientWithResponses(baseURL, WithHTTPClient(httpClient), WithRequestEditorFn(authenticate))
+	return NewClientWithResponses(baseURL, WithHTTPClient(caller{http: httpClient, tokens: tokens, retries: retries}))
 }
 
 // Refusal is an answer of the API that is not a success: the envelope of every error, and the HTTP status.
@@ -56,6 +55,8 @@ type Refusal struct {
 	Message       string
 	CorrelationID string
 	Details       map[string]any
+	// RetryAfter is how long the server asks to wait before another attempt; zero where it does not say.
+	RetryAfter time.Duration
 	// Replayed says that the refusal was stored by an earlier request with the same idempotency key.
 	Replayed bool
 }
@@ -64,6 +65,9 @@ type Refusal struct {
 func (r *Refusal) Error() string {
 	return fmt.Sprintf("%s (%s, correlation id %s)", r.Message, string(r.Code), r.CorrelationID)
 }
+
+// Retryable says whether the same request with the same idempotency key may succeed later.
+func (r *Refusal) Retryable() bool { return r.Code.Retryable() }
 
 // Is matches a code of the catalogue, so that errors.Is(err, fault.InsufficientBalance) reads as what it asks.
 func (r *Refusal) Is(target error) bool {
@@ -85,6 +89,7 @@ func Check(response *http.Response, body []byte) error {
 		CorrelationID: response.Header.Get(HeaderCorrelationID),
 		Replayed:      response.Header.Get(HeaderIdempotencyReplayed) == "true",
 	}
+	refusal.RetryAfter, _ = retryAfter(response.Header, time.Now())
 	var envelope Fault
 	if err := json.Unmarshal(body, &envelope); err != nil || envelope.Code == "" {
 		refusal.Code = fault.UpstreamError

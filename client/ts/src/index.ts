@@ -1,55 +1,30 @@
-// The TypeScript client of the public API. The *.gen.ts files are generated (make codegen); this file adds what a
-// contract cannot say: how a caller authenticates, and that a refusal is an error with a code of the catalogue.
+// The TypeScript client of the public API. The *.gen.ts files are generated (make codegen); the others add what a contract
+// cannot say: how a caller authenticates, that every call is safe to repeat and when that is worth it, how a list is read
+// to its end, and that a refusal is an error with a code of the catalogue.
 import createClient, { type Client } from "openapi-fetch";
 
-import { errorCatalogue, type ErrorCode } from "./errors.gen.ts";
-import type { components, paths } from "./openapi.gen.ts";
+import type { paths } from "./openapi.gen.js";
+import { defaultRetries, repeating, type Retries, type TokenSource } from "./retry.js";
 
-export { errorCatalogue, type ErrorCode, type ErrorEntry } from "./errors.gen.ts";
-export { policyDefaults, type PolicyKey, type PolicyValues } from "./policy.gen.ts";
-export type { components, operations, paths } from "./openapi.gen.ts";
+export { errorCatalogue, type ErrorCode, type ErrorEntry } from "./errors.gen.js";
+export { policyDefaults, type PolicyKey, type PolicyValues } from "./policy.gen.js";
+export type { components, operations, paths } from "./openapi.gen.js";
+export { each, type Page } from "./pages.js";
+export { Refusal, isErrorCode, unwrap, type Schemas } from "./refusal.js";
+export { defaultRetries, type Retries, type TokenSource } from "./retry.js";
 
-export type Schemas = components["schemas"];
-
-/** A refusal of the API, in the terms of the catalogue. */
-export class Refusal extends Error {
-  readonly code: ErrorCode;
-  readonly correlationId: string;
-  readonly details: Readonly<Record<string, unknown>>;
-  readonly httpStatus: number;
-
-  constructor(httpStatus: number, fault: Schemas["Fault"] | undefined, correlationId: string) {
-    super(fault?.message ?? errorCatalogue.upstream_error.sentence);
-    this.name = "Refusal";
-    this.httpStatus = httpStatus;
-    this.code = fault && fault.code in errorCatalogue ? (fault.code as ErrorCode) : "upstream_error";
-    this.correlationId = fault?.correlation_id ?? correlationId;
-    this.details = fault?.details ?? {};
-  }
-
-  /** Whether the same request with the same idempotency key may succeed later. */
-  get retryable(): boolean {
-    return errorCatalogue[this.code].retryable;
-  }
+export interface ConnectOptions {
+  /** Bounds on repeated attempts; what is left out is as in defaultRetries. */
+  readonly retries?: Partial<Retries>;
+  /** Sends one attempt; the platform's own fetch where it is left out. */
+  readonly fetch?: typeof fetch;
 }
 
-/** Makes a client; token is asked before every request and may refresh. */
-export function connect(baseUrl: string, token: () => Promise<string> | string): Client<paths> {
-  const client = createClient<paths>({ baseUrl });
-  client.use({
-    async onRequest({ request }) {
-      const bearer = await token();
-      if (bearer !== "") request.headers.set("Authorization", `Bearer ${bearer}`);
-      return request;
-    },
-  });
-  return client;
-}
-
-/** Unwraps an answer: the data, or a thrown Refusal. */
-export function unwrap<T>(answer: { data?: T; error?: Schemas["Fault"]; response: Response }): T {
-  if (!answer.response.ok || answer.data === undefined) {
-    throw new Refusal(answer.response.status, answer.error, answer.response.headers.get("X-Correlation-Id") ?? "");
-  }
-  return answer.data;
+/**
+ * Makes a client of the API at baseUrl. A mutation without an X-Idempotency-Key is given one, and calls are repeated as
+ * the options say. An AbortSignal given to a call ends its waits as well.
+ */
+export function connect(baseUrl: string, token: TokenSource, options: ConnectOptions = {}): Client<paths> {
+  const retries = { ...defaultRetries, ...options.retries };
+  return createClient<paths>({ baseUrl, fetch: repeating(token, retries, options.fetch ?? globalThis.fetch) });
 }
