@@ -79,6 +79,10 @@ test-oidc: build-devstack ## every flow of OpenID Connect against the embedded i
 lint: ## golangci-lint and workflowcheck
 	scripts/ci/lint.sh
 
+.PHONY: breaking-changes
+breaking-changes: ## hold the contract against the last tag's; BASE compares with another commit
+	scripts/ci/breaking_changes.sh
+
 .PHONY: smoke
 smoke: ## the main job once against the running instance
 	go run ./bench/smoke ./bench/drill

@@ -43,9 +43,7 @@ const sku id.SKU = "h100-8x"
 // noop runtime answers for.
 type world struct {
 	*storetest.Database
-	t *testing.T
-	// client holds every exchange against the contract.
-	client *http.Client
+	t      *testing.T
 	base   string
 	issuer string
 	key    jwk.Key
@@ -53,7 +51,7 @@ type world struct {
 
 func newWorld(t *testing.T, nodes int) *world {
 	t.Helper()
-	w := &world{Database: storetest.New(t, store.MaxConnections(16)), t: t, client: contracttest.Client(t)}
+	w := &world{Database: storetest.New(t, store.MaxConnections(16)), t: t}
 	w.publishKeys()
 	cluster := temporaltest.New(t, workflows.SearchAttributes()...)
 	w.exec(`INSERT INTO policy_values (key, version, value, actor_user_id) VALUES
@@ -210,7 +208,7 @@ func (w *world) ask(method, path, token, key, body string) reply {
 	if body != "" {
 		request.Header.Set("Content-Type", "application/json")
 	}
-	response, err := w.client.Do(request)
+	response, err := contracttest.Client(w.t).Do(request) // which holds every exchange against the contract
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -4,9 +4,14 @@ export GOTOOLCHAIN=local
 GOLANGCI_LINT_VERSION=v2.15.0
 WORKFLOWCHECK_VERSION=v0.6.0
 OAPI_CODEGEN_VERSION=v2.8.2
+OASDIFF_VERSION=v1.37.0
 
 oapi_codegen() {
   go run "github.com/oapi-codegen/oapi-codegen/v2/cmd/oapi-codegen@${OAPI_CODEGEN_VERSION}" "$@"
+}
+
+oasdiff() {
+  go run "github.com/oasdiff/oasdiff@${OASDIFF_VERSION}" "$@"
 }
 
 golangci_lint() {

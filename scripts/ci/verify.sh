@@ -65,6 +65,8 @@ if command -v npm >/dev/null; then
 else
   skipped codegen "npm is not installed, so the TypeScript types cannot be generated"
 fi
+lane breaking-changes "the contract breaks nothing that the last tag promised" scripts/ci/breaking_changes.sh
+lane breaking-changes-drill "the check for breaking changes turns red when it must" scripts/ci/breaking_changes_drill.sh
 lane lint "golangci-lint and workflowcheck" scripts/ci/lint.sh
 tests unit "tests that need no infrastructure, with the race detector" go test -race -json -timeout 20m ./...
 tests devstack "tests of the development stack" go -C devstack test -tags integration -json -timeout 20m ./...
