@@ -5,6 +5,7 @@ package id
 
 import (
 	"encoding/base32"
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -46,6 +47,9 @@ func New[K Kind](entropy [16]byte) K {
 	return K(prefix[K]() + encoding.EncodeToString(entropy[:]))
 }
 
+// ErrStrayBits says that a text has the form of an id and is one that New never renders: bits are left over at its end.
+var ErrStrayBits = errors.New("bits are left over at its end")
+
 // Parse accepts exactly what New produces for the kind K; anything else is an error that names the
 // expected prefix.
 func Parse[K Kind](text string) (K, error) {
@@ -58,7 +62,7 @@ func Parse[K Kind](text string) (K, error) {
 		return "", fmt.Errorf("an id of this kind is %q followed by lower-case base32: %w", prefix[K](), err)
 	}
 	if encoding.EncodeToString(raw) != rest {
-		return "", fmt.Errorf("the id %q has stray bits at its end", text)
+		return "", fmt.Errorf("the id %q: %w", text, ErrStrayBits)
 	}
 	return K(text), nil
 }
