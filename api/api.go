@@ -97,6 +97,9 @@ var routes = []route{
 	{"listPolicies", "GET", "/api/v1/admin/policies", operator(identity.PlatformRead), overview, plain, 200},
 	{"getPolicy", "GET", "/api/v1/admin/policies/{key}", operator(identity.PlatformRead), overview, plain, 200},
 	{"setPolicy", "PUT", "/api/v1/admin/policies/{key}", operator(identity.PlatformWrite), general, keyed, 200},
+	{"setPolicies", "PUT", "/api/v1/admin/policies", operator(identity.PlatformWrite), general, keyed, 200},
+	{"listPolicyVersions", "GET", "/api/v1/admin/policies/{key}/history", operator(identity.PlatformRead), overview, plain, 200},
+	{"rollbackPolicy", "POST", "/api/v1/admin/policies/{key}/rollback", operator(identity.PlatformWrite), general, keyed, 200},
 }
 
 // Config is what the API stands on.

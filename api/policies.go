@@ -3,6 +3,8 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"math"
+	"strconv"
 
 	"github.com/gpuaas/gpuaas/api/middleware"
 	authored "github.com/gpuaas/gpuaas/domain/policy"
@@ -26,6 +28,17 @@ type policyBody struct {
 	Reason    string   `json:"reason,omitempty" doc:"Why it was last set."`
 	ChangedBy string   `json:"changed_by,omitempty" doc:"The user who last set it."`
 	ChangedAt *moment  `json:"changed_at,omitempty"`
+	Unfit     any      `json:"unfit_value,omitempty" doc:"What was last set, where this release no longer accepts it: then the default holds."`
+}
+
+type policyVersionBody struct {
+	Key       string `json:"key"`
+	Version   int64  `json:"version"`
+	Value     any    `json:"value" doc:"Of the key's type: a whole number, true or false, or a word."`
+	Fits      bool   `json:"fits" doc:"Whether this release still accepts the value, so that one can roll back to it."`
+	Reason    string `json:"reason"`
+	ChangedBy string `json:"changed_by"`
+	ChangedAt moment `json:"changed_at"`
 }
 
 type (
@@ -47,12 +60,41 @@ type (
 			ExpectedVersion *int64 `json:"expected_version,omitempty" minimum:"0" doc:"Refuse the change if the version is another one by now."`
 		}
 	}
+	policyChange struct {
+		Key             string `json:"key" maxLength:"100"`
+		Value           any    `json:"value" doc:"Of the key's type: a whole number, true or false, or a word."`
+		ExpectedVersion *int64 `json:"expected_version,omitempty" minimum:"0" doc:"Refuse the change if the version is another one by now."`
+	}
+	setPoliciesIn struct {
+		IdempotencyKey string `header:"X-Idempotency-Key" minLength:"1" maxLength:"255"`
+		Body           struct {
+			Changes []policyChange `json:"changes" minItems:"1" maxItems:"50"`
+			Reason  string         `json:"reason" minLength:"1" maxLength:"500"`
+		}
+	}
+	policyVersionsIn struct {
+		PolicyPath
+		Paging
+	}
+	policyVersionsOut struct{ Body list[policyVersionBody] }
+	rollbackPolicyIn  struct {
+		PolicyPath
+		IdempotencyKey string `header:"X-Idempotency-Key" minLength:"1" maxLength:"255"`
+		Body           struct {
+			Version         int64  `json:"version" minimum:"0" doc:"The version whose value is to hold again; 0 is the default."`
+			Reason          string `json:"reason" minLength:"1" maxLength:"500"`
+			ExpectedVersion *int64 `json:"expected_version,omitempty" minimum:"0" doc:"Refuse the change if the version is another one by now."`
+		}
+	}
 )
 
 func (s *server) policyOperations() {
 	handle(s, "listPolicies", s.listPolicies)
 	handle(s, "getPolicy", s.getPolicy)
 	handle(s, "setPolicy", s.setPolicy)
+	handle(s, "setPolicies", s.setPolicies)
+	handle(s, "listPolicyVersions", s.listPolicyVersions)
+	handle(s, "rollbackPolicy", s.rollbackPolicy)
 }
 
 func (s *server) listPolicies(ctx context.Context, _ *struct{}) (*policyListOut, error) {
@@ -97,6 +139,9 @@ func renderSetting(setting policy.Setting) (policyBody, error) {
 	if info.Type == authored.TypeInt {
 		body.Min, body.Max = &info.Min, &info.Max
 	}
+	if setting.Unfit != nil {
+		body.Unfit = setting.Unfit
+	}
 	if setting.Version > 0 {
 		body.ChangedAt = maybe(&setting.SetAt)
 	}
@@ -104,17 +149,86 @@ func renderSetting(setting policy.Setting) (policyBody, error) {
 }
 
 func (s *server) setPolicy(ctx context.Context, in *setPolicyIn) (*policyOut, error) {
-	value, err := json.Marshal(in.Body.Value)
+	set, err := s.changePolicies(ctx, in.Body.Reason, policyChange{Key: in.Key, Value: in.Body.Value, ExpectedVersion: in.Body.ExpectedVersion})
 	if err != nil {
-		return nil, invalid("body.value", "this is no value")
+		return nil, err
 	}
-	setting, err := s.config.Policy.Set(ctx, policy.Change{
-		Name: in.Key, Value: value, Reason: in.Body.Reason, ExpectedVersion: in.Body.ExpectedVersion,
-		Actor: middleware.Principal(ctx).Actor(), CorrelationID: telemetry.Correlation(ctx), RequestID: middleware.RequestOf(ctx).ID,
-	})
+	return &policyOut{Body: set[0]}, nil
+}
+
+// setPolicies changes several keys at once or none, so that two that bound each other can always be moved.
+func (s *server) setPolicies(ctx context.Context, in *setPoliciesIn) (*policyListOut, error) {
+	set, err := s.changePolicies(ctx, in.Body.Reason, in.Body.Changes...)
+	if err != nil {
+		return nil, err
+	}
+	out := &policyListOut{}
+	out.Body.Items = set
+	return out, nil
+}
+
+func (s *server) changePolicies(ctx context.Context, reason string, asked ...policyChange) ([]policyBody, error) {
+	changes := make([]policy.Change, 0, len(asked))
+	for _, one := range asked {
+		value, err := json.Marshal(one.Value)
+		if err != nil {
+			return nil, invalid("body.value", "this is no value")
+		}
+		changes = append(changes, policy.Change{Name: one.Key, Value: value, ExpectedVersion: one.ExpectedVersion})
+	}
+	settings, err := s.config.Policy.Set(ctx, s.policyOrder(ctx, reason), changes...)
+	if err != nil {
+		return nil, err
+	}
+	bodies := make([]policyBody, 0, len(settings))
+	for _, setting := range settings {
+		body, err := renderSetting(setting)
+		if err != nil {
+			return nil, err
+		}
+		bodies = append(bodies, body)
+	}
+	return bodies, nil
+}
+
+func (s *server) policyOrder(ctx context.Context, reason string) policy.Order {
+	return policy.Order{
+		Reason: reason, Actor: middleware.Principal(ctx).Actor(), CorrelationID: telemetry.Correlation(ctx), RequestID: middleware.RequestOf(ctx).ID,
+	}
+}
+
+func (s *server) rollbackPolicy(ctx context.Context, in *rollbackPolicyIn) (*policyOut, error) {
+	setting, err := s.config.Policy.Rollback(ctx, s.policyOrder(ctx, in.Body.Reason), in.Key, in.Body.Version, in.Body.ExpectedVersion)
 	if err != nil {
 		return nil, err
 	}
 	body, err := renderSetting(setting)
 	return &policyOut{Body: body}, err
+}
+
+// listPolicyVersions pages by version, which is all that a cursor of it needs to hold.
+func (s *server) listPolicyVersions(ctx context.Context, in *policyVersionsIn) (*policyVersionsOut, error) {
+	from, err := in.start()
+	if err != nil {
+		return nil, err
+	}
+	before := int64(math.MaxInt64)
+	if from.ID != "" {
+		if before, err = strconv.ParseInt(from.ID, 10, 64); err != nil {
+			return nil, invalid("query.cursor", "the cursor is not one that a page before answered")
+		}
+	}
+	versions, err := s.config.Policy.History(ctx, in.Key, before, in.fetch())
+	if err != nil {
+		return nil, err
+	}
+	return &policyVersionsOut{Body: paged(in.Paging, versions, func(row policy.Version) after {
+		return after{row.CreatedAt, strconv.FormatInt(row.Version, 10)}
+	}, renderPolicyVersion)}, nil
+}
+
+func renderPolicyVersion(row policy.Version) policyVersionBody {
+	return policyVersionBody{
+		Key: row.Key, Version: row.Version, Value: row.Value, Fits: row.Fits, Reason: row.Reason, ChangedBy: row.ActorUserID, ChangedAt: moment(row.CreatedAt),
+	}
 }

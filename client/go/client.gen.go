@@ -695,7 +695,10 @@ type Policy struct {
 	// Reason Why it was last set.
 	Reason *string    `json:"reason,omitempty"`
 	Type   PolicyType `json:"type"`
-	Unit   *string    `json:"unit,omitempty"`
+
+	// UnfitValue What was last set, where this release no longer accepts it: then the default holds.
+	UnfitValue interface{} `json:"unfit_value,omitempty"`
+	Unit       *string     `json:"unit,omitempty"`
 
 	// Value Of the key's type: a whole number, true or false, or a word.
 	Value interface{} `json:"value"`
@@ -707,9 +710,40 @@ type Policy struct {
 // PolicyType defines model for Policy.Type.
 type PolicyType string
 
+// PolicyChange defines model for PolicyChange.
+type PolicyChange struct {
+	// ExpectedVersion Refuse the change if the version is another one by now.
+	ExpectedVersion *int64 `json:"expected_version,omitempty"`
+	Key             string `json:"key"`
+
+	// Value Of the key's type: a whole number, true or false, or a word.
+	Value interface{} `json:"value"`
+}
+
 // PolicyList defines model for PolicyList.
 type PolicyList struct {
 	Items []Policy `json:"items"`
+}
+
+// PolicyVersion defines model for PolicyVersion.
+type PolicyVersion struct {
+	ChangedAt time.Time `json:"changed_at"`
+	ChangedBy string    `json:"changed_by"`
+
+	// Fits Whether this release still accepts the value, so that one can roll back to it.
+	Fits   bool   `json:"fits"`
+	Key    string `json:"key"`
+	Reason string `json:"reason"`
+
+	// Value Of the key's type: a whole number, true or false, or a word.
+	Value   interface{} `json:"value"`
+	Version int64       `json:"version"`
+}
+
+// PolicyVersionList defines model for PolicyVersionList.
+type PolicyVersionList struct {
+	Items      []PolicyVersion `json:"items"`
+	NextCursor *string         `json:"next_cursor,omitempty"`
 }
 
 // Project defines model for Project.
@@ -752,6 +786,22 @@ type ReleaseCertificate struct {
 	NodeID     string    `json:"node_id"`
 	Statement  string    `json:"statement"`
 	Wiped      bool      `json:"wiped"`
+}
+
+// RollbackPolicyRequest defines model for RollbackPolicyRequest.
+type RollbackPolicyRequest struct {
+	// ExpectedVersion Refuse the change if the version is another one by now.
+	ExpectedVersion *int64 `json:"expected_version,omitempty"`
+	Reason          string `json:"reason"`
+
+	// Version The version whose value is to hold again; 0 is the default.
+	Version int64 `json:"version"`
+}
+
+// SetPoliciesRequest defines model for SetPoliciesRequest.
+type SetPoliciesRequest struct {
+	Changes []PolicyChange `json:"changes"`
+	Reason  string         `json:"reason"`
 }
 
 // SetPolicyRequest defines model for SetPolicyRequest.
@@ -990,8 +1040,29 @@ type UnquarantineNodeParams struct {
 	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
 }
 
+// SetPoliciesParams defines parameters for SetPolicies.
+type SetPoliciesParams struct {
+	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
+	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
+}
+
 // SetPolicyParams defines parameters for SetPolicy.
 type SetPolicyParams struct {
+	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
+	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
+}
+
+// ListPolicyVersionsParams defines parameters for ListPolicyVersions.
+type ListPolicyVersionsParams struct {
+	// Limit How many items to answer at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The next_cursor of the page before; opaque.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// RollbackPolicyParams defines parameters for RollbackPolicy.
+type RollbackPolicyParams struct {
 	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
 	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
 }
@@ -1134,8 +1205,14 @@ type UncordonNodeJSONRequestBody = NodeOperationRequest
 // UnquarantineNodeJSONRequestBody defines body for UnquarantineNode for application/json ContentType.
 type UnquarantineNodeJSONRequestBody = UnquarantineNodeRequest
 
+// SetPoliciesJSONRequestBody defines body for SetPolicies for application/json ContentType.
+type SetPoliciesJSONRequestBody = SetPoliciesRequest
+
 // SetPolicyJSONRequestBody defines body for SetPolicy for application/json ContentType.
 type SetPolicyJSONRequestBody = SetPolicyRequest
+
+// RollbackPolicyJSONRequestBody defines body for RollbackPolicy for application/json ContentType.
+type RollbackPolicyJSONRequestBody = RollbackPolicyRequest
 
 // PutSKUJSONRequestBody defines body for PutSKU for application/json ContentType.
 type PutSKUJSONRequestBody = PutSKURequest
@@ -1390,6 +1467,24 @@ type ClientInterface interface {
 	// Corresponds with GET /api/v1/admin/policies (the `ListPolicies` operationId).
 	ListPolicies(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// SetPoliciesWithBody Change several policy values at once
+	//
+	// All of them change or none does. Values that bound each other can be moved only so.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /api/v1/admin/policies (the `SetPolicies` operationId).
+	SetPoliciesWithBody(ctx context.Context, params *SetPoliciesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetPolicies Change several policy values at once
+	//
+	// All of them change or none does. Values that bound each other can be moved only so.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /api/v1/admin/policies (the `SetPolicies` operationId).
+	SetPolicies(ctx context.Context, params *SetPoliciesParams, body SetPoliciesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetPolicy Show one policy key
 	//
 	// Corresponds with GET /api/v1/admin/policies/{key} (the `GetPolicy` operationId).
@@ -1408,6 +1503,29 @@ type ClientInterface interface {
 	//
 	// Corresponds with PUT /api/v1/admin/policies/{key} (the `SetPolicy` operationId).
 	SetPolicy(ctx context.Context, key PolicyKey, params *SetPolicyParams, body SetPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListPolicyVersions List every value a policy key was ever set to
+	//
+	// Corresponds with GET /api/v1/admin/policies/{key}/history (the `ListPolicyVersions` operationId).
+	ListPolicyVersions(ctx context.Context, key PolicyKey, params *ListPolicyVersionsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RollbackPolicyWithBody Set a policy key to what it was
+	//
+	// The value of an earlier version becomes a new version; version 0 is the default. Today's rules apply to it.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/admin/policies/{key}/rollback (the `RollbackPolicy` operationId).
+	RollbackPolicyWithBody(ctx context.Context, key PolicyKey, params *RollbackPolicyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RollbackPolicy Set a policy key to what it was
+	//
+	// The value of an earlier version becomes a new version; version 0 is the default. Today's rules apply to it.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/admin/policies/{key}/rollback (the `RollbackPolicy` operationId).
+	RollbackPolicy(ctx context.Context, key PolicyKey, params *RollbackPolicyParams, body RollbackPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// PutSKUWithBody Create or replace a SKU's description
 	//
@@ -1959,6 +2077,44 @@ func (c *Client) ListPolicies(ctx context.Context, reqEditors ...RequestEditorFn
 	return c.Client.Do(req)
 }
 
+// SetPoliciesWithBody Change several policy values at once
+//
+// All of them change or none does. Values that bound each other can be moved only so.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /api/v1/admin/policies (the `SetPolicies` operationId).
+func (c *Client) SetPoliciesWithBody(ctx context.Context, params *SetPoliciesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetPoliciesRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetPolicies Change several policy values at once
+//
+// All of them change or none does. Values that bound each other can be moved only so.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /api/v1/admin/policies (the `SetPolicies` operationId).
+func (c *Client) SetPolicies(ctx context.Context, params *SetPoliciesParams, body SetPoliciesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetPoliciesRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetPolicy Show one policy key
 //
 // Corresponds with GET /api/v1/admin/policies/{key} (the `GetPolicy` operationId).
@@ -1998,6 +2154,59 @@ func (c *Client) SetPolicyWithBody(ctx context.Context, key PolicyKey, params *S
 // Corresponds with PUT /api/v1/admin/policies/{key} (the `SetPolicy` operationId).
 func (c *Client) SetPolicy(ctx context.Context, key PolicyKey, params *SetPolicyParams, body SetPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewSetPolicyRequest(c.Server, key, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListPolicyVersions List every value a policy key was ever set to
+//
+// Corresponds with GET /api/v1/admin/policies/{key}/history (the `ListPolicyVersions` operationId).
+func (c *Client) ListPolicyVersions(ctx context.Context, key PolicyKey, params *ListPolicyVersionsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListPolicyVersionsRequest(c.Server, key, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RollbackPolicyWithBody Set a policy key to what it was
+//
+// The value of an earlier version becomes a new version; version 0 is the default. Today's rules apply to it.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/admin/policies/{key}/rollback (the `RollbackPolicy` operationId).
+func (c *Client) RollbackPolicyWithBody(ctx context.Context, key PolicyKey, params *RollbackPolicyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRollbackPolicyRequestWithBody(c.Server, key, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RollbackPolicy Set a policy key to what it was
+//
+// The value of an earlier version becomes a new version; version 0 is the default. Today's rules apply to it.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/admin/policies/{key}/rollback (the `RollbackPolicy` operationId).
+func (c *Client) RollbackPolicy(ctx context.Context, key PolicyKey, params *RollbackPolicyParams, body RollbackPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRollbackPolicyRequest(c.Server, key, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -3271,6 +3480,61 @@ func NewListPoliciesRequest(server string) (*http.Request, error) {
 	return req, nil
 }
 
+// NewSetPoliciesRequest calls the generic SetPolicies builder with application/json body
+func NewSetPoliciesRequest(server string, params *SetPoliciesParams, body SetPoliciesJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSetPoliciesRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewSetPoliciesRequestWithBody constructs an http.Request for the SetPolicies method, with any body, and a specified content type
+func NewSetPoliciesRequestWithBody(server string, params *SetPoliciesParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/admin/policies")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.XIdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", *params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewGetPolicyRequest constructs an http.Request for the GetPolicy method
 func NewGetPolicyRequest(server string, key PolicyKey) (*http.Request, error) {
 	var err error
@@ -3343,6 +3607,141 @@ func NewSetPolicyRequestWithBody(server string, key PolicyKey, params *SetPolicy
 	}
 
 	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.XIdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", *params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewListPolicyVersionsRequest constructs an http.Request for the ListPolicyVersions method
+func NewListPolicyVersionsRequest(server string, key PolicyKey, params *ListPolicyVersionsParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "key", key, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/admin/policies/%s/history", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewRollbackPolicyRequest calls the generic RollbackPolicy builder with application/json body
+func NewRollbackPolicyRequest(server string, key PolicyKey, params *RollbackPolicyParams, body RollbackPolicyJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRollbackPolicyRequestWithBody(server, key, params, "application/json", bodyReader)
+}
+
+// NewRollbackPolicyRequestWithBody constructs an http.Request for the RollbackPolicy method, with any body, and a specified content type
+func NewRollbackPolicyRequestWithBody(server string, key PolicyKey, params *RollbackPolicyParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "key", key, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/admin/policies/%s/rollback", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
 	if err != nil {
 		return nil, err
 	}
@@ -4608,6 +5007,24 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/admin/policies (the `ListPolicies` operationId).
 	ListPoliciesWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListPoliciesResponse, error)
 
+	// SetPoliciesWithBodyWithResponse Change several policy values at once
+	//
+	// All of them change or none does. Values that bound each other can be moved only so.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/admin/policies (the `SetPolicies` operationId).
+	SetPoliciesWithBodyWithResponse(ctx context.Context, params *SetPoliciesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetPoliciesResponse, error)
+
+	// SetPoliciesWithResponse Change several policy values at once
+	//
+	// All of them change or none does. Values that bound each other can be moved only so.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/admin/policies (the `SetPolicies` operationId).
+	SetPoliciesWithResponse(ctx context.Context, params *SetPoliciesParams, body SetPoliciesJSONRequestBody, reqEditors ...RequestEditorFn) (*SetPoliciesResponse, error)
+
 	// GetPolicyWithResponse Show one policy key
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -4628,6 +5045,31 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with PUT /api/v1/admin/policies/{key} (the `SetPolicy` operationId).
 	SetPolicyWithResponse(ctx context.Context, key PolicyKey, params *SetPolicyParams, body SetPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*SetPolicyResponse, error)
+
+	// ListPolicyVersionsWithResponse List every value a policy key was ever set to
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/admin/policies/{key}/history (the `ListPolicyVersions` operationId).
+	ListPolicyVersionsWithResponse(ctx context.Context, key PolicyKey, params *ListPolicyVersionsParams, reqEditors ...RequestEditorFn) (*ListPolicyVersionsResponse, error)
+
+	// RollbackPolicyWithBodyWithResponse Set a policy key to what it was
+	//
+	// The value of an earlier version becomes a new version; version 0 is the default. Today's rules apply to it.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/admin/policies/{key}/rollback (the `RollbackPolicy` operationId).
+	RollbackPolicyWithBodyWithResponse(ctx context.Context, key PolicyKey, params *RollbackPolicyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RollbackPolicyResponse, error)
+
+	// RollbackPolicyWithResponse Set a policy key to what it was
+	//
+	// The value of an earlier version becomes a new version; version 0 is the default. Today's rules apply to it.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/admin/policies/{key}/rollback (the `RollbackPolicy` operationId).
+	RollbackPolicyWithResponse(ctx context.Context, key PolicyKey, params *RollbackPolicyParams, body RollbackPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*RollbackPolicyResponse, error)
 
 	// PutSKUWithBodyWithResponse Create or replace a SKU's description
 	//
@@ -5528,6 +5970,55 @@ func (r ListPoliciesResponse) ContentType() string {
 	return ""
 }
 
+// SetPoliciesResponse200Headers the declared response headers of an HTTP 200 response for SetPolicies
+type SetPoliciesResponse200Headers struct {
+	IdempotencyReplayed *string
+	XCorrelationID      string
+}
+
+type SetPoliciesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PolicyList
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *SetPoliciesResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SetPoliciesResponse) GetJSON200() *PolicyList {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r SetPoliciesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SetPoliciesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SetPoliciesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SetPoliciesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // GetPolicyResponse200Headers the declared response headers of an HTTP 200 response for GetPolicy
 type GetPolicyResponse200Headers struct {
 	XCorrelationID string
@@ -5619,6 +6110,103 @@ func (r SetPolicyResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r SetPolicyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListPolicyVersionsResponse200Headers the declared response headers of an HTTP 200 response for ListPolicyVersions
+type ListPolicyVersionsResponse200Headers struct {
+	XCorrelationID string
+}
+
+type ListPolicyVersionsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PolicyVersionList
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListPolicyVersionsResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListPolicyVersionsResponse) GetJSON200() *PolicyVersionList {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ListPolicyVersionsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListPolicyVersionsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListPolicyVersionsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListPolicyVersionsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// RollbackPolicyResponse200Headers the declared response headers of an HTTP 200 response for RollbackPolicy
+type RollbackPolicyResponse200Headers struct {
+	IdempotencyReplayed *string
+	XCorrelationID      string
+}
+
+type RollbackPolicyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Policy
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *RollbackPolicyResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RollbackPolicyResponse) GetJSON200() *Policy {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r RollbackPolicyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RollbackPolicyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RollbackPolicyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RollbackPolicyResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -6820,6 +7408,36 @@ func (c *ClientWithResponses) ListPoliciesWithResponse(ctx context.Context, reqE
 	return ParseListPoliciesResponse(rsp)
 }
 
+// SetPoliciesWithBodyWithResponse Change several policy values at once
+//
+// All of them change or none does. Values that bound each other can be moved only so.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/admin/policies (the `SetPolicies` operationId).
+func (c *ClientWithResponses) SetPoliciesWithBodyWithResponse(ctx context.Context, params *SetPoliciesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetPoliciesResponse, error) {
+	rsp, err := c.SetPoliciesWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetPoliciesResponse(rsp)
+}
+
+// SetPoliciesWithResponse Change several policy values at once
+//
+// All of them change or none does. Values that bound each other can be moved only so.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/admin/policies (the `SetPolicies` operationId).
+func (c *ClientWithResponses) SetPoliciesWithResponse(ctx context.Context, params *SetPoliciesParams, body SetPoliciesJSONRequestBody, reqEditors ...RequestEditorFn) (*SetPoliciesResponse, error) {
+	rsp, err := c.SetPolicies(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetPoliciesResponse(rsp)
+}
+
 // GetPolicyWithResponse Show one policy key
 //
 // Returns a wrapper object for the known response body format(s).
@@ -6857,6 +7475,49 @@ func (c *ClientWithResponses) SetPolicyWithResponse(ctx context.Context, key Pol
 		return nil, err
 	}
 	return ParseSetPolicyResponse(rsp)
+}
+
+// ListPolicyVersionsWithResponse List every value a policy key was ever set to
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/admin/policies/{key}/history (the `ListPolicyVersions` operationId).
+func (c *ClientWithResponses) ListPolicyVersionsWithResponse(ctx context.Context, key PolicyKey, params *ListPolicyVersionsParams, reqEditors ...RequestEditorFn) (*ListPolicyVersionsResponse, error) {
+	rsp, err := c.ListPolicyVersions(ctx, key, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListPolicyVersionsResponse(rsp)
+}
+
+// RollbackPolicyWithBodyWithResponse Set a policy key to what it was
+//
+// The value of an earlier version becomes a new version; version 0 is the default. Today's rules apply to it.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/admin/policies/{key}/rollback (the `RollbackPolicy` operationId).
+func (c *ClientWithResponses) RollbackPolicyWithBodyWithResponse(ctx context.Context, key PolicyKey, params *RollbackPolicyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RollbackPolicyResponse, error) {
+	rsp, err := c.RollbackPolicyWithBody(ctx, key, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRollbackPolicyResponse(rsp)
+}
+
+// RollbackPolicyWithResponse Set a policy key to what it was
+//
+// The value of an earlier version becomes a new version; version 0 is the default. Today's rules apply to it.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/admin/policies/{key}/rollback (the `RollbackPolicy` operationId).
+func (c *ClientWithResponses) RollbackPolicyWithResponse(ctx context.Context, key PolicyKey, params *RollbackPolicyParams, body RollbackPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*RollbackPolicyResponse, error) {
+	rsp, err := c.RollbackPolicy(ctx, key, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRollbackPolicyResponse(rsp)
 }
 
 // PutSKUWithBodyWithResponse Create or replace a SKU's description
@@ -7802,6 +8463,52 @@ func ParseListPoliciesResponse(rsp *http.Response) (*ListPoliciesResponse, error
 	return response, nil
 }
 
+// ParseSetPoliciesResponse parses an HTTP response from a SetPoliciesWithResponse call
+func ParseSetPoliciesResponse(rsp *http.Response) (*SetPoliciesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SetPoliciesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PolicyList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers SetPoliciesResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseGetPolicyResponse parses an HTTP response from a GetPolicyWithResponse call
 func ParseGetPolicyResponse(rsp *http.Response) (*GetPolicyResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -7867,6 +8574,91 @@ func ParseSetPolicyResponse(rsp *http.Response) (*SetPolicyResponse, error) {
 	switch {
 	case rsp.StatusCode == 200:
 		var headers SetPolicyResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListPolicyVersionsResponse parses an HTTP response from a ListPolicyVersionsWithResponse call
+func ParseListPolicyVersionsResponse(rsp *http.Response) (*ListPolicyVersionsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListPolicyVersionsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PolicyVersionList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListPolicyVersionsResponse200Headers
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseRollbackPolicyResponse parses an HTTP response from a RollbackPolicyWithResponse call
+func ParseRollbackPolicyResponse(rsp *http.Response) (*RollbackPolicyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RollbackPolicyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Policy
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers RollbackPolicyResponse200Headers
 		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {

@@ -155,6 +155,8 @@ const (
 	PriceConflict Code = "price_conflict"
 	// PolicyNotFound (404): There is no such policy key.
 	PolicyNotFound Code = "policy_not_found"
+	// PolicyVersionNotFound (404): The policy key never had such a version.
+	PolicyVersionNotFound Code = "policy_version_not_found"
 	// PolicyValueInvalid (422): The value does not fit the policy key's type and range.
 	PolicyValueInvalid Code = "policy_value_invalid"
 	// PolicyCombinationRefused (409): The value does not go together with another policy value.
@@ -238,6 +240,7 @@ var codes = []Code{
 	SKUPriceMissing,
 	PriceConflict,
 	PolicyNotFound,
+	PolicyVersionNotFound,
 	PolicyValueInvalid,
 	PolicyCombinationRefused,
 	PolicyVersionConflict,
@@ -314,6 +317,7 @@ var catalogue = map[Code]Entry{
 	SKUPriceMissing:            {Code: SKUPriceMissing, HTTPStatus: 409, Retryable: false, Sentence: "The SKU has no price that is valid now.", Group: GroupCatalogue},
 	PriceConflict:              {Code: PriceConflict, HTTPStatus: 409, Retryable: false, Sentence: "The SKU already has a price from that instant on.", Group: GroupCatalogue},
 	PolicyNotFound:             {Code: PolicyNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no such policy key.", Group: GroupPolicy},
+	PolicyVersionNotFound:      {Code: PolicyVersionNotFound, HTTPStatus: 404, Retryable: false, Sentence: "The policy key never had such a version.", Group: GroupPolicy},
 	PolicyValueInvalid:         {Code: PolicyValueInvalid, HTTPStatus: 422, Retryable: false, Sentence: "The value does not fit the policy key's type and range.", Group: GroupPolicy},
 	PolicyCombinationRefused:   {Code: PolicyCombinationRefused, HTTPStatus: 409, Retryable: false, Sentence: "The value does not go together with another policy value.", Group: GroupPolicy},
 	PolicyVersionConflict:      {Code: PolicyVersionConflict, HTTPStatus: 409, Retryable: false, Sentence: "The policy value was changed by somebody else meanwhile.", Group: GroupPolicy},

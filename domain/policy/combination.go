@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/gpuaas/gpuaas/domain/fault"
@@ -22,12 +23,28 @@ type order struct{ Low, High IntKey }
 // names to canonical texts and needs only the ones that were set: the defaults stand for all others. It is
 // asked where a value is set and again where values are used, because two writers may each have been right.
 func CheckTogether(values map[string]string) error {
+	return check(values, func(...string) bool { return true })
+}
+
+// CheckChange refuses what CheckTogether refuses as far as the changed keys have a part in it: values that a newer release
+// no longer lets stand beside each other must not keep anybody from changing another one.
+func CheckChange(values map[string]string, changed ...string) error {
+	return check(values, func(keys ...string) bool {
+		return slices.ContainsFunc(keys, func(key string) bool { return slices.Contains(changed, key) })
+	})
+}
+
+// check refuses the first rule that is broken among those that concern asks for by their keys.
+func check(values map[string]string, concern func(keys ...string) bool) error {
 	for _, refused := range refusedCombinations {
-		if refused.holds(values) {
-			return refused.fault()
+		if concern(refused.keys()...) && refused.holds(values) {
+			return fault.New(fault.PolicyCombinationRefused, refused.Because).With(map[string]any{"keys": refused.keys()})
 		}
 	}
 	for _, pair := range orderedPairs {
+		if !concern(pair.Low.Name, pair.High.Name) {
+			continue
+		}
 		low, err := pair.Low.Parse(valueOrDefault(values, pair.Low.Name, strconv.FormatInt(pair.Low.Default, 10)))
 		if err != nil {
 			return err
@@ -54,12 +71,12 @@ func (r refusal) holds(values map[string]string) bool {
 	return true
 }
 
-func (r refusal) fault() *fault.Error {
+func (r refusal) keys() []string {
 	names := make([]string, 0, len(r.When))
 	for _, one := range r.When {
 		names = append(names, one.Key)
 	}
-	return fault.New(fault.PolicyCombinationRefused, r.Because).With(map[string]any{"keys": names})
+	return names
 }
 
 func valueOrDefault(values map[string]string, name, otherwise string) string {

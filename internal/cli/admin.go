@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"math/big"
 	"os"
@@ -12,87 +11,6 @@ import (
 
 	client "github.com/gpuaas/gpuaas/client/go"
 )
-
-func (c *command) policyCommand() *cobra.Command {
-	list := &cobra.Command{
-		Use: "list", Short: "List every policy with its value", Args: none,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			api, err := c.api()
-			if err != nil {
-				return err
-			}
-			var policies client.PolicyList
-			body, err := decode(&policies)(api.ListPolicies(cmd.Context()))
-			if err != nil {
-				return err
-			}
-			return c.show(body, func() table {
-				shown := table{header: []string{"KEY", "VALUE", "DEFAULT", "TYPE", "MEANING"}}
-				for _, p := range policies.Items {
-					shown.rows = append(shown.rows, []string{p.Key, fmt.Sprint(p.Value), fmt.Sprint(p.Default), string(p.Type), p.Meaning})
-				}
-				return shown
-			})
-		},
-	}
-	get := &cobra.Command{
-		Use: "get KEY", Short: "Show one policy", Args: exact(1, "the key"),
-		RunE: func(cmd *cobra.Command, arguments []string) error {
-			api, err := c.api()
-			if err != nil {
-				return err
-			}
-			var policy client.Policy
-			body, err := decode(&policy)(api.GetPolicy(cmd.Context(), arguments[0]))
-			if err != nil {
-				return err
-			}
-			return c.show(body, func() table { return policyTable(policy) })
-		},
-	}
-	var reason string
-	set := &cobra.Command{
-		Use: "set KEY VALUE", Short: "Set one policy", Args: exact(2, "the key and its value"),
-		RunE: func(cmd *cobra.Command, arguments []string) error {
-			if reason == "" {
-				return usage("--reason is needed; it is audited")
-			}
-			api, err := c.api()
-			if err != nil {
-				return err
-			}
-			key := newKey()
-			var policy client.Policy
-			body, err := decode(&policy)(api.SetPolicy(cmd.Context(), arguments[0], &client.SetPolicyParams{XIdempotencyKey: &key},
-				client.SetPolicyRequest{Value: policyValue(arguments[1]), Reason: reason}))
-			if err != nil {
-				return err
-			}
-			return c.show(body, func() table { return policyTable(policy) })
-		},
-	}
-	set.Flags().StringVar(&reason, "reason", "", "why; it is audited")
-	return group("policy", "What admins may tune", list, get, set)
-}
-
-// policyValue reads a number or a boolean as such and anything else as text; the platform knows the type.
-func policyValue(text string) any {
-	var value any
-	decoder := json.NewDecoder(strings.NewReader(text))
-	decoder.UseNumber()
-	if decoder.Decode(&value) == nil && !decoder.More() {
-		switch value.(type) {
-		case json.Number, bool, string:
-			return value
-		}
-	}
-	return text
-}
-
-func policyTable(p client.Policy) table {
-	return fields("key", p.Key, "value", fmt.Sprint(p.Value), "default", fmt.Sprint(p.Default), "type", string(p.Type), "unit", text(p.Unit),
-		"meaning", p.Meaning, "version", fmt.Sprint(p.Version), "reason", text(p.Reason), "danger", text(p.Danger))
-}
 
 func (c *command) adminCommand() *cobra.Command {
 	return group("admin", "What only admins do", c.forceReleaseCommand(), c.creditCommand(), c.priceCommand(), c.putSKUCommand())

@@ -5,19 +5,13 @@ package policy
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"strconv"
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/gpuaas/gpuaas/domain/fault"
-	"github.com/gpuaas/gpuaas/domain/identity"
 	"github.com/gpuaas/gpuaas/domain/policy"
-	"github.com/gpuaas/gpuaas/internal/store"
 	"github.com/gpuaas/gpuaas/schema/queries"
 )
 
@@ -150,8 +144,10 @@ func (c *Client) String(ctx context.Context, key policy.StringKey) (string, erro
 
 // Setting is a key with the value in force. Version is 0 and the rest empty while the authored default holds.
 type Setting struct {
-	Info        policy.Info
-	Value       json.RawMessage
+	Info  policy.Info
+	Value json.RawMessage
+	// Unfit is the value of Version where the key no longer accepts it: then the default is in force.
+	Unfit       json.RawMessage
 	Version     int64
 	Reason      string
 	ActorUserID string
@@ -195,97 +191,11 @@ func (v Values) setting(key policy.Key) (Setting, error) {
 		return Setting{}, fmt.Errorf("the value of %s: %w", info.Name, err)
 	}
 	row := v.newest[info.Name]
-	return Setting{Info: info, Value: value, Version: row.Version, Reason: row.Reason, ActorUserID: row.ActorUserID, SetAt: row.CreatedAt}, nil
-}
-
-// Change is a value to be set. Value is JSON of the key's type. ExpectedVersion, when not nil, is the version the
-// writer saw: another one in force refuses the change.
-type Change struct {
-	Name            string
-	Value           json.RawMessage
-	Reason          string
-	ExpectedVersion *int64
-	Actor           identity.Actor
-	CorrelationID   string
-	// RequestID makes the change once: a repeat answers what the first one set.
-	RequestID string
-}
-
-// Set writes a new version of a key, with its audit row. It refuses with PolicyNotFound, PolicyValueInvalid,
-// PolicyVersionConflict, or PolicyCombinationRefused when the values would not go together.
-func (c *Client) Set(ctx context.Context, change Change) (Setting, error) {
-	key, err := policy.Find(change.Name)
-	if err != nil {
-		return Setting{}, err
+	setting := Setting{Info: info, Value: value, Version: row.Version, Reason: row.Reason, ActorUserID: row.ActorUserID, SetAt: row.CreatedAt}
+	if _, err := key.FromJSON(row.Value); err != nil && row.Version > 0 {
+		setting.Unfit = row.Value
 	}
-	text, err := key.FromJSON(change.Value)
-	if err != nil {
-		return Setting{}, err
-	}
-	value, err := key.ToJSON(text)
-	if err != nil {
-		return Setting{}, err
-	}
-	var set Setting
-	err = store.InTx(ctx, c.pool, func(ctx context.Context, tx pgx.Tx) error {
-		if err := queries.LockPolicy(ctx, tx); err != nil {
-			return err
-		}
-		if made, err := queries.AuditOfRequest(ctx, tx, change.RequestID); !errors.Is(err, pgx.ErrNoRows) {
-			if err == nil {
-				set, err = settingOf(key, made, change)
-			}
-			return err
-		}
-		values, err := Read(ctx, tx)
-		if err != nil {
-			return err
-		}
-		current := values.newest[change.Name]
-		if change.ExpectedVersion != nil && *change.ExpectedVersion != current.Version {
-			return fault.Newf(fault.PolicyVersionConflict, "%s is at version %d, not %d.", change.Name, current.Version, *change.ExpectedVersion).
-				With(map[string]any{"key": change.Name, "version": current.Version})
-		}
-		before := values.text(key)
-		together := values.texts()
-		together[change.Name] = text
-		if err := policy.CheckTogether(together); err != nil {
-			return err
-		}
-		next := queries.PolicyValue{Key: change.Name, Version: current.Version + 1, Value: value, Reason: change.Reason, ActorUserID: change.Actor.ID}
-		if err := queries.InsertPolicyValue(ctx, tx, next); err != nil {
-			return err
-		}
-		if err := queries.InsertAudit(ctx, tx, queries.Audit{
-			Actor: change.Actor, Action: "policy.set", TargetType: "policy", TargetID: change.Name, CorrelationID: change.CorrelationID, RequestID: change.RequestID,
-			Details: map[string]any{"from": before, "to": text, "version": strconv.FormatInt(next.Version, 10), "reason": change.Reason},
-		}); err != nil {
-			return err
-		}
-		set = Setting{Info: key.Info(), Value: value, Version: next.Version, Reason: change.Reason, ActorUserID: change.Actor.ID, SetAt: time.Now().UTC()}
-		return nil
-	})
-	if err != nil {
-		return Setting{}, err
-	}
-	c.forget()
-	return set, nil
-}
-
-// settingOf is what a change set, as its audit row tells it.
-func settingOf(key policy.Key, made queries.AuditRecord, change Change) (Setting, error) {
-	var details struct {
-		To      string `json:"to"`
-		Version int64  `json:"version,string"`
-	}
-	if err := json.Unmarshal(made.Details, &details); err != nil {
-		return Setting{}, fmt.Errorf("the audit row of a change of %s: %w", change.Name, err)
-	}
-	value, err := key.ToJSON(details.To)
-	if err != nil {
-		return Setting{}, fmt.Errorf("the audit row of a change of %s: %w", change.Name, err)
-	}
-	return Setting{Info: key.Info(), Value: value, Version: details.Version, Reason: change.Reason, ActorUserID: change.Actor.ID, SetAt: made.CreatedAt.UTC()}, nil
+	return setting, nil
 }
 
 // forget makes the next reading a fresh one, so that whoever set a value here also reads it here.
@@ -293,12 +203,4 @@ func (c *Client) forget() {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
 	c.until = time.Time{}
-}
-
-// History reads a key's versions, newest first; fault.PolicyNotFound for a name that is no key.
-func (c *Client) History(ctx context.Context, name string, limit int) ([]queries.PolicyValue, error) {
-	if _, err := policy.Find(name); err != nil {
-		return nil, err
-	}
-	return queries.PolicyHistory(ctx, c.pool, name, limit)
 }

@@ -65,9 +65,8 @@ func TestSet(t *testing.T) {
 			client := policy.New(database.App)
 			written := 0
 			for _, change := range changes {
-				set, err := client.Set(t.Context(), policy.Change{
-					Name: change.name, Value: json.RawMessage(change.value), ExpectedVersion: change.expected, Actor: actor, Reason: "why", CorrelationID: "c",
-				})
+				set, err := client.Set(t.Context(), policy.Order{Actor: actor, Reason: "why", CorrelationID: "c"},
+					policy.Change{Name: change.name, Value: json.RawMessage(change.value), ExpectedVersion: change.expected})
 				if fault.CodeOf(err) != change.want {
 					t.Errorf("%s = %s answers %v, not %q", change.name, change.value, err, change.want)
 				}
@@ -76,7 +75,7 @@ func TestSet(t *testing.T) {
 				}
 				written++
 				got, err := client.Get(t.Context(), change.name)
-				if err != nil || string(got.Value) != change.value || got.Version != set.Version {
+				if err != nil || string(got.Value) != change.value || got.Version != set[0].Version {
 					t.Errorf("%s reads %s at version %d, %v", change.name, got.Value, got.Version, err)
 				}
 			}
@@ -96,7 +95,7 @@ func TestWhoeverSetsAValueReadsIt(t *testing.T) {
 	if _, err := client.Int(t.Context(), authored.BillingWindowSeconds); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := client.Set(t.Context(), policy.Change{Name: "billing.window_seconds", Value: json.RawMessage("2"), Actor: identity.Platform()}); err != nil {
+	if _, err := client.Set(t.Context(), policy.Order{Actor: identity.Platform()}, policy.Change{Name: "billing.window_seconds", Value: json.RawMessage("2")}); err != nil {
 		t.Fatal(err)
 	}
 	if window, err := client.Int(t.Context(), authored.BillingWindowSeconds); err != nil || window != 2 {

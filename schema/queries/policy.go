@@ -23,9 +23,14 @@ func NewestPolicyValues(ctx context.Context, db DB) ([]PolicyValue, error) {
 	return many[PolicyValue](ctx, db, "PolicyNewest")
 }
 
-// PolicyHistory reads a key's versions, newest first.
-func PolicyHistory(ctx context.Context, db DB, key string, limit int) ([]PolicyValue, error) {
-	return many[PolicyValue](ctx, db, "PolicyHistory", pgx.NamedArgs{"key": key, "limit": limit})
+// PolicyHistory reads a key's versions below one, newest first.
+func PolicyHistory(ctx context.Context, db DB, key string, before int64, limit int) ([]PolicyValue, error) {
+	return many[PolicyValue](ctx, db, "PolicyHistory", pgx.NamedArgs{"key": key, "before": before, "limit": limit})
+}
+
+// GetPolicyVersion reads one version of a key; pgx.ErrNoRows when there is none.
+func GetPolicyVersion(ctx context.Context, db DB, key string, version int64) (PolicyValue, error) {
+	return one[PolicyValue](ctx, db, "PolicyVersion", pgx.NamedArgs{"key": key, "version": version})
 }
 
 // LockPolicy makes writers of policy take turns until the transaction ends, for a value is judged beside all others.

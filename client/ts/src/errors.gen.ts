@@ -406,6 +406,12 @@ export const errorCatalogue = {
     sentence: "There is no such policy key.",
     group: "policy",
   },
+  policy_version_not_found: {
+    httpStatus: 404,
+    retryable: false,
+    sentence: "The policy key never had such a version.",
+    group: "policy",
+  },
   policy_value_invalid: {
     httpStatus: 422,
     retryable: false,

@@ -484,8 +484,49 @@ export interface paths {
         };
         /** List every policy key with its value */
         get: operations["listPolicies"];
+        /**
+         * Change several policy values at once
+         * @description All of them change or none does. Values that bound each other can be moved only so.
+         */
+        put: operations["setPolicies"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/policies/{key}/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List every value a policy key was ever set to */
+        get: operations["listPolicyVersions"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/policies/{key}/rollback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Set a policy key to what it was
+         * @description The value of an earlier version becomes a new version; version 0 is the default. Today's rules apply to it.
+         */
+        post: operations["rollbackPolicy"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1255,6 +1296,8 @@ export interface components {
             changed_by?: string;
             /** Format: date-time */
             changed_at?: string;
+            /** @description What was last set, where this release no longer accepts it: then the default holds. */
+            unfit_value?: unknown;
         };
         PolicyList: {
             items: components["schemas"]["Policy"][];
@@ -1268,6 +1311,103 @@ export interface components {
         SetPolicyRequest: {
             /** @description Of the key's type: a whole number, true or false, or a word. */
             value: unknown;
+            reason: string;
+            /**
+             * Format: int64
+             * @description Refuse the change if the version is another one by now.
+             */
+            expected_version?: number;
+        };
+        /**
+         * @example {
+         *       "key": "billing.minimum_deposit_minor",
+         *       "value": 150000
+         *     }
+         */
+        PolicyChange: {
+            key: string;
+            /** @description Of the key's type: a whole number, true or false, or a word. */
+            value: unknown;
+            /**
+             * Format: int64
+             * @description Refuse the change if the version is another one by now.
+             */
+            expected_version?: number;
+        };
+        /**
+         * @example {
+         *       "changes": [
+         *         {
+         *           "key": "billing.minimum_deposit_minor",
+         *           "value": 150000
+         *         },
+         *         {
+         *           "key": "billing.maximum_deposit_minor",
+         *           "value": 500000
+         *         }
+         *       ],
+         *       "reason": "larger deposits"
+         *     }
+         */
+        SetPoliciesRequest: {
+            changes: components["schemas"]["PolicyChange"][];
+            reason: string;
+        };
+        /**
+         * @example {
+         *       "key": "billing.window_seconds",
+         *       "version": 3,
+         *       "value": 30,
+         *       "fits": true,
+         *       "reason": "shorter windows for the demonstration",
+         *       "changed_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+         *       "changed_at": "2026-01-05T09:30:00.000Z"
+         *     }
+         */
+        PolicyVersion: {
+            key: string;
+            /** Format: int64 */
+            version: number;
+            /** @description Of the key's type: a whole number, true or false, or a word. */
+            value: unknown;
+            /** @description Whether this release still accepts the value, so that one can roll back to it. */
+            fits: boolean;
+            reason: string;
+            changed_by: string;
+            /** Format: date-time */
+            changed_at: string;
+        };
+        /**
+         * @example {
+         *       "items": [
+         *         {
+         *           "key": "billing.window_seconds",
+         *           "version": 1,
+         *           "value": 30,
+         *           "fits": true,
+         *           "reason": "a trial",
+         *           "changed_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+         *           "changed_at": "2026-01-05T09:30:00.000Z"
+         *         }
+         *       ]
+         *     }
+         */
+        PolicyVersionList: {
+            items: components["schemas"]["PolicyVersion"][];
+            next_cursor?: string;
+        };
+        /**
+         * @example {
+         *       "version": 2,
+         *       "reason": "the shorter windows cost too much"
+         *     }
+         */
+        RollbackPolicyRequest: {
+            /**
+             * Format: int64
+             * @description The version whose value is to hold again; 0 is the default.
+             */
+            version: number;
             reason: string;
             /**
              * Format: int64
@@ -1444,6 +1584,19 @@ export interface components {
                 "application/json": components["schemas"]["Fault"] & {
                     /** @enum {string} */
                     code: "idempotency_conflict" | "idempotency_in_flight" | "node_state_conflict";
+                };
+            };
+        };
+        /** @description idempotency_conflict, idempotency_in_flight, policy_combination_refused, policy_version_conflict. */
+        IdempotencyConflictOrIdempotencyInFlightOrPolicyCombinationRefusedOrPolicyVersionConflict: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "idempotency_conflict" | "idempotency_in_flight" | "policy_combination_refused" | "policy_version_conflict";
                 };
             };
         };
@@ -1706,6 +1859,19 @@ export interface components {
                 "application/json": components["schemas"]["Fault"] & {
                     /** @enum {string} */
                     code: "validation_error";
+                };
+            };
+        };
+        /** @description validation_error, policy_value_invalid. */
+        ValidationErrorOrPolicyValueInvalid: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "validation_error" | "policy_value_invalid";
                 };
             };
         };
@@ -3746,6 +3912,234 @@ export interface operations {
             503: components["responses"]["ServiceUnavailable"];
         };
     };
+    setPolicies: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "changes": [
+                 *         {
+                 *           "key": "billing.minimum_deposit_minor",
+                 *           "value": 150000
+                 *         },
+                 *         {
+                 *           "key": "billing.maximum_deposit_minor",
+                 *           "value": 500000
+                 *         }
+                 *       ],
+                 *       "reason": "larger deposits"
+                 *     }
+                 */
+                "application/json": components["schemas"]["SetPoliciesRequest"];
+            };
+        };
+        responses: {
+            /** @description The keys that were changed, in the order of the request. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "key": "billing.window_seconds",
+                     *           "type": "int",
+                     *           "value": 60,
+                     *           "default": 60,
+                     *           "min": 1,
+                     *           "max": 3600,
+                     *           "unit": "seconds",
+                     *           "meaning": "How long one billing window is; each window is one ledger entry.",
+                     *           "pinned": true,
+                     *           "version": 0
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["PolicyList"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            /** @description policy_not_found: There is no such policy key. */
+            404: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "policy_not_found";
+                    };
+                };
+            };
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrPolicyCombinationRefusedOrPolicyVersionConflict"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationErrorOrPolicyValueInvalid"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listPolicyVersions: {
+        parameters: {
+            query?: {
+                /**
+                 * @description How many items to answer at most.
+                 * @example 50
+                 */
+                limit?: components["parameters"]["Limit"];
+                /**
+                 * @description The next_cursor of the page before; opaque.
+                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
+                 */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path: {
+                /** @example billing.window_seconds */
+                key: components["parameters"]["PolicyKey"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of versions, the newest first. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "key": "billing.window_seconds",
+                     *           "version": 1,
+                     *           "value": 30,
+                     *           "fits": true,
+                     *           "reason": "a trial",
+                     *           "changed_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "changed_at": "2026-01-05T09:30:00.000Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["PolicyVersionList"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["NotFoundOrPolicyNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    rollbackPolicy: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @example billing.window_seconds */
+                key: components["parameters"]["PolicyKey"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "version": 2,
+                 *       "reason": "the shorter windows cost too much"
+                 *     }
+                 */
+                "application/json": components["schemas"]["RollbackPolicyRequest"];
+            };
+        };
+        responses: {
+            /** @description The key with its new version. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "key": "billing.window_seconds",
+                     *       "type": "int",
+                     *       "value": 60,
+                     *       "default": 60,
+                     *       "min": 1,
+                     *       "max": 3600,
+                     *       "unit": "seconds",
+                     *       "meaning": "How long one billing window is; each window is one ledger entry.",
+                     *       "pinned": true,
+                     *       "version": 0
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Policy"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            /** @description not_found, policy_not_found, policy_version_not_found. */
+            404: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "not_found" | "policy_not_found" | "policy_version_not_found";
+                    };
+                };
+            };
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrPolicyCombinationRefusedOrPolicyVersionConflict"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationErrorOrPolicyValueInvalid"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
     getPolicy: {
         parameters: {
             query?: never;
@@ -3850,34 +4244,10 @@ export interface operations {
             403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
             404: components["responses"]["NotFoundOrPolicyNotFound"];
             408: components["responses"]["RequestTimeout"];
-            /** @description idempotency_conflict, idempotency_in_flight, policy_combination_refused, policy_version_conflict. */
-            409: {
-                headers: {
-                    "X-Correlation-Id": components["headers"]["CorrelationId"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Fault"] & {
-                        /** @enum {string} */
-                        code: "idempotency_conflict" | "idempotency_in_flight" | "policy_combination_refused" | "policy_version_conflict";
-                    };
-                };
-            };
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrPolicyCombinationRefusedOrPolicyVersionConflict"];
             413: components["responses"]["RequestTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
-            /** @description validation_error, policy_value_invalid. */
-            422: {
-                headers: {
-                    "X-Correlation-Id": components["headers"]["CorrelationId"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Fault"] & {
-                        /** @enum {string} */
-                        code: "validation_error" | "policy_value_invalid";
-                    };
-                };
-            };
+            422: components["responses"]["ValidationErrorOrPolicyValueInvalid"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
             502: components["responses"]["UpstreamError"];
