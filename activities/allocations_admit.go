@@ -62,7 +62,7 @@ func (a admission) key() queries.IdempotencyKey {
 }
 
 func (a admission) answer(ctx context.Context) (workflows.AdmitReply, error) {
-	values, err := policy.Read(ctx, a.tx)
+	values, err := policy.ReadForTenant(ctx, a.tx, a.in.Principal.TenantID)
 	if err != nil {
 		return workflows.AdmitReply{}, err
 	}
@@ -144,6 +144,9 @@ func (a admission) decide(ctx context.Context, values policy.Values) (workflows.
 	if err != nil {
 		return workflows.AdmitReply{}, orFault(err, fault.AccountNotFound)
 	}
+	if err := a.withinTenantLimit(ctx, values.Int(authored.AllocationMaxConcurrentPerTenant)); err != nil {
+		return workflows.AdmitReply{}, err
+	}
 	if _, err := queries.GetProject(ctx, a.tx, a.in.Principal.TenantID, a.in.ProjectID); err != nil {
 		return workflows.AdmitReply{}, orFault(err, fault.ProjectNotFound)
 	}
@@ -208,7 +211,20 @@ func (a admission) withinUserLimit(ctx context.Context, limit int64) error {
 	return nil
 }
 
-// offer finds the SKU and the price that is valid now in the account's currency.
+// withinTenantLimit counts under the lock of the tenant's account, so that two admissions of one tenant take turns.
+func (a admission) withinTenantLimit(ctx context.Context, limit int64) error {
+	held, err := queries.CountOfTenant(ctx, a.tx, a.in.Principal.TenantID)
+	if err != nil {
+		return err
+	}
+	if held >= limit {
+		return fault.Newf(fault.AllocationConcurrencyLimit, "Your organisation holds %d allocations; its limit is %d.", held, limit).
+			With(map[string]any{"limit": limit, "held": held, "of": "tenant"})
+	}
+	return nil
+}
+
+// offer finds the SKU and the price that is valid now for the tenant in the account's currency.
 func (a admission) offer(ctx context.Context, currency string) (queries.SKU, queries.Price, error) {
 	sku, err := queries.GetSKU(ctx, a.tx, a.in.SKU)
 	if err != nil {
@@ -217,7 +233,7 @@ func (a admission) offer(ctx context.Context, currency string) (queries.SKU, que
 	if !sku.Offered {
 		return sku, queries.Price{}, fault.Newf(fault.SKUUnavailable, "%s is no longer offered.", sku.ID).With(map[string]any{"sku": sku.ID})
 	}
-	price, err := queries.PriceAt(ctx, a.tx, sku.ID, currency, a.now)
+	price, err := queries.PriceAt(ctx, a.tx, a.in.Principal.TenantID, sku.ID, currency, a.now)
 	return sku, price, orFault(err, fault.SKUPriceMissing)
 }
 

@@ -100,6 +100,12 @@ var routes = []route{
 	{"setPolicies", "PUT", "/api/v1/admin/policies", operator(identity.PlatformWrite), general, keyed, 200},
 	{"listPolicyVersions", "GET", "/api/v1/admin/policies/{key}/history", operator(identity.PlatformRead), overview, plain, 200},
 	{"rollbackPolicy", "POST", "/api/v1/admin/policies/{key}/rollback", operator(identity.PlatformWrite), general, keyed, 200},
+
+	{"listTenantPolicies", "GET", "/api/v1/admin/tenants/{tenant_id}/policies", operator(identity.PlatformRead), overview, plain, 200},
+	{"setTenantPolicies", "PUT", "/api/v1/admin/tenants/{tenant_id}/policies", operator(identity.PlatformWrite), general, keyed, 200},
+	{"listTenantPolicyVersions", "GET", "/api/v1/admin/tenants/{tenant_id}/policies/{key}/history", operator(identity.PlatformRead), overview, plain, 200},
+	{"listTenantPrices", "GET", "/api/v1/admin/tenants/{tenant_id}/prices", operator(identity.PlatformRead), overview, plain, 200},
+	{"setTenantPrice", "POST", "/api/v1/admin/tenants/{tenant_id}/prices", operator(identity.PlatformWrite), general, keyed, 201},
 }
 
 // Config is what the API stands on.
@@ -194,7 +200,7 @@ func newServer(config Config, table []route) *server {
 		hours, err := config.Policy.Int(ctx, authored.IdempotencyRetentionHours)
 		return time.Duration(hours) * time.Hour, err
 	}}
-	s.limits = &middleware.RateLimits{Limiter: ratelimit.New(config.Redis, config.Log), Limit: config.Policy.Int, Proxies: config.Proxies}
+	s.limits = &middleware.RateLimits{Limiter: ratelimit.New(config.Redis, config.Log), Limit: s.limitFor, Proxies: config.Proxies}
 	s.huma = humago.New(s, humaConfig(config.Version))
 	return s
 }
@@ -303,6 +309,7 @@ func (s *server) operations() {
 	s.billingOperations()
 	s.nodeOperations()
 	s.policyOperations()
+	s.overrideOperations()
 	s.completeContract()
 }
 

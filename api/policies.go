@@ -24,6 +24,7 @@ type policyBody struct {
 	Meaning   string   `json:"meaning"`
 	Danger    string   `json:"danger,omitempty" doc:"What to know before changing it."`
 	Pinned    bool     `json:"pinned" doc:"Whether running allocations keep the value they were admitted with."`
+	Tenant    bool     `json:"tenant" doc:"Whether an operator may set another value for a single tenant."`
 	Version   int64    `json:"version" doc:"How often it was set; 0 means never."`
 	Reason    string   `json:"reason,omitempty" doc:"Why it was last set."`
 	ChangedBy string   `json:"changed_by,omitempty" doc:"The user who last set it."`
@@ -134,7 +135,7 @@ func renderSetting(setting policy.Setting) (policyBody, error) {
 	}
 	body := policyBody{
 		Key: info.Name, Type: string(info.Type), Value: setting.Value, Default: standard, Allowed: info.Allowed, Unit: info.Unit,
-		Meaning: info.Meaning, Danger: info.Danger, Pinned: info.Pinned, Version: setting.Version, Reason: setting.Reason, ChangedBy: setting.ActorUserID,
+		Meaning: info.Meaning, Danger: info.Danger, Pinned: info.Pinned, Tenant: info.Tenant, Version: setting.Version, Reason: setting.Reason, ChangedBy: setting.ActorUserID,
 	}
 	if info.Type == authored.TypeInt {
 		body.Min, body.Max = &info.Min, &info.Max
@@ -208,27 +209,42 @@ func (s *server) rollbackPolicy(ctx context.Context, in *rollbackPolicyIn) (*pol
 
 // listPolicyVersions pages by version, which is all that a cursor of it needs to hold.
 func (s *server) listPolicyVersions(ctx context.Context, in *policyVersionsIn) (*policyVersionsOut, error) {
-	from, err := in.start()
+	before, err := in.beforeVersion()
 	if err != nil {
 		return nil, err
-	}
-	before := int64(math.MaxInt64)
-	if from.ID != "" {
-		if before, err = strconv.ParseInt(from.ID, 10, 64); err != nil {
-			return nil, invalid("query.cursor", "the cursor is not one that a page before answered")
-		}
 	}
 	versions, err := s.config.Policy.History(ctx, in.Key, before, in.fetch())
 	if err != nil {
 		return nil, err
 	}
-	return &policyVersionsOut{Body: paged(in.Paging, versions, func(row policy.Version) after {
+	return policyVersions(in.Paging, versions), nil
+}
+
+func policyVersions(in Paging, versions []policy.Version) *policyVersionsOut {
+	return &policyVersionsOut{Body: paged(in, versions, func(row policy.Version) after {
 		return after{row.CreatedAt, strconv.FormatInt(row.Version, 10)}
-	}, renderPolicyVersion)}, nil
+	}, renderPolicyVersion)}
+}
+
+// beforeVersion is the version that a page of a history begins below.
+func (p Paging) beforeVersion() (int64, error) {
+	from, err := p.start()
+	if err != nil || from.ID == "" {
+		return math.MaxInt64, err
+	}
+	before, err := strconv.ParseInt(from.ID, 10, 64)
+	if err != nil {
+		return 0, invalid("query.cursor", "the cursor is not one that a page before answered")
+	}
+	return before, nil
 }
 
 func renderPolicyVersion(row policy.Version) policyVersionBody {
+	var value any
+	if row.Value != nil { // a tenant's value that was ended
+		value = row.Value
+	}
 	return policyVersionBody{
-		Key: row.Key, Version: row.Version, Value: row.Value, Fits: row.Fits, Reason: row.Reason, ChangedBy: row.ActorUserID, ChangedAt: moment(row.CreatedAt),
+		Key: row.Key, Version: row.Version, Value: value, Fits: row.Fits, Reason: row.Reason, ChangedBy: row.ActorUserID, ChangedAt: moment(row.CreatedAt),
 	}
 }

@@ -141,7 +141,7 @@ func (s *server) skuRenderer(ctx context.Context, rows []queries.SKU) (func(quer
 	for i, row := range rows {
 		ids[i] = row.ID
 	}
-	prices, err := queries.PresentPrices(ctx, s.config.Pool, ids, s.config.Currency, s.config.Now())
+	prices, err := queries.PresentPrices(ctx, s.config.Pool, middleware.Principal(ctx).TenantID, ids, s.config.Currency, s.config.Now())
 	if err != nil {
 		return nil, err
 	}

@@ -256,19 +256,19 @@ func (e NodeState) Valid() bool {
 
 // Defines values for PolicyType.
 const (
-	Bool   PolicyType = "bool"
-	Int    PolicyType = "int"
-	String PolicyType = "string"
+	PolicyTypeBool   PolicyType = "bool"
+	PolicyTypeInt    PolicyType = "int"
+	PolicyTypeString PolicyType = "string"
 )
 
 // Valid indicates whether the value is a known member of the PolicyType enum.
 func (e PolicyType) Valid() bool {
 	switch e {
-	case Bool:
+	case PolicyTypeBool:
 		return true
-	case Int:
+	case PolicyTypeInt:
 		return true
-	case String:
+	case PolicyTypeString:
 		return true
 	default:
 		return false
@@ -305,6 +305,27 @@ func (e TenantKind) Valid() bool {
 	case Organisation:
 		return true
 	case Personal:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for TenantPolicyType.
+const (
+	TenantPolicyTypeBool   TenantPolicyType = "bool"
+	TenantPolicyTypeInt    TenantPolicyType = "int"
+	TenantPolicyTypeString TenantPolicyType = "string"
+)
+
+// Valid indicates whether the value is a known member of the TenantPolicyType enum.
+func (e TenantPolicyType) Valid() bool {
+	switch e {
+	case TenantPolicyTypeBool:
+		return true
+	case TenantPolicyTypeInt:
+		return true
+	case TenantPolicyTypeString:
 		return true
 	default:
 		return false
@@ -693,7 +714,10 @@ type Policy struct {
 	Pinned bool `json:"pinned"`
 
 	// Reason Why it was last set.
-	Reason *string    `json:"reason,omitempty"`
+	Reason *string `json:"reason,omitempty"`
+
+	// Tenant Whether an operator may set another value for a single tenant.
+	Tenant bool       `json:"tenant"`
 	Type   PolicyType `json:"type"`
 
 	// UnfitValue What was last set, where this release no longer accepts it: then the default holds.
@@ -814,6 +838,25 @@ type SetPolicyRequest struct {
 	Value interface{} `json:"value"`
 }
 
+// SetTenantPoliciesRequest defines model for SetTenantPoliciesRequest.
+type SetTenantPoliciesRequest struct {
+	Changes []TenantPolicyChange `json:"changes"`
+	Reason  string               `json:"reason"`
+}
+
+// SetTenantPriceRequest defines model for SetTenantPriceRequest.
+type SetTenantPriceRequest struct {
+	Currency string `json:"currency"`
+
+	// RateMicrosPerHour The price; absent to withdraw the one there is.
+	RateMicrosPerHour *int64 `json:"rate_micros_per_hour,omitempty"`
+	Reason            string `json:"reason"`
+	SKU               string `json:"sku"`
+
+	// ValidFrom From when it holds; now when absent. Not in the past.
+	ValidFrom *time.Time `json:"valid_from,omitempty"`
+}
+
 // SKU defines model for Sku.
 type SKU struct {
 	// AvailableNodes Healthy nodes that are free at this moment.
@@ -884,6 +927,78 @@ type Tenant struct {
 // TenantKind defines model for Tenant.Kind.
 type TenantKind string
 
+// TenantPolicy defines model for TenantPolicy.
+type TenantPolicy struct {
+	Allowed   *[]string  `json:"allowed,omitempty"`
+	ChangedAt *time.Time `json:"changed_at,omitempty"`
+
+	// ChangedBy The user who last did so.
+	ChangedBy *string `json:"changed_by,omitempty"`
+	Key       string  `json:"key"`
+	Max       *int64  `json:"max,omitempty"`
+	Meaning   string  `json:"meaning"`
+	Min       *int64  `json:"min,omitempty"`
+
+	// Overridden Whether a value of the tenant's own holds.
+	Overridden bool `json:"overridden"`
+
+	// PlatformValue What holds for everybody else.
+	PlatformValue interface{} `json:"platform_value"`
+
+	// Reason Why it was last set or ended for the tenant.
+	Reason *string          `json:"reason,omitempty"`
+	Type   TenantPolicyType `json:"type"`
+
+	// UnfitValue What was last set for the tenant, where it does not fit or go together with other values any more: then the platform's holds.
+	UnfitValue interface{} `json:"unfit_value,omitempty"`
+	Unit       *string     `json:"unit,omitempty"`
+
+	// Value What holds for the tenant.
+	Value interface{} `json:"value"`
+
+	// Version How often it was set or ended for the tenant; 0 means never.
+	Version int64 `json:"version"`
+}
+
+// TenantPolicyType defines model for TenantPolicy.Type.
+type TenantPolicyType string
+
+// TenantPolicyChange defines model for TenantPolicyChange.
+type TenantPolicyChange struct {
+	// ExpectedVersion Refuse the change if the version is another one by now.
+	ExpectedVersion *int64 `json:"expected_version,omitempty"`
+	Key             string `json:"key"`
+
+	// Value Of the key's type; absent to end what was set.
+	Value interface{} `json:"value,omitempty"`
+}
+
+// TenantPolicyList defines model for TenantPolicyList.
+type TenantPolicyList struct {
+	Items []TenantPolicy `json:"items"`
+}
+
+// TenantPrice defines model for TenantPrice.
+type TenantPrice struct {
+	CreatedAt time.Time `json:"created_at"`
+	Currency  string    `json:"currency"`
+	ID        string    `json:"id"`
+
+	// RateMicrosPerHour 0 where it was withdrawn.
+	RateMicrosPerHour int64     `json:"rate_micros_per_hour"`
+	SKU               string    `json:"sku"`
+	ValidFrom         time.Time `json:"valid_from"`
+
+	// Withdrawn Whether the list price holds from then on.
+	Withdrawn bool `json:"withdrawn"`
+}
+
+// TenantPriceList defines model for TenantPriceList.
+type TenantPriceList struct {
+	Items      []TenantPrice `json:"items"`
+	NextCursor *string       `json:"next_cursor,omitempty"`
+}
+
 // UnquarantineNodeRequest defines model for UnquarantineNodeRequest.
 type UnquarantineNodeRequest struct {
 	// CloseLease The operator's word that an abandoned lease's node is clean; closes the lease.
@@ -940,6 +1055,9 @@ type PolicyKey = string
 
 // SKUSlug defines model for SkuSlug.
 type SKUSlug = string
+
+// TenantID defines model for TenantID.
+type TenantID = string
 
 // ListAccountsParams defines parameters for ListAccounts.
 type ListAccountsParams struct {
@@ -1088,6 +1206,36 @@ type AddSKUPriceParams struct {
 	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
 }
 
+// SetTenantPoliciesParams defines parameters for SetTenantPolicies.
+type SetTenantPoliciesParams struct {
+	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
+	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
+}
+
+// ListTenantPolicyVersionsParams defines parameters for ListTenantPolicyVersions.
+type ListTenantPolicyVersionsParams struct {
+	// Limit How many items to answer at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The next_cursor of the page before; opaque.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// ListTenantPricesParams defines parameters for ListTenantPrices.
+type ListTenantPricesParams struct {
+	// Limit How many items to answer at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The next_cursor of the page before; opaque.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// SetTenantPriceParams defines parameters for SetTenantPrice.
+type SetTenantPriceParams struct {
+	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
+	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
+}
+
 // ListUsersParams defines parameters for ListUsers.
 type ListUsersParams struct {
 	// Username Only users of exactly this name.
@@ -1219,6 +1367,12 @@ type PutSKUJSONRequestBody = PutSKURequest
 
 // AddSKUPriceJSONRequestBody defines body for AddSKUPrice for application/json ContentType.
 type AddSKUPriceJSONRequestBody = AddSKUPriceRequest
+
+// SetTenantPoliciesJSONRequestBody defines body for SetTenantPolicies for application/json ContentType.
+type SetTenantPoliciesJSONRequestBody = SetTenantPoliciesRequest
+
+// SetTenantPriceJSONRequestBody defines body for SetTenantPrice for application/json ContentType.
+type SetTenantPriceJSONRequestBody = SetTenantPriceRequest
 
 // CreateAllocationJSONRequestBody defines body for CreateAllocation for application/json ContentType.
 type CreateAllocationJSONRequestBody = CreateAllocationRequest
@@ -1567,6 +1721,57 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /api/v1/admin/skus/{sku}/prices (the `AddSKUPrice` operationId).
 	AddSKUPrice(ctx context.Context, sku SKUSlug, params *AddSKUPriceParams, body AddSKUPriceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListTenantPolicies List what may be set for one tenant, with what holds for it
+	//
+	// Corresponds with GET /api/v1/admin/tenants/{tenant_id}/policies (the `ListTenantPolicies` operationId).
+	ListTenantPolicies(ctx context.Context, tenantID TenantID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetTenantPoliciesWithBody Set or end policy values of one tenant
+	//
+	// All of them change or none does. A change without a value ends what was set, and the platform's holds again.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /api/v1/admin/tenants/{tenant_id}/policies (the `SetTenantPolicies` operationId).
+	SetTenantPoliciesWithBody(ctx context.Context, tenantID TenantID, params *SetTenantPoliciesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetTenantPolicies Set or end policy values of one tenant
+	//
+	// All of them change or none does. A change without a value ends what was set, and the platform's holds again.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /api/v1/admin/tenants/{tenant_id}/policies (the `SetTenantPolicies` operationId).
+	SetTenantPolicies(ctx context.Context, tenantID TenantID, params *SetTenantPoliciesParams, body SetTenantPoliciesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListTenantPolicyVersions List every value a policy key was ever set to for one tenant
+	//
+	// Corresponds with GET /api/v1/admin/tenants/{tenant_id}/policies/{key}/history (the `ListTenantPolicyVersions` operationId).
+	ListTenantPolicyVersions(ctx context.Context, tenantID TenantID, key PolicyKey, params *ListTenantPolicyVersionsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListTenantPrices List every price that was set for one tenant
+	//
+	// Corresponds with GET /api/v1/admin/tenants/{tenant_id}/prices (the `ListTenantPrices` operationId).
+	ListTenantPrices(ctx context.Context, tenantID TenantID, params *ListTenantPricesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetTenantPriceWithBody Set or withdraw a price for one tenant
+	//
+	// A tenant's price wins over the list price for what it starts from valid_from on, until it is withdrawn. Nobody else sees it.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/prices (the `SetTenantPrice` operationId).
+	SetTenantPriceWithBody(ctx context.Context, tenantID TenantID, params *SetTenantPriceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetTenantPrice Set or withdraw a price for one tenant
+	//
+	// A tenant's price wins over the list price for what it starts from valid_from on, until it is withdrawn. Nobody else sees it.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/prices (the `SetTenantPrice` operationId).
+	SetTenantPrice(ctx context.Context, tenantID TenantID, params *SetTenantPriceParams, body SetTenantPriceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListUsers List users of all tenants
 	//
@@ -2298,6 +2503,127 @@ func (c *Client) AddSKUPriceWithBody(ctx context.Context, sku SKUSlug, params *A
 // Corresponds with POST /api/v1/admin/skus/{sku}/prices (the `AddSKUPrice` operationId).
 func (c *Client) AddSKUPrice(ctx context.Context, sku SKUSlug, params *AddSKUPriceParams, body AddSKUPriceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewAddSKUPriceRequest(c.Server, sku, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListTenantPolicies List what may be set for one tenant, with what holds for it
+//
+// Corresponds with GET /api/v1/admin/tenants/{tenant_id}/policies (the `ListTenantPolicies` operationId).
+func (c *Client) ListTenantPolicies(ctx context.Context, tenantID TenantID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListTenantPoliciesRequest(c.Server, tenantID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetTenantPoliciesWithBody Set or end policy values of one tenant
+//
+// All of them change or none does. A change without a value ends what was set, and the platform's holds again.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /api/v1/admin/tenants/{tenant_id}/policies (the `SetTenantPolicies` operationId).
+func (c *Client) SetTenantPoliciesWithBody(ctx context.Context, tenantID TenantID, params *SetTenantPoliciesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetTenantPoliciesRequestWithBody(c.Server, tenantID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetTenantPolicies Set or end policy values of one tenant
+//
+// All of them change or none does. A change without a value ends what was set, and the platform's holds again.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /api/v1/admin/tenants/{tenant_id}/policies (the `SetTenantPolicies` operationId).
+func (c *Client) SetTenantPolicies(ctx context.Context, tenantID TenantID, params *SetTenantPoliciesParams, body SetTenantPoliciesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetTenantPoliciesRequest(c.Server, tenantID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListTenantPolicyVersions List every value a policy key was ever set to for one tenant
+//
+// Corresponds with GET /api/v1/admin/tenants/{tenant_id}/policies/{key}/history (the `ListTenantPolicyVersions` operationId).
+func (c *Client) ListTenantPolicyVersions(ctx context.Context, tenantID TenantID, key PolicyKey, params *ListTenantPolicyVersionsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListTenantPolicyVersionsRequest(c.Server, tenantID, key, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListTenantPrices List every price that was set for one tenant
+//
+// Corresponds with GET /api/v1/admin/tenants/{tenant_id}/prices (the `ListTenantPrices` operationId).
+func (c *Client) ListTenantPrices(ctx context.Context, tenantID TenantID, params *ListTenantPricesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListTenantPricesRequest(c.Server, tenantID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetTenantPriceWithBody Set or withdraw a price for one tenant
+//
+// A tenant's price wins over the list price for what it starts from valid_from on, until it is withdrawn. Nobody else sees it.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/prices (the `SetTenantPrice` operationId).
+func (c *Client) SetTenantPriceWithBody(ctx context.Context, tenantID TenantID, params *SetTenantPriceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetTenantPriceRequestWithBody(c.Server, tenantID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetTenantPrice Set or withdraw a price for one tenant
+//
+// A tenant's price wins over the list price for what it starts from valid_from on, until it is withdrawn. Nobody else sees it.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/prices (the `SetTenantPrice` operationId).
+func (c *Client) SetTenantPrice(ctx context.Context, tenantID TenantID, params *SetTenantPriceParams, body SetTenantPriceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetTenantPriceRequest(c.Server, tenantID, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -3963,6 +4289,317 @@ func NewAddSKUPriceRequestWithBody(server string, sku SKUSlug, params *AddSKUPri
 	return req, nil
 }
 
+// NewListTenantPoliciesRequest constructs an http.Request for the ListTenantPolicies method
+func NewListTenantPoliciesRequest(server string, tenantID TenantID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "tenant_id", tenantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/admin/tenants/%s/policies", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewSetTenantPoliciesRequest calls the generic SetTenantPolicies builder with application/json body
+func NewSetTenantPoliciesRequest(server string, tenantID TenantID, params *SetTenantPoliciesParams, body SetTenantPoliciesJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSetTenantPoliciesRequestWithBody(server, tenantID, params, "application/json", bodyReader)
+}
+
+// NewSetTenantPoliciesRequestWithBody constructs an http.Request for the SetTenantPolicies method, with any body, and a specified content type
+func NewSetTenantPoliciesRequestWithBody(server string, tenantID TenantID, params *SetTenantPoliciesParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "tenant_id", tenantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/admin/tenants/%s/policies", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.XIdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", *params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewListTenantPolicyVersionsRequest constructs an http.Request for the ListTenantPolicyVersions method
+func NewListTenantPolicyVersionsRequest(server string, tenantID TenantID, key PolicyKey, params *ListTenantPolicyVersionsParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "tenant_id", tenantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "key", key, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/admin/tenants/%s/policies/%s/history", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListTenantPricesRequest constructs an http.Request for the ListTenantPrices method
+func NewListTenantPricesRequest(server string, tenantID TenantID, params *ListTenantPricesParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "tenant_id", tenantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/admin/tenants/%s/prices", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewSetTenantPriceRequest calls the generic SetTenantPrice builder with application/json body
+func NewSetTenantPriceRequest(server string, tenantID TenantID, params *SetTenantPriceParams, body SetTenantPriceJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSetTenantPriceRequestWithBody(server, tenantID, params, "application/json", bodyReader)
+}
+
+// NewSetTenantPriceRequestWithBody constructs an http.Request for the SetTenantPrice method, with any body, and a specified content type
+func NewSetTenantPriceRequestWithBody(server string, tenantID TenantID, params *SetTenantPriceParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "tenant_id", tenantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/admin/tenants/%s/prices", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.XIdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", *params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewListUsersRequest constructs an http.Request for the ListUsers method
 func NewListUsersRequest(server string, params *ListUsersParams) (*http.Request, error) {
 	var err error
@@ -5113,6 +5750,63 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /api/v1/admin/skus/{sku}/prices (the `AddSKUPrice` operationId).
 	AddSKUPriceWithResponse(ctx context.Context, sku SKUSlug, params *AddSKUPriceParams, body AddSKUPriceJSONRequestBody, reqEditors ...RequestEditorFn) (*AddSKUPriceResponse, error)
+
+	// ListTenantPoliciesWithResponse List what may be set for one tenant, with what holds for it
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/admin/tenants/{tenant_id}/policies (the `ListTenantPolicies` operationId).
+	ListTenantPoliciesWithResponse(ctx context.Context, tenantID TenantID, reqEditors ...RequestEditorFn) (*ListTenantPoliciesResponse, error)
+
+	// SetTenantPoliciesWithBodyWithResponse Set or end policy values of one tenant
+	//
+	// All of them change or none does. A change without a value ends what was set, and the platform's holds again.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/admin/tenants/{tenant_id}/policies (the `SetTenantPolicies` operationId).
+	SetTenantPoliciesWithBodyWithResponse(ctx context.Context, tenantID TenantID, params *SetTenantPoliciesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetTenantPoliciesResponse, error)
+
+	// SetTenantPoliciesWithResponse Set or end policy values of one tenant
+	//
+	// All of them change or none does. A change without a value ends what was set, and the platform's holds again.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/admin/tenants/{tenant_id}/policies (the `SetTenantPolicies` operationId).
+	SetTenantPoliciesWithResponse(ctx context.Context, tenantID TenantID, params *SetTenantPoliciesParams, body SetTenantPoliciesJSONRequestBody, reqEditors ...RequestEditorFn) (*SetTenantPoliciesResponse, error)
+
+	// ListTenantPolicyVersionsWithResponse List every value a policy key was ever set to for one tenant
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/admin/tenants/{tenant_id}/policies/{key}/history (the `ListTenantPolicyVersions` operationId).
+	ListTenantPolicyVersionsWithResponse(ctx context.Context, tenantID TenantID, key PolicyKey, params *ListTenantPolicyVersionsParams, reqEditors ...RequestEditorFn) (*ListTenantPolicyVersionsResponse, error)
+
+	// ListTenantPricesWithResponse List every price that was set for one tenant
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/admin/tenants/{tenant_id}/prices (the `ListTenantPrices` operationId).
+	ListTenantPricesWithResponse(ctx context.Context, tenantID TenantID, params *ListTenantPricesParams, reqEditors ...RequestEditorFn) (*ListTenantPricesResponse, error)
+
+	// SetTenantPriceWithBodyWithResponse Set or withdraw a price for one tenant
+	//
+	// A tenant's price wins over the list price for what it starts from valid_from on, until it is withdrawn. Nobody else sees it.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/prices (the `SetTenantPrice` operationId).
+	SetTenantPriceWithBodyWithResponse(ctx context.Context, tenantID TenantID, params *SetTenantPriceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetTenantPriceResponse, error)
+
+	// SetTenantPriceWithResponse Set or withdraw a price for one tenant
+	//
+	// A tenant's price wins over the list price for what it starts from valid_from on, until it is withdrawn. Nobody else sees it.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/prices (the `SetTenantPrice` operationId).
+	SetTenantPriceWithResponse(ctx context.Context, tenantID TenantID, params *SetTenantPriceParams, body SetTenantPriceJSONRequestBody, reqEditors ...RequestEditorFn) (*SetTenantPriceResponse, error)
 
 	// ListUsersWithResponse List users of all tenants
 	//
@@ -6359,6 +7053,248 @@ func (r AddSKUPriceResponse) ContentType() string {
 	return ""
 }
 
+// ListTenantPoliciesResponse200Headers the declared response headers of an HTTP 200 response for ListTenantPolicies
+type ListTenantPoliciesResponse200Headers struct {
+	XCorrelationID string
+}
+
+type ListTenantPoliciesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *TenantPolicyList
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListTenantPoliciesResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListTenantPoliciesResponse) GetJSON200() *TenantPolicyList {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ListTenantPoliciesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListTenantPoliciesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListTenantPoliciesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListTenantPoliciesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// SetTenantPoliciesResponse200Headers the declared response headers of an HTTP 200 response for SetTenantPolicies
+type SetTenantPoliciesResponse200Headers struct {
+	IdempotencyReplayed *string
+	XCorrelationID      string
+}
+
+type SetTenantPoliciesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *TenantPolicyList
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *SetTenantPoliciesResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SetTenantPoliciesResponse) GetJSON200() *TenantPolicyList {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r SetTenantPoliciesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SetTenantPoliciesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SetTenantPoliciesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SetTenantPoliciesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListTenantPolicyVersionsResponse200Headers the declared response headers of an HTTP 200 response for ListTenantPolicyVersions
+type ListTenantPolicyVersionsResponse200Headers struct {
+	XCorrelationID string
+}
+
+type ListTenantPolicyVersionsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PolicyVersionList
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListTenantPolicyVersionsResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListTenantPolicyVersionsResponse) GetJSON200() *PolicyVersionList {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ListTenantPolicyVersionsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListTenantPolicyVersionsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListTenantPolicyVersionsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListTenantPolicyVersionsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListTenantPricesResponse200Headers the declared response headers of an HTTP 200 response for ListTenantPrices
+type ListTenantPricesResponse200Headers struct {
+	XCorrelationID string
+}
+
+type ListTenantPricesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *TenantPriceList
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListTenantPricesResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListTenantPricesResponse) GetJSON200() *TenantPriceList {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ListTenantPricesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListTenantPricesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListTenantPricesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListTenantPricesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// SetTenantPriceResponse201Headers the declared response headers of an HTTP 201 response for SetTenantPrice
+type SetTenantPriceResponse201Headers struct {
+	IdempotencyReplayed *string
+	XCorrelationID      string
+}
+
+type SetTenantPriceResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *TenantPrice
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *SetTenantPriceResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r SetTenantPriceResponse) GetJSON201() *TenantPrice {
+	return r.JSON201
+}
+
+// GetBody returns the raw response body bytes
+func (r SetTenantPriceResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SetTenantPriceResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SetTenantPriceResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SetTenantPriceResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // ListUsersResponse200Headers the declared response headers of an HTTP 200 response for ListUsers
 type ListUsersResponse200Headers struct {
 	XCorrelationID string
@@ -7593,6 +8529,105 @@ func (c *ClientWithResponses) AddSKUPriceWithResponse(ctx context.Context, sku S
 	return ParseAddSKUPriceResponse(rsp)
 }
 
+// ListTenantPoliciesWithResponse List what may be set for one tenant, with what holds for it
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/admin/tenants/{tenant_id}/policies (the `ListTenantPolicies` operationId).
+func (c *ClientWithResponses) ListTenantPoliciesWithResponse(ctx context.Context, tenantID TenantID, reqEditors ...RequestEditorFn) (*ListTenantPoliciesResponse, error) {
+	rsp, err := c.ListTenantPolicies(ctx, tenantID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListTenantPoliciesResponse(rsp)
+}
+
+// SetTenantPoliciesWithBodyWithResponse Set or end policy values of one tenant
+//
+// All of them change or none does. A change without a value ends what was set, and the platform's holds again.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/admin/tenants/{tenant_id}/policies (the `SetTenantPolicies` operationId).
+func (c *ClientWithResponses) SetTenantPoliciesWithBodyWithResponse(ctx context.Context, tenantID TenantID, params *SetTenantPoliciesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetTenantPoliciesResponse, error) {
+	rsp, err := c.SetTenantPoliciesWithBody(ctx, tenantID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetTenantPoliciesResponse(rsp)
+}
+
+// SetTenantPoliciesWithResponse Set or end policy values of one tenant
+//
+// All of them change or none does. A change without a value ends what was set, and the platform's holds again.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/admin/tenants/{tenant_id}/policies (the `SetTenantPolicies` operationId).
+func (c *ClientWithResponses) SetTenantPoliciesWithResponse(ctx context.Context, tenantID TenantID, params *SetTenantPoliciesParams, body SetTenantPoliciesJSONRequestBody, reqEditors ...RequestEditorFn) (*SetTenantPoliciesResponse, error) {
+	rsp, err := c.SetTenantPolicies(ctx, tenantID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetTenantPoliciesResponse(rsp)
+}
+
+// ListTenantPolicyVersionsWithResponse List every value a policy key was ever set to for one tenant
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/admin/tenants/{tenant_id}/policies/{key}/history (the `ListTenantPolicyVersions` operationId).
+func (c *ClientWithResponses) ListTenantPolicyVersionsWithResponse(ctx context.Context, tenantID TenantID, key PolicyKey, params *ListTenantPolicyVersionsParams, reqEditors ...RequestEditorFn) (*ListTenantPolicyVersionsResponse, error) {
+	rsp, err := c.ListTenantPolicyVersions(ctx, tenantID, key, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListTenantPolicyVersionsResponse(rsp)
+}
+
+// ListTenantPricesWithResponse List every price that was set for one tenant
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/admin/tenants/{tenant_id}/prices (the `ListTenantPrices` operationId).
+func (c *ClientWithResponses) ListTenantPricesWithResponse(ctx context.Context, tenantID TenantID, params *ListTenantPricesParams, reqEditors ...RequestEditorFn) (*ListTenantPricesResponse, error) {
+	rsp, err := c.ListTenantPrices(ctx, tenantID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListTenantPricesResponse(rsp)
+}
+
+// SetTenantPriceWithBodyWithResponse Set or withdraw a price for one tenant
+//
+// A tenant's price wins over the list price for what it starts from valid_from on, until it is withdrawn. Nobody else sees it.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/prices (the `SetTenantPrice` operationId).
+func (c *ClientWithResponses) SetTenantPriceWithBodyWithResponse(ctx context.Context, tenantID TenantID, params *SetTenantPriceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetTenantPriceResponse, error) {
+	rsp, err := c.SetTenantPriceWithBody(ctx, tenantID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetTenantPriceResponse(rsp)
+}
+
+// SetTenantPriceWithResponse Set or withdraw a price for one tenant
+//
+// A tenant's price wins over the list price for what it starts from valid_from on, until it is withdrawn. Nobody else sees it.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/prices (the `SetTenantPrice` operationId).
+func (c *ClientWithResponses) SetTenantPriceWithResponse(ctx context.Context, tenantID TenantID, params *SetTenantPriceParams, body SetTenantPriceJSONRequestBody, reqEditors ...RequestEditorFn) (*SetTenantPriceResponse, error) {
+	rsp, err := c.SetTenantPrice(ctx, tenantID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetTenantPriceResponse(rsp)
+}
+
 // ListUsersWithResponse List users of all tenants
 //
 // Returns a wrapper object for the known response body format(s).
@@ -8790,6 +9825,215 @@ func ParseAddSKUPriceResponse(rsp *http.Response) (*AddSKUPriceResponse, error) 
 	switch {
 	case rsp.StatusCode == 201:
 		var headers AddSKUPriceResponse201Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListTenantPoliciesResponse parses an HTTP response from a ListTenantPoliciesWithResponse call
+func ParseListTenantPoliciesResponse(rsp *http.Response) (*ListTenantPoliciesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListTenantPoliciesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest TenantPolicyList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListTenantPoliciesResponse200Headers
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseSetTenantPoliciesResponse parses an HTTP response from a SetTenantPoliciesWithResponse call
+func ParseSetTenantPoliciesResponse(rsp *http.Response) (*SetTenantPoliciesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SetTenantPoliciesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest TenantPolicyList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers SetTenantPoliciesResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListTenantPolicyVersionsResponse parses an HTTP response from a ListTenantPolicyVersionsWithResponse call
+func ParseListTenantPolicyVersionsResponse(rsp *http.Response) (*ListTenantPolicyVersionsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListTenantPolicyVersionsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PolicyVersionList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListTenantPolicyVersionsResponse200Headers
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListTenantPricesResponse parses an HTTP response from a ListTenantPricesWithResponse call
+func ParseListTenantPricesResponse(rsp *http.Response) (*ListTenantPricesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListTenantPricesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest TenantPriceList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListTenantPricesResponse200Headers
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseSetTenantPriceResponse parses an HTTP response from a SetTenantPriceWithResponse call
+func ParseSetTenantPriceResponse(rsp *http.Response) (*SetTenantPriceResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SetTenantPriceResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest TenantPrice
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers SetTenantPriceResponse201Headers
 		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {

@@ -157,6 +157,8 @@ const (
 	PolicyNotFound Code = "policy_not_found"
 	// PolicyVersionNotFound (404): The policy key never had such a version.
 	PolicyVersionNotFound Code = "policy_version_not_found"
+	// PolicyNotPerTenant (409): This policy key holds for the whole platform and cannot be set for one tenant.
+	PolicyNotPerTenant Code = "policy_not_per_tenant"
 	// PolicyValueInvalid (422): The value does not fit the policy key's type and range.
 	PolicyValueInvalid Code = "policy_value_invalid"
 	// PolicyCombinationRefused (409): The value does not go together with another policy value.
@@ -241,6 +243,7 @@ var codes = []Code{
 	PriceConflict,
 	PolicyNotFound,
 	PolicyVersionNotFound,
+	PolicyNotPerTenant,
 	PolicyValueInvalid,
 	PolicyCombinationRefused,
 	PolicyVersionConflict,
@@ -318,6 +321,7 @@ var catalogue = map[Code]Entry{
 	PriceConflict:              {Code: PriceConflict, HTTPStatus: 409, Retryable: false, Sentence: "The SKU already has a price from that instant on.", Group: GroupCatalogue},
 	PolicyNotFound:             {Code: PolicyNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no such policy key.", Group: GroupPolicy},
 	PolicyVersionNotFound:      {Code: PolicyVersionNotFound, HTTPStatus: 404, Retryable: false, Sentence: "The policy key never had such a version.", Group: GroupPolicy},
+	PolicyNotPerTenant:         {Code: PolicyNotPerTenant, HTTPStatus: 409, Retryable: false, Sentence: "This policy key holds for the whole platform and cannot be set for one tenant.", Group: GroupPolicy},
 	PolicyValueInvalid:         {Code: PolicyValueInvalid, HTTPStatus: 422, Retryable: false, Sentence: "The value does not fit the policy key's type and range.", Group: GroupPolicy},
 	PolicyCombinationRefused:   {Code: PolicyCombinationRefused, HTTPStatus: 409, Retryable: false, Sentence: "The value does not go together with another policy value.", Group: GroupPolicy},
 	PolicyVersionConflict:      {Code: PolicyVersionConflict, HTTPStatus: 409, Retryable: false, Sentence: "The policy value was changed by somebody else meanwhile.", Group: GroupPolicy},

@@ -12,6 +12,7 @@ var (
 		Max:     100000000,
 		Unit:    "minor units of the currency",
 		Meaning: "A balance below this raises the low-balance warning.",
+		Tenant:  true,
 	}
 	// BillingWindowSeconds is "billing.window_seconds". How long one billing window is; each window is one ledger entry.
 	BillingWindowSeconds = IntKey{
@@ -33,6 +34,7 @@ var (
 		Unit:    "windows",
 		Meaning: "How many windows one timer settles at once; the ledger entries stay one a window.",
 		Danger:  "What is accrued and not yet settled grows with it, and so does the overshoot that the platform has to write off.",
+		Tenant:  true,
 	}
 	// BillingRunwaySeconds is "billing.runway_seconds". For how long the balance must cover all of an account's rates before another allocation is admitted.
 	BillingRunwaySeconds = IntKey{
@@ -42,6 +44,7 @@ var (
 		Max:     2592000,
 		Unit:    "seconds",
 		Meaning: "For how long the balance must cover all of an account's rates before another allocation is admitted.",
+		Tenant:  true,
 	}
 	// BillingOutageForgivenessSeconds is "billing.outage_forgiveness_seconds". How much of an outage of the platform is credited back when windows are settled late.
 	BillingOutageForgivenessSeconds = IntKey{
@@ -79,6 +82,7 @@ var (
 		Max:     100000000,
 		Unit:    "minor units of the currency",
 		Meaning: "The smallest deposit a tenant can make.",
+		Tenant:  true,
 	}
 	// BillingMaximumDepositMinor is "billing.maximum_deposit_minor". The largest deposit a tenant can make at once.
 	BillingMaximumDepositMinor = IntKey{
@@ -88,6 +92,7 @@ var (
 		Max:     100000000,
 		Unit:    "minor units of the currency",
 		Meaning: "The largest deposit a tenant can make at once.",
+		Tenant:  true,
 	}
 	// IdentitySignUp is "identity.sign_up". Who may use the platform after a first sign-in: open lets everybody whom the issuer knows, approval makes them wait for an operator.
 	IdentitySignUp = StringKey{
@@ -104,6 +109,17 @@ var (
 		Max:     100000,
 		Unit:    "allocations",
 		Meaning: "How many allocations one user may hold at once; those in release_failed do not count.",
+		Tenant:  true,
+	}
+	// AllocationMaxConcurrentPerTenant is "allocation.max_concurrent_per_tenant". How many allocations all members of one tenant may hold at once; those in release_failed do not count.
+	AllocationMaxConcurrentPerTenant = IntKey{
+		Name:    "allocation.max_concurrent_per_tenant",
+		Default: 1000,
+		Min:     0,
+		Max:     1000000,
+		Unit:    "allocations",
+		Meaning: "How many allocations all members of one tenant may hold at once; those in release_failed do not count.",
+		Tenant:  true,
 	}
 	// AllocationRefundWindowDays is "allocation.refund_window_days". For how long after a payment a refund may be asked for.
 	AllocationRefundWindowDays = IntKey{
@@ -113,6 +129,7 @@ var (
 		Max:     365,
 		Unit:    "days",
 		Meaning: "For how long after a payment a refund may be asked for.",
+		Tenant:  true,
 	}
 	// AllocationAdmitDeadlineSeconds is "allocation.admit_deadline_seconds". A request that was not admitted by then closes and has claimed nothing.
 	AllocationAdmitDeadlineSeconds = IntKey{
@@ -311,6 +328,7 @@ var (
 		Max:     1000000,
 		Unit:    "requests per minute",
 		Meaning: "How many requests one user may make.",
+		Tenant:  true,
 	}
 	// RateLimitTerminalTokenRequestsPerMinute is "rate_limit.terminal_token_requests_per_minute". How many terminal tokens one user may mint.
 	RateLimitTerminalTokenRequestsPerMinute = IntKey{
@@ -320,6 +338,7 @@ var (
 		Max:     100000,
 		Unit:    "requests per minute",
 		Meaning: "How many terminal tokens one user may mint.",
+		Tenant:  true,
 	}
 	// RateLimitFinancialRequestsPerMinute is "rate_limit.financial_requests_per_minute". How many requests that move money one user may make.
 	RateLimitFinancialRequestsPerMinute = IntKey{
@@ -329,6 +348,7 @@ var (
 		Max:     100000,
 		Unit:    "requests per minute",
 		Meaning: "How many requests that move money one user may make.",
+		Tenant:  true,
 	}
 	// RateLimitAdminOverviewRequestsPerMinute is "rate_limit.admin_overview_requests_per_minute". How often one administrator's overview may poll.
 	RateLimitAdminOverviewRequestsPerMinute = IntKey{
@@ -398,6 +418,7 @@ var keys = []Key{
 	BillingMaximumDepositMinor,
 	IdentitySignUp,
 	AllocationMaxConcurrentPerUser,
+	AllocationMaxConcurrentPerTenant,
 	AllocationRefundWindowDays,
 	AllocationAdmitDeadlineSeconds,
 	AllocationMaxSSHKeys,

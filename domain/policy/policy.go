@@ -39,6 +39,8 @@ type Info struct {
 	Danger string
 	// Pinned says that an allocation keeps the value that held when it was admitted.
 	Pinned bool
+	// Tenant says that an operator may set another value for a single tenant.
+	Tenant bool
 }
 
 // Key is a policy key of any type. A value has one canonical text, which is what the database holds:
@@ -62,6 +64,7 @@ type IntKey struct {
 	Meaning  string
 	Danger   string
 	Pinned   bool
+	Tenant   bool
 }
 
 // BoolKey is a key whose value is true or false.
@@ -71,6 +74,7 @@ type BoolKey struct {
 	Meaning string
 	Danger  string
 	Pinned  bool
+	Tenant  bool
 }
 
 // StringKey is a key whose value is one of a few words.
@@ -81,6 +85,7 @@ type StringKey struct {
 	Meaning string
 	Danger  string
 	Pinned  bool
+	Tenant  bool
 }
 
 // All lists every key in the order of schema/policy.yaml.
@@ -99,7 +104,7 @@ func Find(name string) (Key, error) {
 // Info is what people are shown about the key.
 func (k IntKey) Info() Info {
 	return Info{Name: k.Name, Type: TypeInt, Default: strconv.FormatInt(k.Default, 10), Min: k.Min, Max: k.Max,
-		Unit: k.Unit, Meaning: k.Meaning, Danger: k.Danger, Pinned: k.Pinned}
+		Unit: k.Unit, Meaning: k.Meaning, Danger: k.Danger, Pinned: k.Pinned, Tenant: k.Tenant}
 }
 
 // Parse reads a canonical text; fault.PolicyValueInvalid when it is no whole number within the key's range.
@@ -139,7 +144,7 @@ func (k IntKey) ToJSON(text string) (json.RawMessage, error) {
 
 // Info is what people are shown about the key.
 func (k BoolKey) Info() Info {
-	return Info{Name: k.Name, Type: TypeBool, Default: strconv.FormatBool(k.Default), Meaning: k.Meaning, Danger: k.Danger, Pinned: k.Pinned}
+	return Info{Name: k.Name, Type: TypeBool, Default: strconv.FormatBool(k.Default), Meaning: k.Meaning, Danger: k.Danger, Pinned: k.Pinned, Tenant: k.Tenant}
 }
 
 // Parse reads "true" or "false"; fault.PolicyValueInvalid for anything else.
@@ -173,7 +178,7 @@ func (k BoolKey) ToJSON(text string) (json.RawMessage, error) {
 
 // Info is what people are shown about the key.
 func (k StringKey) Info() Info {
-	return Info{Name: k.Name, Type: TypeString, Default: k.Default, Allowed: slices.Clone(k.Allowed), Meaning: k.Meaning, Danger: k.Danger, Pinned: k.Pinned}
+	return Info{Name: k.Name, Type: TypeString, Default: k.Default, Allowed: slices.Clone(k.Allowed), Meaning: k.Meaning, Danger: k.Danger, Pinned: k.Pinned, Tenant: k.Tenant}
 }
 
 // Parse accepts one of the allowed words; fault.PolicyValueInvalid for anything else.

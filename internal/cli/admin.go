@@ -13,7 +13,7 @@ import (
 )
 
 func (c *command) adminCommand() *cobra.Command {
-	return group("admin", "What only admins do", c.forceReleaseCommand(), c.creditCommand(), c.priceCommand(), c.putSKUCommand())
+	return group("admin", "What only admins do", c.forceReleaseCommand(), c.creditCommand(), c.priceCommand(), c.putSKUCommand(), c.overrideCommand())
 }
 
 func (c *command) forceReleaseCommand() *cobra.Command {

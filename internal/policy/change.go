@@ -220,10 +220,18 @@ func (c *Client) History(ctx context.Context, name string, before int64, limit i
 	if err != nil {
 		return nil, err
 	}
+	return fitting(key, rows), nil
+}
+
+func fitting(key policy.Key, rows []queries.PolicyValue) []Version {
 	versions := make([]Version, 0, len(rows))
 	for _, row := range rows {
-		_, err := key.FromJSON(row.Value)
-		versions = append(versions, Version{PolicyValue: row, Fits: err == nil})
+		fits := row.Value == nil // what was ended is no value
+		if !fits {
+			_, err := key.FromJSON(row.Value)
+			fits = err == nil
+		}
+		versions = append(versions, Version{PolicyValue: row, Fits: fits})
 	}
-	return versions, nil
+	return versions
 }

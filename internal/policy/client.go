@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/gpuaas/gpuaas/domain/id"
 	"github.com/gpuaas/gpuaas/domain/policy"
 	"github.com/gpuaas/gpuaas/schema/queries"
 )
@@ -22,17 +23,23 @@ const freshFor = 2 * time.Second
 type Client struct {
 	pool *pgxpool.Pool
 
-	mutex  sync.Mutex
-	cached Values
-	until  time.Time
+	mutex   sync.Mutex
+	cached  Values
+	until   time.Time
+	tenants map[id.Tenant]tenantValues
 }
 
 // New makes a client on a pool.
-func New(pool *pgxpool.Pool) *Client { return &Client{pool: pool} }
+func New(pool *pgxpool.Pool) *Client {
+	return &Client{pool: pool, tenants: map[id.Tenant]tenantValues{}}
+}
 
 // Values is one consistent reading of every key.
 type Values struct {
 	newest map[string]queries.PolicyValue
+	// overrides are the newest versions of one tenant's own, of which those dropped are not in force.
+	overrides map[string]queries.PolicyValue
+	dropped   map[string]bool
 }
 
 // Values reads every key at once, at most two seconds old.
@@ -100,6 +107,14 @@ func (v Values) String(key policy.StringKey) string {
 
 // text is the canonical text of the key's value, the default's when none was set or the set one no longer fits.
 func (v Values) text(key policy.Key) string {
+	if text, set := v.override(key); set {
+		return text
+	}
+	return v.platformText(key)
+}
+
+// platformText is what holds for every tenant without a value of its own.
+func (v Values) platformText(key policy.Key) string {
 	info := key.Info()
 	row, set := v.newest[info.Name]
 	if !set {
@@ -203,4 +218,5 @@ func (c *Client) forget() {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
 	c.until = time.Time{}
+	clear(c.tenants)
 }

@@ -25,6 +25,7 @@ type policyKey struct {
 	Meaning string   `yaml:"meaning"`
 	Danger  string   `yaml:"danger"`
 	Pinned  bool     `yaml:"pinned"`
+	Tenant  bool     `yaml:"tenant"`
 }
 
 type policyCombination struct {
@@ -154,6 +155,9 @@ func (k policyKey) goLiteral() string {
 	}
 	if k.Pinned {
 		field("Pinned", true)
+	}
+	if k.Tenant {
+		field("Tenant", true)
 	}
 	return map[string]string{"int": "IntKey", "bool": "BoolKey", "string": "StringKey"}[k.Type] + "{\n" + strings.Join(fields, "\n") + "\n}"
 }

@@ -141,6 +141,13 @@ func CountAgainstLimit(ctx context.Context, db DB, tenant id.Tenant, user id.Use
 	return row.Held, err
 }
 
+// CountOfTenant counts the allocations that use up the tenant's slots. Only under the lock of its account is the answer
+// still true when it is used.
+func CountOfTenant(ctx context.Context, db DB, tenant id.Tenant) (int64, error) {
+	row, err := one[struct{ Held int64 }](ctx, db, "AllocationCountOfTenant", pgx.NamedArgs{"tenant_id": tenant})
+	return row.Held, err
+}
+
 // Running is what a non-terminal allocation costs and has metered.
 type Running struct {
 	ID                id.Allocation

@@ -36,6 +36,11 @@ SELECT count(*) AS held
 FROM allocations
 WHERE tenant_id = @tenant_id AND user_id = @user_id AND state NOT IN ('released', 'failed', 'release_failed');
 
+-- name: AllocationCountOfTenant
+SELECT count(*) AS held
+FROM allocations
+WHERE tenant_id = @tenant_id AND state NOT IN ('released', 'failed', 'release_failed');
+
 -- name: AllocationRunningByAccount
 SELECT id, state, rate_micros_per_hour, metered_from, metered_to
 FROM allocations

@@ -79,25 +79,25 @@ type Price struct {
 	ValidFrom         time.Time
 }
 
-// InsertPrice adds a price; false when the SKU already has one from that instant on.
+// InsertPrice adds a list price; false when the SKU already has one from that instant on.
 func InsertPrice(ctx context.Context, db DB, price Price) (bool, error) {
+	return insertPrice(ctx, db, nil, price, false)
+}
+
+// InsertTenantPrice adds a price for one tenant, or withdraws the one it has; false when there is one from that instant on.
+func InsertTenantPrice(ctx context.Context, db DB, tenant id.Tenant, price Price, withdrawn bool) (bool, error) {
+	return insertPrice(ctx, db, &tenant, price, withdrawn)
+}
+
+func insertPrice(ctx context.Context, db DB, tenant *id.Tenant, price Price, withdrawn bool) (bool, error) {
 	inserted, err := execute(ctx, db, "PriceInsert", pgx.NamedArgs{
+		"tenant_id": tenant, "withdrawn": withdrawn,
 		"id": price.ID, "sku_id": price.SKU, "currency": price.Currency, "rate_micros_per_hour": int64(price.RateMicrosPerHour), "valid_from": price.ValidFrom,
 	})
 	return inserted == 1, err
 }
 
-// PriceAt is the newest price valid at an instant; pgx.ErrNoRows when the SKU has none in that currency.
-func PriceAt(ctx context.Context, db DB, sku id.SKU, currency string, at time.Time) (Price, error) {
-	return one[Price](ctx, db, "PriceAt", pgx.NamedArgs{"sku_id": sku, "currency": currency, "at": at})
-}
-
-// ListPrices reads a SKU's prices, newest first.
-func ListPrices(ctx context.Context, db DB, sku id.SKU, limit int) ([]Price, error) {
-	return many[Price](ctx, db, "PriceList", pgx.NamedArgs{"sku_id": sku, "limit": limit})
-}
-
-// CurrentPrices reads the price of every SKU and currency that is valid at an instant.
-func CurrentPrices(ctx context.Context, db DB, at time.Time) ([]Price, error) {
-	return many[Price](ctx, db, "PriceCurrentAll", pgx.NamedArgs{"at": at})
+// PriceAt is the price that is valid for a tenant at an instant; pgx.ErrNoRows when the SKU has none in that currency.
+func PriceAt(ctx context.Context, db DB, tenant id.Tenant, sku id.SKU, currency string, at time.Time) (Price, error) {
+	return one[Price](ctx, db, "PriceAt", pgx.NamedArgs{"tenant_id": tenant, "sku_id": sku, "currency": currency, "at": at})
 }

@@ -24,26 +24,19 @@ SET name = @name, gpu_model = @gpu_model, gpu_count = @gpu_count, gpu_memory_byt
 WHERE id = @id;
 
 -- name: PriceInsert
-INSERT INTO sku_prices (id, sku_id, currency, rate_micros_per_hour, valid_from)
-VALUES (@id, @sku_id, @currency, @rate_micros_per_hour, @valid_from)
-ON CONFLICT (sku_id, currency, valid_from) DO NOTHING;
+INSERT INTO sku_prices (id, tenant_id, sku_id, currency, rate_micros_per_hour, valid_from, withdrawn)
+VALUES (@id, @tenant_id, @sku_id, @currency, @rate_micros_per_hour, @valid_from, @withdrawn)
+ON CONFLICT (tenant_id, sku_id, currency, valid_from) DO NOTHING;
 
+-- The tenant's own price, unless it was withdrawn, and the list price otherwise.
 -- name: PriceAt
 SELECT id, sku_id, currency, rate_micros_per_hour, valid_from
-FROM sku_prices
-WHERE sku_id = @sku_id AND currency = @currency AND valid_from <= @at
-ORDER BY valid_from DESC
+FROM (
+  SELECT DISTINCT ON (tenant_id) id, tenant_id, sku_id, currency, rate_micros_per_hour, valid_from, withdrawn
+  FROM sku_prices
+  WHERE sku_id = @sku_id AND currency = @currency AND valid_from <= @at AND (tenant_id IS NULL OR tenant_id = @tenant_id)
+  ORDER BY tenant_id, valid_from DESC
+) AS newest
+WHERE NOT withdrawn
+ORDER BY tenant_id NULLS LAST
 LIMIT 1;
-
--- name: PriceList
-SELECT id, sku_id, currency, rate_micros_per_hour, valid_from
-FROM sku_prices
-WHERE sku_id = @sku_id
-ORDER BY valid_from DESC, id DESC
-LIMIT @limit;
-
--- name: PriceCurrentAll
-SELECT DISTINCT ON (sku_id, currency) id, sku_id, currency, rate_micros_per_hour, valid_from
-FROM sku_prices
-WHERE valid_from <= @at
-ORDER BY sku_id, currency, valid_from DESC;

@@ -18,9 +18,11 @@ type PriceRow struct {
 	RateMicrosPerHour money.Micros
 	ValidFrom         time.Time
 	CreatedAt         time.Time
+	// Withdrawn says that from then on a tenant has no price of its own; never true of a list price.
+	Withdrawn bool
 }
 
-// PricePage selects a page of a SKU's prices, the newest valid_from first.
+// PricePage selects a page of a SKU's list prices, the newest valid_from first.
 type PricePage struct {
 	SKU        id.SKU
 	BeforeTime time.Time
@@ -35,9 +37,24 @@ func ReadPrices(ctx context.Context, db DB, page PricePage) ([]PriceRow, error) 
 	})
 }
 
-// PresentPrices reads the price of each of the SKUs that is valid at an instant; a SKU without one is absent.
-func PresentPrices(ctx context.Context, db DB, skus []id.SKU, currency string, at time.Time) (map[id.SKU]PriceRow, error) {
-	rows, err := many[PriceRow](ctx, db, "PricePresent", pgx.NamedArgs{"sku_ids": texts(skus), "currency": currency, "at": at})
+// TenantPricePage selects a page of the prices that a tenant had and has for itself, the newest valid_from first.
+type TenantPricePage struct {
+	Tenant     id.Tenant
+	BeforeTime time.Time
+	BeforeID   id.Price
+	Limit      int
+}
+
+// ReadTenantPrices reads one page.
+func ReadTenantPrices(ctx context.Context, db DB, page TenantPricePage) ([]PriceRow, error) {
+	return many[PriceRow](ctx, db, "TenantPricePage", pgx.NamedArgs{
+		"tenant_id": page.Tenant, "before_time": page.BeforeTime, "before_id": optional(page.BeforeID), "limit": page.Limit,
+	})
+}
+
+// PresentPrices reads the price of each of the SKUs that is valid for a tenant at an instant; a SKU without one is absent.
+func PresentPrices(ctx context.Context, db DB, tenant id.Tenant, skus []id.SKU, currency string, at time.Time) (map[id.SKU]PriceRow, error) {
+	rows, err := many[PriceRow](ctx, db, "PricePresent", pgx.NamedArgs{"tenant_id": tenant, "sku_ids": texts(skus), "currency": currency, "at": at})
 	if err != nil {
 		return nil, err
 	}

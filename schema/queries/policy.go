@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/gpuaas/gpuaas/domain/id"
 )
 
 // PolicyValue is one version of a key's value, as JSON of the key's type.
@@ -43,6 +45,25 @@ func LockPolicy(ctx context.Context, db DB) error {
 func InsertPolicyValue(ctx context.Context, db DB, value PolicyValue) error {
 	_, err := execute(ctx, db, "PolicyInsert", pgx.NamedArgs{
 		"key": value.Key, "version": value.Version, "value": value.Value, "reason": value.Reason, "actor_user_id": value.ActorUserID,
+	})
+	return err
+}
+
+// NewestTenantPolicyValues reads the newest version of every key that was ever set for a tenant; one whose Value is nil
+// was ended.
+func NewestTenantPolicyValues(ctx context.Context, db DB, tenant id.Tenant) ([]PolicyValue, error) {
+	return many[PolicyValue](ctx, db, "TenantPolicyNewest", pgx.NamedArgs{"tenant_id": tenant})
+}
+
+// TenantPolicyHistory reads the versions below one that a key had for a tenant, newest first.
+func TenantPolicyHistory(ctx context.Context, db DB, tenant id.Tenant, key string, before int64, limit int) ([]PolicyValue, error) {
+	return many[PolicyValue](ctx, db, "TenantPolicyHistory", pgx.NamedArgs{"tenant_id": tenant, "key": key, "before": before, "limit": limit})
+}
+
+// InsertTenantPolicyValue adds a version for a tenant; a nil Value ends the override.
+func InsertTenantPolicyValue(ctx context.Context, db DB, tenant id.Tenant, value PolicyValue) error {
+	_, err := execute(ctx, db, "TenantPolicyInsert", pgx.NamedArgs{
+		"tenant_id": tenant, "key": value.Key, "version": value.Version, "value": value.Value, "reason": value.Reason, "actor_user_id": value.ActorUserID,
 	})
 	return err
 }

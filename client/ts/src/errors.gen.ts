@@ -412,6 +412,12 @@ export const errorCatalogue = {
     sentence: "The policy key never had such a version.",
     group: "policy",
   },
+  policy_not_per_tenant: {
+    httpStatus: 409,
+    retryable: false,
+    sentence: "This policy key holds for the whole platform and cannot be set for one tenant.",
+    group: "policy",
+  },
   policy_value_invalid: {
     httpStatus: 422,
     retryable: false,

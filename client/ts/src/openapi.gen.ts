@@ -496,6 +496,44 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/admin/tenants/{tenant_id}/policies": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List what may be set for one tenant, with what holds for it */
+        get: operations["listTenantPolicies"];
+        /**
+         * Set or end policy values of one tenant
+         * @description All of them change or none does. A change without a value ends what was set, and the platform's holds again.
+         */
+        put: operations["setTenantPolicies"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/tenants/{tenant_id}/policies/{key}/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List every value a policy key was ever set to for one tenant */
+        get: operations["listTenantPolicyVersions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/admin/policies/{key}/history": {
         parameters: {
             query?: never;
@@ -620,6 +658,27 @@ export interface paths {
          * @description Prices are only ever added. A new one holds for allocations admitted from valid_from on, never for those that run.
          */
         post: operations["addSkuPrice"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/tenants/{tenant_id}/prices": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List every price that was set for one tenant */
+        get: operations["listTenantPrices"];
+        put?: never;
+        /**
+         * Set or withdraw a price for one tenant
+         * @description A tenant's price wins over the list price for what it starts from valid_from on, until it is withdrawn. Nobody else sees it.
+         */
+        post: operations["setTenantPrice"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1263,6 +1322,7 @@ export interface components {
          *       "unit": "seconds",
          *       "meaning": "How long one billing window is; each window is one ledger entry.",
          *       "pinned": true,
+         *       "tenant": false,
          *       "version": 0
          *     }
          */
@@ -1285,6 +1345,8 @@ export interface components {
             danger?: string;
             /** @description Whether running allocations keep the value they were admitted with. */
             pinned: boolean;
+            /** @description Whether an operator may set another value for a single tenant. */
+            tenant: boolean;
             /**
              * Format: int64
              * @description How often it was set; 0 means never.
@@ -1317,6 +1379,91 @@ export interface components {
              * @description Refuse the change if the version is another one by now.
              */
             expected_version?: number;
+        };
+        /**
+         * @example {
+         *       "key": "allocation.max_concurrent_per_user",
+         *       "type": "int",
+         *       "value": 200,
+         *       "platform_value": 50,
+         *       "overridden": true,
+         *       "min": 0,
+         *       "max": 100000,
+         *       "unit": "allocations",
+         *       "meaning": "How many allocations one user may hold at once; those in release_failed do not count.",
+         *       "version": 1,
+         *       "reason": "agreed with sales",
+         *       "changed_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+         *       "changed_at": "2026-01-05T09:30:00.000Z"
+         *     }
+         */
+        TenantPolicy: {
+            key: string;
+            /** @enum {string} */
+            type: "int" | "bool" | "string";
+            /** @description What holds for the tenant. */
+            value: unknown;
+            /** @description What holds for everybody else. */
+            platform_value: unknown;
+            /** @description Whether a value of the tenant's own holds. */
+            overridden: boolean;
+            /** Format: int64 */
+            min?: number;
+            /** Format: int64 */
+            max?: number;
+            allowed?: string[];
+            unit?: string;
+            meaning: string;
+            /**
+             * Format: int64
+             * @description How often it was set or ended for the tenant; 0 means never.
+             */
+            version: number;
+            /** @description Why it was last set or ended for the tenant. */
+            reason?: string;
+            /** @description The user who last did so. */
+            changed_by?: string;
+            /** Format: date-time */
+            changed_at?: string;
+            /** @description What was last set for the tenant, where it does not fit or go together with other values any more: then the platform's holds. */
+            unfit_value?: unknown;
+        };
+        /**
+         * @example {
+         *       "key": "allocation.max_concurrent_per_user",
+         *       "value": 200
+         *     }
+         */
+        TenantPolicyChange: {
+            key: string;
+            /** @description Of the key's type; absent to end what was set. */
+            value?: unknown;
+            /**
+             * Format: int64
+             * @description Refuse the change if the version is another one by now.
+             */
+            expected_version?: number;
+        };
+        /**
+         * @example {
+         *       "changes": [
+         *         {
+         *           "key": "allocation.max_concurrent_per_user",
+         *           "value": 200
+         *         },
+         *         {
+         *           "key": "billing.runway_seconds"
+         *         }
+         *       ],
+         *       "reason": "agreed with sales"
+         *     }
+         */
+        SetTenantPoliciesRequest: {
+            changes: components["schemas"]["TenantPolicyChange"][];
+            reason: string;
+        };
+        TenantPolicyList: {
+            items: components["schemas"]["TenantPolicy"][];
         };
         /**
          * @example {
@@ -1539,6 +1686,60 @@ export interface components {
             /** Format: date-time */
             created_at: string;
         };
+        /**
+         * @example {
+         *       "id": "price_mfrggzdfmztwq2lknnwg23tpob",
+         *       "sku": "h100-8x",
+         *       "currency": "usd",
+         *       "rate_micros_per_hour": 19900000,
+         *       "withdrawn": false,
+         *       "valid_from": "2026-01-01T00:00:00.000Z",
+         *       "created_at": "2025-12-20T10:00:00.000Z"
+         *     }
+         */
+        TenantPrice: {
+            id: string;
+            sku: string;
+            currency: string;
+            /**
+             * Format: int64
+             * @description 0 where it was withdrawn.
+             */
+            rate_micros_per_hour: number;
+            /** @description Whether the list price holds from then on. */
+            withdrawn: boolean;
+            /** Format: date-time */
+            valid_from: string;
+            /** Format: date-time */
+            created_at: string;
+        };
+        TenantPriceList: {
+            items: components["schemas"]["TenantPrice"][];
+            next_cursor?: string;
+        };
+        /**
+         * @example {
+         *       "sku": "h100-8x",
+         *       "currency": "usd",
+         *       "rate_micros_per_hour": 19900000,
+         *       "reason": "agreed with sales"
+         *     }
+         */
+        SetTenantPriceRequest: {
+            sku: string;
+            currency: string;
+            /**
+             * Format: int64
+             * @description The price; absent to withdraw the one there is.
+             */
+            rate_micros_per_hour?: number;
+            /**
+             * Format: date-time
+             * @description From when it holds; now when absent. Not in the past.
+             */
+            valid_from?: string;
+            reason: string;
+        };
         SkuPriceList: {
             items: components["schemas"]["SkuPrice"][];
             next_cursor?: string;
@@ -1597,6 +1798,19 @@ export interface components {
                 "application/json": components["schemas"]["Fault"] & {
                     /** @enum {string} */
                     code: "idempotency_conflict" | "idempotency_in_flight" | "policy_combination_refused" | "policy_version_conflict";
+                };
+            };
+        };
+        /** @description idempotency_conflict, idempotency_in_flight, price_conflict. */
+        IdempotencyConflictOrIdempotencyInFlightOrPriceConflict: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "idempotency_conflict" | "idempotency_in_flight" | "price_conflict";
                 };
             };
         };
@@ -1714,6 +1928,32 @@ export interface components {
                 "application/json": components["schemas"]["Fault"] & {
                     /** @enum {string} */
                     code: "not_found" | "sku_not_found";
+                };
+            };
+        };
+        /** @description not_found, tenant_not_found. */
+        NotFoundOrTenantNotFound: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "not_found" | "tenant_not_found";
+                };
+            };
+        };
+        /** @description not_found, tenant_not_found, policy_not_found. */
+        NotFoundOrTenantNotFoundOrPolicyNotFound: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "not_found" | "tenant_not_found" | "policy_not_found";
                 };
             };
         };
@@ -1918,6 +2158,8 @@ export interface components {
         Cursor: string;
         /** @example node_mfrggzdfmztwq2lknnwg23tpob */
         NodeId: string;
+        /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
+        TenantID: string;
         /** @example billing.window_seconds */
         PolicyKey: string;
         /**
@@ -3895,6 +4137,7 @@ export interface operations {
                      *           "unit": "seconds",
                      *           "meaning": "How long one billing window is; each window is one ledger entry.",
                      *           "pinned": true,
+                     *           "tenant": false,
                      *           "version": 0
                      *         }
                      *       ]
@@ -3967,6 +4210,7 @@ export interface operations {
                      *           "unit": "seconds",
                      *           "meaning": "How long one billing window is; each window is one ledger entry.",
                      *           "pinned": true,
+                     *           "tenant": false,
                      *           "version": 0
                      *         }
                      *       ]
@@ -3996,6 +4240,214 @@ export interface operations {
             413: components["responses"]["RequestTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["ValidationErrorOrPolicyValueInvalid"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listTenantPolicies: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
+                tenant_id: components["parameters"]["TenantID"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The keys that may be set for a tenant, in the catalogue's order. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "key": "allocation.max_concurrent_per_user",
+                     *           "type": "int",
+                     *           "value": 200,
+                     *           "platform_value": 50,
+                     *           "overridden": true,
+                     *           "min": 0,
+                     *           "max": 100000,
+                     *           "unit": "allocations",
+                     *           "meaning": "How many allocations one user may hold at once; those in release_failed do not count.",
+                     *           "version": 1,
+                     *           "reason": "agreed with sales",
+                     *           "changed_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "changed_at": "2026-01-05T09:30:00.000Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["TenantPolicyList"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["NotFoundOrTenantNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    setTenantPolicies: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
+                tenant_id: components["parameters"]["TenantID"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "changes": [
+                 *         {
+                 *           "key": "allocation.max_concurrent_per_user",
+                 *           "value": 200
+                 *         },
+                 *         {
+                 *           "key": "billing.runway_seconds"
+                 *         }
+                 *       ],
+                 *       "reason": "agreed with sales"
+                 *     }
+                 */
+                "application/json": components["schemas"]["SetTenantPoliciesRequest"];
+            };
+        };
+        responses: {
+            /** @description The keys that were changed, in the order of the request. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "key": "allocation.max_concurrent_per_user",
+                     *           "type": "int",
+                     *           "value": 200,
+                     *           "platform_value": 50,
+                     *           "overridden": true,
+                     *           "min": 0,
+                     *           "max": 100000,
+                     *           "unit": "allocations",
+                     *           "meaning": "How many allocations one user may hold at once; those in release_failed do not count.",
+                     *           "version": 1,
+                     *           "reason": "agreed with sales",
+                     *           "changed_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "changed_at": "2026-01-05T09:30:00.000Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["TenantPolicyList"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["NotFoundOrTenantNotFoundOrPolicyNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            /** @description idempotency_conflict, idempotency_in_flight, policy_not_per_tenant, policy_combination_refused, policy_version_conflict. */
+            409: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "idempotency_conflict" | "idempotency_in_flight" | "policy_not_per_tenant" | "policy_combination_refused" | "policy_version_conflict";
+                    };
+                };
+            };
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationErrorOrPolicyValueInvalid"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listTenantPolicyVersions: {
+        parameters: {
+            query?: {
+                /**
+                 * @description How many items to answer at most.
+                 * @example 50
+                 */
+                limit?: components["parameters"]["Limit"];
+                /**
+                 * @description The next_cursor of the page before; opaque.
+                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
+                 */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path: {
+                /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
+                tenant_id: components["parameters"]["TenantID"];
+                /** @example billing.window_seconds */
+                key: components["parameters"]["PolicyKey"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of versions, the newest first; one whose value is null ended what was set. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "key": "billing.window_seconds",
+                     *           "version": 1,
+                     *           "value": 30,
+                     *           "fits": true,
+                     *           "reason": "a trial",
+                     *           "changed_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "changed_at": "2026-01-05T09:30:00.000Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["PolicyVersionList"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["NotFoundOrTenantNotFoundOrPolicyNotFound"];
+            422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
             502: components["responses"]["UpstreamError"];
@@ -4107,6 +4559,7 @@ export interface operations {
                      *       "unit": "seconds",
                      *       "meaning": "How long one billing window is; each window is one ledger entry.",
                      *       "pinned": true,
+                     *       "tenant": false,
                      *       "version": 0
                      *     }
                      */
@@ -4170,6 +4623,7 @@ export interface operations {
                      *       "unit": "seconds",
                      *       "meaning": "How long one billing window is; each window is one ledger entry.",
                      *       "pinned": true,
+                     *       "tenant": false,
                      *       "version": 0
                      *     }
                      */
@@ -4233,6 +4687,7 @@ export interface operations {
                      *       "unit": "seconds",
                      *       "meaning": "How long one billing window is; each window is one ledger entry.",
                      *       "pinned": true,
+                     *       "tenant": false,
                      *       "version": 0
                      *     }
                      */
@@ -4612,8 +5067,131 @@ export interface operations {
             403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
             404: components["responses"]["NotFoundOrSKUNotFound"];
             408: components["responses"]["RequestTimeout"];
-            /** @description idempotency_conflict, idempotency_in_flight, price_conflict. */
-            409: {
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrPriceConflict"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listTenantPrices: {
+        parameters: {
+            query?: {
+                /**
+                 * @description How many items to answer at most.
+                 * @example 50
+                 */
+                limit?: components["parameters"]["Limit"];
+                /**
+                 * @description The next_cursor of the page before; opaque.
+                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
+                 */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path: {
+                /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
+                tenant_id: components["parameters"]["TenantID"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of prices, the newest valid_from first. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": "price_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "sku": "h100-8x",
+                     *           "currency": "usd",
+                     *           "rate_micros_per_hour": 19900000,
+                     *           "withdrawn": false,
+                     *           "valid_from": "2026-01-01T00:00:00.000Z",
+                     *           "created_at": "2025-12-20T10:00:00.000Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["TenantPriceList"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["NotFoundOrTenantNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    setTenantPrice: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
+                tenant_id: components["parameters"]["TenantID"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "sku": "h100-8x",
+                 *       "currency": "usd",
+                 *       "rate_micros_per_hour": 19900000,
+                 *       "reason": "agreed with sales"
+                 *     }
+                 */
+                "application/json": components["schemas"]["SetTenantPriceRequest"];
+            };
+        };
+        responses: {
+            /** @description The price, or its withdrawal. */
+            201: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "price_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "sku": "h100-8x",
+                     *       "currency": "usd",
+                     *       "rate_micros_per_hour": 19900000,
+                     *       "withdrawn": false,
+                     *       "valid_from": "2026-01-01T00:00:00.000Z",
+                     *       "created_at": "2025-12-20T10:00:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["TenantPrice"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            /** @description not_found, tenant_not_found, sku_not_found. */
+            404: {
                 headers: {
                     "X-Correlation-Id": components["headers"]["CorrelationId"];
                     [name: string]: unknown;
@@ -4621,10 +5199,12 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Fault"] & {
                         /** @enum {string} */
-                        code: "idempotency_conflict" | "idempotency_in_flight" | "price_conflict";
+                        code: "not_found" | "tenant_not_found" | "sku_not_found";
                     };
                 };
             };
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrPriceConflict"];
             413: components["responses"]["RequestTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["ValidationError"];

@@ -24,6 +24,8 @@ export interface PolicyValues {
   "identity.sign_up": "open" | "approval";
   /** How many allocations one user may hold at once; those in release_failed do not count. Counted in allocations. */
   "allocation.max_concurrent_per_user": number;
+  /** How many allocations all members of one tenant may hold at once; those in release_failed do not count. Counted in allocations. */
+  "allocation.max_concurrent_per_tenant": number;
   /** For how long after a payment a refund may be asked for. Counted in days. */
   "allocation.refund_window_days": number;
   /** A request that was not admitted by then closes and has claimed nothing. Counted in seconds. */
@@ -104,6 +106,7 @@ export const policyDefaults: Readonly<PolicyValues> = {
   "billing.maximum_deposit_minor": 100000,
   "identity.sign_up": "open",
   "allocation.max_concurrent_per_user": 50,
+  "allocation.max_concurrent_per_tenant": 1000,
   "allocation.refund_window_days": 30,
   "allocation.admit_deadline_seconds": 60,
   "allocation.max_ssh_keys": 20,
