@@ -67,6 +67,10 @@ func scan(text string, deep bool) string {
 		case separator:
 			from, to = afterSeparator(text, i)
 		case letter:
+			if i+1 == len(text) || !pairs.has(text[i], text[i+1]) {
+				i++
+				continue
+			}
 			from, to = c.known(i)
 		}
 		if to <= from {
@@ -201,6 +205,36 @@ var openings = []opening{
 	{prefix: "ghp_", least: 20}, {prefix: "gho_", least: 20}, {prefix: "ghs_", least: 20}, {prefix: "github_pat_", least: 20},
 	{prefix: "glpat-", least: 16}, {prefix: "xoxb-", least: 10}, {prefix: "xoxp-", least: 10}, {prefix: "hvs.", least: 16},
 	{prefix: "hf_", least: 24}, {prefix: "AIza", least: 30}, {prefix: "npm_", least: 30}, {prefix: "AGE-SECRET-KEY-", least: 20},
+}
+
+// pairSet is a set of two bytes in a row.
+type pairSet [1 << 16 / 64]uint64
+
+func (s *pairSet) has(first, second byte) bool {
+	pair := uint16(first)<<8 | uint16(second)
+	return s[pair/64]&(1<<(pair%64)) != 0
+}
+
+func (s *pairSet) add(first, second byte) {
+	pair := uint16(first)<<8 | uint16(second)
+	s[pair/64] |= 1 << (pair % 64)
+}
+
+// pairs are the first two bytes of every opening: nearly every place of a text is left behind by asking for them.
+var pairs = openingPairs()
+
+func openingPairs() *pairSet {
+	var set pairSet
+	for _, one := range openings {
+		first, second := one.prefix[0], one.prefix[1]
+		set.add(first, second)
+		if one.anyCase {
+			set.add(first-'a'+'A', second)
+			set.add(first, second-'a'+'A')
+			set.add(first-'a'+'A', second-'a'+'A')
+		}
+	}
+	return &set
 }
 
 // byFirst lists the openings that begin with a byte.
