@@ -95,6 +95,10 @@ verify: ## everything that CI checks
 bench-allocation: build-devstack ## request → active, beside its limit
 	scripts/ci/bench.sh allocation
 
+.PHONY: bench-api
+bench-api: build-devstack ## requests through the API, beside bare handlers on the same database
+	GPUAAS_REDIS=$$(scripts/ci/redis.sh) scripts/ci/bench.sh api
+
 .PHONY: bench-billing
 bench-billing: build-devstack ## windows through Temporal, the ledger writer and the balance read, beside their limits
 	scripts/ci/bench.sh billing

@@ -57,6 +57,7 @@ var rules = []rule{
 	{room: "bench/smoke", inside: []string{"bench"}},
 	{room: "bench/drill", inside: []string{"bench"}},
 	{room: "bench/platform", inside: []string{"bench"}, outside: standardLibraryOnly},
+	{room: "bench/api", inside: []string{"api", "activities", "workflows", "internal", "schema", "domain", "bench"}},
 	{room: "bench", inside: []string{"activities", "workflows", "internal", "schema", "domain", "bench", "client"}},
 	{room: "scripts", inside: []string{}, outside: standardLibraryOnly},
 	{room: "devstack", inside: []string{"devstack", "internal", "workflows", "schema", "domain", "agent", "activities"}},

@@ -3,8 +3,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export GOTOOLCHAIN=local CGO_CFLAGS=${CGO_CFLAGS:--O2 -g -Wno-deprecated-declarations}
-name=${1:?allocation or billing}
+name=${1:?allocation, api or billing}
 shift
 mkdir -p bin/bench
 go build -o "bin/bench/$name" "./bench/$name"
-exec bin/devstack run --parts postgres,temporal -- "bin/bench/$name" "$@"
+exec bin/devstack run --parts postgres,temporal,redis -- "bin/bench/$name" "$@"
