@@ -25,6 +25,7 @@ import (
 	"github.com/gpuaas/gpuaas/internal/policy"
 	"github.com/gpuaas/gpuaas/internal/ratelimit"
 	"github.com/gpuaas/gpuaas/internal/redis"
+	"github.com/gpuaas/gpuaas/internal/session"
 	"github.com/gpuaas/gpuaas/internal/telemetry"
 )
 
@@ -42,6 +43,7 @@ const (
 	general   = middleware.General
 	financial = middleware.Financial
 	overview  = middleware.AdminOverview
+	anonymous = middleware.Anonymous
 )
 
 // route is one line of the table: an operation, where it is, who may call it and how often.
@@ -57,6 +59,12 @@ type route struct {
 var routes = []route{
 	{"getHealth", "GET", "/healthz", public(), unlimited, plain, 200},
 	{"getReadiness", "GET", "/readyz", public(), unlimited, plain, 200},
+
+	// What a browser signs in by; see also signInPages.
+	{"getSession", "GET", "/api/v1/auth/session", public(), anonymous, plain, 200},
+	{"signOut", "POST", "/api/v1/auth/logout", public(), unlimited, plain, 204},
+	{"logIn", "POST", "/api/v1/auth/login", public(), anonymous, plain, 200},
+	{"refreshToken", "POST", "/api/v1/auth/token/refresh", public(), anonymous, plain, 200},
 
 	{"getMe", "GET", "/api/v1/me", person(identity.ProfileRead), general, plain, 200},
 	{"listUsers", "GET", "/api/v1/admin/users", operator(identity.PlatformRead), overview, plain, 200},
@@ -116,6 +124,7 @@ type Config struct {
 	// Temporal answers the client, nil while the cluster was not reached yet.
 	Temporal func() client.Client
 	Verifier *oidc.Verifier
+	SignIn   SignIn
 	// IDSecret derives ids from idempotency keys; the same on every replica, for ever.
 	IDSecret []byte
 	// Proxies are believed when they say whom a request comes from.
@@ -136,6 +145,8 @@ type server struct {
 	huma     huma.API
 	auth     *middleware.Authenticator
 	limits   *middleware.RateLimits
+	sessions *session.Store
+	browser  *middleware.Browser
 	memory   *middleware.Memory
 	served   map[string]bool
 	mistakes []error
@@ -161,6 +172,7 @@ func New(config Config) (*API, error) {
 	if err := s.complete(); err != nil {
 		return nil, err
 	}
+	s.signInPages()
 	if err := s.documentation(); err != nil {
 		return nil, err
 	}
@@ -196,6 +208,12 @@ func newServer(config Config, table []route) *server {
 			return how == signUpByApproval, err
 		},
 	})
+	s.sessions = session.NewStore(config.Redis, config.IDSecret, config.SignIn.Web, s.sessionLimits, config.Now)
+	browser, err := middleware.NewBrowser(s.sessions, config.SignIn.PublicURL)
+	if err != nil {
+		s.mistakes = append(s.mistakes, fmt.Errorf("the public URL %q: %w", config.SignIn.PublicURL, err))
+	}
+	s.browser = browser
 	s.memory = &middleware.Memory{Pool: config.Pool, Log: config.Log, Retention: func(ctx context.Context) (time.Duration, error) {
 		hours, err := config.Policy.Int(ctx, authored.IdempotencyRetentionHours)
 		return time.Duration(hours) * time.Hour, err
@@ -249,11 +267,24 @@ func (s *server) signIn(w http.ResponseWriter, r *http.Request, line route) (*ht
 	if err := s.limits.BeforeSignIn(w, r, line.class); err != nil {
 		return r, err
 	}
-	r, err := s.auth.Admit(r, line.rule.access)
+	r, err := s.admitted(w, r, line.rule.access)
 	if err != nil {
 		return r, s.limits.SignInRefused(w, r, line.class, err)
 	}
 	return r, s.limits.Admit(w, r, line.class)
+}
+
+// admitted lets a browser's session stand in for a bearer token wherever one is asked for.
+func (s *server) admitted(w http.ResponseWriter, r *http.Request, access middleware.Access) (*http.Request, error) {
+	r = middleware.WithExchange(w, r)
+	if access != middleware.Public {
+		carrying, err := s.browser.Bearer(w, r)
+		if err != nil {
+			return r, err
+		}
+		r = carrying
+	}
+	return s.auth.Admit(r, access)
 }
 
 // handle binds an operation's function to its line in the table.
@@ -303,6 +334,7 @@ func (s *server) complete() error {
 
 func (s *server) operations() {
 	s.healthOperations()
+	s.sessionOperations()
 	s.identityOperations()
 	s.skuOperations()
 	s.allocationOperations()

@@ -31,6 +31,10 @@ const (
 	TokenExpired Code = "token_expired"
 	// TokenScopeInvalid (403): The token's scope does not cover this operation.
 	TokenScopeInvalid Code = "token_scope_invalid"
+	// PasswordLoginDisabled (403): This installation takes no passwords; sign in through the identity provider.
+	PasswordLoginDisabled Code = "password_login_disabled"
+	// CsrfTokenInvalid (403): A change by session cookie must come from this site's own pages, with the session's csrf_token in X-CSRF-Token.
+	CsrfTokenInvalid Code = "csrf_token_invalid"
 	// InsufficientPermissions (403): Your role does not permit this operation.
 	InsufficientPermissions Code = "insufficient_permissions"
 	// AdminRequired (403): Only an administrator may do this.
@@ -180,6 +184,8 @@ var codes = []Code{
 	TokenInvalid,
 	TokenExpired,
 	TokenScopeInvalid,
+	PasswordLoginDisabled,
+	CsrfTokenInvalid,
 	InsufficientPermissions,
 	AdminRequired,
 	UserSuspended,
@@ -258,6 +264,8 @@ var catalogue = map[Code]Entry{
 	TokenInvalid:               {Code: TokenInvalid, HTTPStatus: 401, Retryable: false, Sentence: "The token is not one that this platform accepts.", Group: GroupAuth},
 	TokenExpired:               {Code: TokenExpired, HTTPStatus: 401, Retryable: false, Sentence: "The token has expired; sign in again.", Group: GroupAuth},
 	TokenScopeInvalid:          {Code: TokenScopeInvalid, HTTPStatus: 403, Retryable: false, Sentence: "The token's scope does not cover this operation.", Group: GroupAuth},
+	PasswordLoginDisabled:      {Code: PasswordLoginDisabled, HTTPStatus: 403, Retryable: false, Sentence: "This installation takes no passwords; sign in through the identity provider.", Group: GroupAuth},
+	CsrfTokenInvalid:           {Code: CsrfTokenInvalid, HTTPStatus: 403, Retryable: false, Sentence: "A change by session cookie must come from this site's own pages, with the session's csrf_token in X-CSRF-Token.", Group: GroupAuth},
 	InsufficientPermissions:    {Code: InsufficientPermissions, HTTPStatus: 403, Retryable: false, Sentence: "Your role does not permit this operation.", Group: GroupAuthz},
 	AdminRequired:              {Code: AdminRequired, HTTPStatus: 403, Retryable: false, Sentence: "Only an administrator may do this.", Group: GroupAuthz},
 	UserSuspended:              {Code: UserSuspended, HTTPStatus: 403, Retryable: false, Sentence: "Your access to this platform is suspended.", Group: GroupAuthz},

@@ -34,13 +34,22 @@ type Keys struct {
 	client *http.Client
 	now    func() time.Time
 
-	mutex sync.Mutex
-	set   jwk.Set
+	mutex     sync.Mutex
+	set       jwk.Set
+	endpoints Endpoints
 	// lastEarly is when an unknown key last caused a reading, lastFirst when a request last did while there were no keys.
 	lastEarly, lastFirst time.Time
 	// early is open while an early reading is under way, nil otherwise.
 	early     chan struct{}
 	lastError error
+}
+
+// Endpoints are where an issuer is asked for what; empty where it does not have one.
+type Endpoints struct {
+	Authorization string `json:"authorization_endpoint"`
+	Token         string `json:"token_endpoint"`
+	EndSession    string `json:"end_session_endpoint"`
+	Revocation    string `json:"revocation_endpoint"`
 }
 
 func newKeys(issuer string, client *http.Client, now func() time.Time) *Keys {
@@ -98,6 +107,18 @@ func (k *Keys) Find(ctx context.Context, kid string) (jwk.Key, error) {
 	return key, nil
 }
 
+// Endpoints are those that the issuer named last. Fault: ServiceUnavailable while it was never reached.
+func (k *Keys) Endpoints(ctx context.Context) (Endpoints, error) {
+	if k.Ready() != nil {
+		if err := k.Refresh(ctx); err != nil {
+			return Endpoints{}, fault.Wrap(err, fault.ServiceUnavailable, "The identity provider cannot be reached at the moment.")
+		}
+	}
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	return k.endpoints, nil
+}
+
 // look answers the keys at hand and, where the kid is not among them, the early reading to wait for, if there may be one.
 func (k *Keys) look(ctx context.Context, kid string) (set jwk.Set, reading <-chan struct{}) {
 	k.mutex.Lock()
@@ -138,41 +159,44 @@ func (k *Keys) atHand() jwk.Set {
 func (k *Keys) Refresh(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	set, err := k.read(ctx)
+	set, endpoints, err := k.read(ctx)
 	k.mutex.Lock()
 	defer k.mutex.Unlock()
 	k.lastError = err
 	if err == nil {
-		k.set = set
+		k.set, k.endpoints = set, endpoints
 	}
 	return err
 }
 
-func (k *Keys) read(ctx context.Context) (jwk.Set, error) {
+func (k *Keys) read(ctx context.Context) (jwk.Set, Endpoints, error) {
 	document, err := k.get(ctx, k.issuer+"/.well-known/openid-configuration")
 	if err != nil {
-		return nil, err
+		return nil, Endpoints{}, err
 	}
 	var discovered struct {
+		Endpoints
+
 		Issuer  string `json:"issuer"`
 		JWKSURI string `json:"jwks_uri"`
 	}
 	if err := json.Unmarshal(document, &discovered); err != nil {
-		return nil, fmt.Errorf("the discovery document of %s: %w", k.issuer, err)
+		return nil, Endpoints{}, fmt.Errorf("the discovery document of %s: %w", k.issuer, err)
 	}
 	if strings.TrimRight(discovered.Issuer, "/") != k.issuer {
-		return nil, fmt.Errorf("the discovery document of %s names the issuer %q", k.issuer, discovered.Issuer)
+		return nil, Endpoints{}, fmt.Errorf("the discovery document of %s names the issuer %q", k.issuer, discovered.Issuer)
 	}
 	keys, err := k.get(ctx, discovered.JWKSURI)
 	if err != nil {
-		return nil, err
+		return nil, Endpoints{}, err
 	}
 	// A key of a kind that we do not know must not cost us the others.
 	all, err := jwk.Parse(keys, jwk.WithIgnoreParseError(true))
 	if err != nil {
-		return nil, fmt.Errorf("the keys of %s: %w", k.issuer, err)
+		return nil, Endpoints{}, fmt.Errorf("the keys of %s: %w", k.issuer, err)
 	}
-	return usable(all)
+	set, err := usable(all)
+	return set, discovered.Endpoints, err
 }
 
 // usable keeps the public signing keys that have a kid; a shared secret never becomes a key of ours.

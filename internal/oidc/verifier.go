@@ -79,6 +79,9 @@ func New(config Config, client *http.Client, now func() time.Time) *Verifier {
 	return &Verifier{config: config, keys: newKeys(config.Issuer, client, now), now: now}
 }
 
+// Issuer is whom the verifier believes.
+func (v *Verifier) Issuer() string { return v.config.Issuer }
+
 // Keys is the cache behind the verifier.
 func (v *Verifier) Keys() *Keys { return v.keys }
 

@@ -37,6 +37,7 @@ type APIConfig struct {
 	Temporal temporal.Config
 	Redis    redis.Config
 	OIDC     oidc.Config
+	SignIn   SignInConfig
 	Nodes    NodeAPIConfig
 	Log      LogConfig
 	Trace    TraceConfig
@@ -54,6 +55,7 @@ func (c APIConfig) Check() []string {
 	mistakes := append(c.Database.Check(), c.Temporal.Check()...)
 	mistakes = append(mistakes, c.Redis.Check()...)
 	mistakes = append(append(append(mistakes, c.OIDC.Check()...), c.Nodes.Check()...), c.Trace.Check()...)
+	mistakes = append(mistakes, c.SignIn.Check()...)
 	if _, _, err := net.SplitHostPort(c.Address); err != nil {
 		mistakes = append(mistakes, "GPUAAS_API_ADDRESS must look like host:port.")
 	}
@@ -106,7 +108,8 @@ func RunAPI(ctx context.Context, config APIConfig) error {
 		return err
 	}
 	policies := policy.New(pool)
-	verifier := oidc.New(config.OIDC, &http.Client{Timeout: oidcTimeout}, time.Now)
+	issuer := &http.Client{Timeout: oidcTimeout}
+	verifier := oidc.New(config.OIDC, issuer, time.Now)
 	var cluster atomic.Pointer[client.Client]
 	defer func() {
 		if connected := cluster.Load(); connected != nil {
@@ -114,7 +117,8 @@ func RunAPI(ctx context.Context, config APIConfig) error {
 		}
 	}()
 	handler, err := api.New(api.Config{
-		Pool: pool, Redis: cache, Proxies: proxies, Policy: policies, Verifier: verifier, IDSecret: []byte(config.IDSecret), Currency: accountCurrency, Version: Version, Log: log, Tracing: tracing, Now: time.Now,
+		Pool: pool, Redis: cache, Proxies: proxies, Policy: policies, Verifier: verifier, SignIn: config.SignIn.clients(verifier, issuer), IDSecret: []byte(config.IDSecret),
+		Currency: accountCurrency, Version: Version, Log: log, Tracing: tracing, Now: time.Now,
 		Temporal: func() client.Client {
 			if connected := cluster.Load(); connected != nil {
 				return *connected

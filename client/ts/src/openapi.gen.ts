@@ -589,6 +589,89 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/auth/session": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Say whether this browser is signed in
+         * @description A browser signs in by going to `/api/v1/auth/signin?return_to=/path`, which leads it to the identity provider and back. From
+         *     then on it holds a cookie, and every operation takes that in place of a bearer token; tokens never reach the browser. A change
+         *     must carry `csrf_token` of this answer as `X-CSRF-Token`. The token changes when the session is renewed: a page that is refused
+         *     with `csrf_token_invalid` reads it again.
+         */
+        get: operations["getSession"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/auth/logout": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Sign this browser out, here and with the identity provider
+         * @description Does nothing for a browser that is not signed in.
+         */
+        post: operations["signOut"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/auth/login": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Trade a password for tokens, for development
+         * @description Off unless the installation allows it.
+         */
+        post: operations["logIn"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/auth/token/refresh": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Trade a refresh token for new tokens
+         * @description A refresh token is good once; the answer holds the next one.
+         */
+        post: operations["refreshToken"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/skus": {
         parameters: {
             query?: never;
@@ -1564,6 +1647,64 @@ export interface components {
         };
         /**
          * @example {
+         *       "signed_in": true,
+         *       "username": "dev-user",
+         *       "roles": [
+         *         "user"
+         *       ],
+         *       "csrf_token": "3q2-7wEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE",
+         *       "expires_at": "2026-01-05T21:30:00.000Z"
+         *     }
+         */
+        Session: {
+            /** @description Whether the browser has a session. */
+            signed_in: boolean;
+            username?: string;
+            roles?: string[];
+            /** @description To be sent as X-CSRF-Token with every change. */
+            csrf_token?: string;
+            /** Format: date-time */
+            expires_at?: string;
+        };
+        /**
+         * @example {
+         *       "username": "dev-user",
+         *       "password": "dev123"
+         *     }
+         */
+        LogInRequest: {
+            username: string;
+            password: string;
+        };
+        /**
+         * @example {
+         *       "refresh_token": "opaque",
+         *       "client_id": "gpuaas-cli"
+         *     }
+         */
+        RefreshTokenRequest: {
+            refresh_token: string;
+            /** @default gpuaas-cli */
+            client_id: string;
+        };
+        /**
+         * @example {
+         *       "access_token": "header.claims.signature",
+         *       "refresh_token": "opaque",
+         *       "token_type": "Bearer",
+         *       "expires_at": "2026-01-05T09:35:00.000Z"
+         *     }
+         */
+        Tokens: {
+            access_token: string;
+            refresh_token?: string;
+            /** @enum {string} */
+            token_type: "Bearer";
+            /** Format: date-time */
+            expires_at: string;
+        };
+        /**
+         * @example {
          *       "sku": "h100-8x",
          *       "name": "8 × H100 SXM",
          *       "gpu_model": "NVIDIA H100 80GB HBM3",
@@ -2023,6 +2164,20 @@ export interface components {
                 };
             };
         };
+        /** @description token_invalid: The token is not one that this platform accepts. */
+        TokenInvalid: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                "WWW-Authenticate": components["headers"]["Challenge"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "token_invalid";
+                };
+            };
+        };
         /** @description token_missing, token_invalid, token_expired. */
         TokenMissingOrTokenInvalidOrTokenExpired: {
             headers: {
@@ -2163,6 +2318,11 @@ export interface components {
         /** @example billing.window_seconds */
         PolicyKey: string;
         /**
+         * @description The csrf_token of the browser's session; needed where a session cookie stands in for a bearer token.
+         * @example 3q2-7wEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE
+         */
+        CSRFToken: string;
+        /**
          * @description The SKU's slug.
          * @example h100-8x
          */
@@ -2190,6 +2350,11 @@ export interface components {
          * @example 7
          */
         RetryAfter: number;
+        /**
+         * @description No cache keeps this answer.
+         * @example no-store
+         */
+        NotKept: string;
     };
     pathItems: never;
 }
@@ -4706,6 +4871,222 @@ export interface operations {
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
             502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getSession: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The session, or that there is none. */
+            200: {
+                headers: {
+                    "Cache-Control": components["headers"]["NotKept"];
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "signed_in": true,
+                     *       "username": "dev-user",
+                     *       "roles": [
+                     *         "user"
+                     *       ],
+                     *       "csrf_token": "3q2-7wEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE",
+                     *       "expires_at": "2026-01-05T21:30:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Session"];
+                };
+            };
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    signOut: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+                /**
+                 * @description The csrf_token of the browser's session; needed where a session cookie stands in for a bearer token.
+                 * @example 3q2-7wEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE
+                 */
+                "X-CSRF-Token"?: components["parameters"]["CSRFToken"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The browser is signed out. */
+            204: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            /** @description csrf_token_invalid: A change by session cookie must come from this site's own pages, with the session's csrf_token in X-CSRF-Token. */
+            403: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "csrf_token_invalid";
+                    };
+                };
+            };
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
+            413: components["responses"]["RequestTooLarge"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    logIn: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "username": "dev-user",
+                 *       "password": "dev123"
+                 *     }
+                 */
+                "application/json": components["schemas"]["LogInRequest"];
+            };
+        };
+        responses: {
+            /** @description The tokens. */
+            200: {
+                headers: {
+                    "Cache-Control": components["headers"]["NotKept"];
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "access_token": "header.claims.signature",
+                     *       "refresh_token": "opaque",
+                     *       "token_type": "Bearer",
+                     *       "expires_at": "2026-01-05T09:35:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Tokens"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenInvalid"];
+            /** @description password_login_disabled: This installation takes no passwords; sign in through the identity provider. */
+            403: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "password_login_disabled";
+                    };
+                };
+            };
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    refreshToken: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "refresh_token": "opaque",
+                 *       "client_id": "gpuaas-cli"
+                 *     }
+                 */
+                "application/json": components["schemas"]["RefreshTokenRequest"];
+            };
+        };
+        responses: {
+            /** @description The tokens. */
+            200: {
+                headers: {
+                    "Cache-Control": components["headers"]["NotKept"];
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "access_token": "header.claims.signature",
+                     *       "refresh_token": "opaque",
+                     *       "token_type": "Bearer",
+                     *       "expires_at": "2026-01-05T09:35:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Tokens"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenInvalid"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
             503: components["responses"]["ServiceUnavailable"];
         };
     };
