@@ -79,6 +79,14 @@ test-oidc: build-devstack ## every flow of OpenID Connect against the embedded i
 lint: ## golangci-lint and workflowcheck
 	scripts/ci/lint.sh
 
+.PHONY: sdk-smoke
+sdk-smoke: build-devstack ## generate, build both clients as their users would, call an instance; CODEGEN_ENFORCE_CLEAN=1 refuses stale files
+	scripts/ci/sdk_codegen_smoke.sh
+
+.PHONY: fuzz-api
+fuzz-api: build-devstack ## schemathesis over every operation as two people; N= requests at least, SEED=
+	scripts/ci/fuzz_api.sh
+
 .PHONY: breaking-changes
 breaking-changes: ## hold the contract against the last tag's; BASE compares with another commit
 	scripts/ci/breaking_changes.sh

@@ -247,6 +247,9 @@ func (s *server) guard(line route, next http.Handler) http.Handler {
 			err = middleware.BufferBody(w, r)
 		}
 		if err == nil {
+			err = refuseEmpty(r)
+		}
+		if err == nil {
 			r, err = s.authorise(r, line)
 		}
 		if err != nil {

@@ -45,7 +45,7 @@ type meOut struct{ Body meBody }
 
 type identityFilter struct {
 	Paging
-	Username string    `query:"username" maxLength:"255"`
+	Username string    `query:"username" minLength:"1" maxLength:"255"`
 	TenantID id.Tenant `query:"tenant_id" pattern:"^tenant_[a-z2-7]{26}$"`
 }
 

@@ -46,7 +46,7 @@ type (
 	nodeOut    struct{ Body nodeBody }
 	nodeFilter struct {
 		Paging
-		SKU id.SKU `query:"sku" maxLength:"63"`
+		SKU id.SKU `query:"sku" minLength:"1" maxLength:"63"`
 	}
 	nodeListOut struct{ Body list[nodeBody] }
 )

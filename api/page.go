@@ -11,7 +11,7 @@ import (
 // Paging is the query of every list.
 type Paging struct {
 	Limit  int64  `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"How many items to answer at most."`
-	Cursor string `query:"cursor" maxLength:"500" doc:"The next_cursor of the page before; opaque."`
+	Cursor string `query:"cursor" minLength:"1" maxLength:"500" doc:"The next_cursor of the page before; opaque."`
 }
 
 // Where is the part of a query that says in which tenant or project it is asked; absent it is the caller's own tenant.

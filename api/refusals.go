@@ -1,6 +1,7 @@
 package api
 
 import (
+	"net/http"
 	"reflect"
 	"slices"
 	"strings"
@@ -32,6 +33,20 @@ func (line route) refusals(takesBody bool) []int {
 	}
 	slices.Sort(statuses)
 	return slices.Compact(statuses)
+}
+
+// refuseEmpty refuses a parameter that is given and empty: it would pass for one that was not given, so that a filter would
+// let everything through and a key would protect nothing.
+func refuseEmpty(r *http.Request) error {
+	for name, values := range r.URL.Query() {
+		if slices.Contains(values, "") {
+			return invalid("query."+name, "a parameter that is given must not be empty")
+		}
+	}
+	if keys := r.Header.Values(middleware.HeaderIdempotencyKey); slices.Contains(keys, "") {
+		return fault.New(fault.IdempotencyKeyInvalid, "")
+	}
+	return nil
 }
 
 // takesBody says whether an operation's input has a body.

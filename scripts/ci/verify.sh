@@ -83,8 +83,13 @@ if [ -x bin/devstack ]; then
   fi
   lane smoke-one-process "the main job, everything in one process" scripts/ci/smoke.sh one-process
   lane smoke-separate "the main job, every program a process of its own" scripts/ci/smoke.sh separate
+  if command -v npm >/dev/null; then
+    lane sdk "both clients as their users have them, each with calls to a real instance" env CODEGEN_ENFORCE_CLEAN=1 scripts/ci/sdk_codegen_smoke.sh
+  else
+    skipped sdk "npm is not installed"
+  fi
 else
-  for name in integration oidc root smoke-one-process smoke-separate; do
+  for name in integration oidc root smoke-one-process smoke-separate sdk; do
     skipped "$name" "bin/devstack did not build"
   done
 fi

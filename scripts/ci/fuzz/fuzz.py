@@ -1,0 +1,178 @@
+"""Seeds a running instance with objects in several states, fuzzes its API by its contract as two people, and judges.
+
+It is told where the instance is by the file that ENDPOINTS names, and ends with a line "requests N failed M". N= is the least number
+of requests, SEED= makes what is generated the same again.
+"""
+
+import collections
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+
+with open(os.environ["ENDPOINTS"]) as endpoints:
+    AT = json.load(endpoints)
+API = AT["api_url"]
+OUT = os.environ["FUZZ_OUT"]
+LEAST = int(os.environ.get("N") or 3000)
+SEED = int(os.environ.get("SEED") or time.time_ns() % 2**31)
+BUDGET_SECONDS = int(os.environ.get("BUDGET_SECONDS") or 1800)
+RECORD = os.path.join(OUT, "record.jsonl")
+OBJECTS = os.path.join(OUT, "objects.json")
+PEOPLE = {"user": ("dev-user", "dev123"), "admin": ("dev-admin", "admin123")}
+# What a user may call at all.
+OWN = ("--exclude-path-regex", "^/api/v1/admin/")
+# The share of requests that must succeed: a fuzzer that is refused at the door has seen nothing.
+LEAST_SHARE = 0.30
+CHECKS = (
+    "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,"
+    "response_schema_conformance,negative_data_rejection,missing_required_header,unsupported_method"
+)
+
+
+def sign_in(name, password):
+    form = {"grant_type": "password", "client_id": "gpuaas-api", "client_secret": "dev-client-secret", "username": name, "password": password}
+    with urllib.request.urlopen(AT["token_url"], urllib.parse.urlencode(form).encode()) as answer:
+        return json.load(answer)["access_token"]
+
+
+def call(token, method, path, body=None):
+    request = urllib.request.Request(API + path, method=method, data=None if body is None else json.dumps(body).encode())
+    request.add_header("Authorization", f"Bearer {token}")
+    request.add_header("Content-Type", "application/json")
+    request.add_header("X-Idempotency-Key", f"fuzz-seed-{time.time_ns()}")
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as refused:
+        sys.exit(f"fuzz: seeding: {method} {path} answers {refused.code} {refused.read().decode()}")
+
+
+def seed(user, admin):
+    """Makes objects in several states and says which there are."""
+    sku = call(user, "GET", "/api/v1/skus")["items"][0]["sku"]
+    nodes = [node["id"] for node in call(admin, "GET", "/api/v1/admin/nodes?limit=200")["items"]]
+    accounts = [account["id"] for account in call(admin, "GET", "/api/v1/admin/accounts")["items"]]
+    for account in accounts:
+        call(admin, "POST", f"/api/v1/admin/accounts/{account}/adjustments", {"amount_minor": 5_000_000, "currency": "usd", "reason": "fuzzing"})
+    # More requests than a person makes, and no real machines: what is fuzzed is the API.
+    keys = {policy["key"] for policy in call(admin, "GET", "/api/v1/admin/policies")["items"]}
+    for key, value in {
+        "provisioning.runtime_mode": "noop",
+        "allocation.max_concurrent_per_user": 1000,
+        **{key: 1_000_000 for key in keys if key.startswith("rate_limit.")},
+    }.items():
+        policy = call(admin, "GET", f"/api/v1/admin/policies/{key}")
+        call(admin, "PUT", f"/api/v1/admin/policies/{key}", {"value": min(value, policy["max"]) if "max" in policy else value, "reason": "fuzzing"})
+    me = call(user, "GET", "/api/v1/me")
+    made = [call(user, "POST", "/api/v1/allocations", {"sku": sku, "name": f"seed-{i}"})["id"] for i in range(4)]
+    for one in made:
+        call(user, "GET", f"/api/v1/allocations/{one}/wait?state=active&timeout_seconds=30")
+    call(user, "POST", f"/api/v1/allocations/{made[0]}/release")
+    call(user, "GET", f"/api/v1/allocations/{made[0]}/wait?state=released&timeout_seconds=30")
+    policies = [p for p in call(admin, "GET", "/api/v1/admin/policies")["items"] if p["key"].startswith(("billing.low_balance", "notification.", "allocation.refund"))]
+    return {
+        "skus": [sku],
+        "tenant": me["tenant"]["id"],
+        "project": me["project"]["id"],
+        "nodes": nodes[: len(nodes) // 2],
+        "expendable": nodes[len(nodes) // 2 :],
+        "accounts": accounts,
+        "allocations": made,
+        "releasable": made[1:],
+        "policies": [{"key": p["key"], "value": p["value"]} for p in policies],
+        "ssh_keys": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ2xX2C3RQXxRQkxDBWPLaUlbbOPzxHPkrKNPULV0Pqv fuzz@example.com"],
+    }
+
+
+def fuzz(role, phases, mode, examples, seed_of_round, *more):
+    """One run of schemathesis; what it finds is printed and counted, every exchange stands in the record."""
+    token = sign_in(*PEOPLE[role])
+    command = [
+        os.path.join(os.path.dirname(sys.executable), "schemathesis"), "run", f"{API}/api/v1/openapi.json", "--url", API,
+        "--header", f"Authorization: Bearer {token}", "--checks", CHECKS, "--phases", phases, "--mode", mode, "--max-examples", str(examples),
+        "--seed", str(seed_of_round), "--no-shrink", "--continue-on-failure", "--suppress-health-check", "all", "--workers", "1",
+        "--generation-database", "none", "--request-timeout", "30", "--warnings", "off", "--no-color", *more,
+    ]
+    environment = {**os.environ, "SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": os.path.dirname(os.path.abspath(__file__)),
+                   "FUZZ_OBJECTS": OBJECTS, "FUZZ_RECORD": RECORD, "FUZZ_ROLE": role}
+    with open(os.path.join(OUT, f"{role}-{phases}-{mode}-{seed_of_round}.log"), "w") as log:
+        ended = subprocess.run(command, env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=OUT)
+    with open(log.name) as log:
+        said = log.read()
+    # 1 means failed checks; anything else is no result at all.
+    if ended.returncode not in (0, 1):
+        print(said[-4000:])
+        sys.exit(f"fuzz: schemathesis ended with {ended.returncode}")
+    if ended.returncode == 1:
+        findings = [said.find(f"= {kind} =") for kind in ("ERRORS", "FAILURES")]
+        print(said[min(at for at in findings if at >= 0) : said.rfind("= SUMMARY =")] if max(findings) >= 0 else said[-4000:])
+    return sum(int(count) for count in re.findall(r"^ +(?:❌|🚫) [A-Z][^:\n]*: (\d+)$", said, re.MULTILINE)) if ended.returncode == 1 else 0
+
+
+def records():
+    with open(RECORD) as lines:
+        return [json.loads(line) for line in lines]
+
+
+def judge(operations, found):
+    exchanges = records()
+    histogram = collections.Counter((one["role"], one["status"]) for one in exchanges)
+    print("fuzz: answers by role and status")
+    for (role, status), count in sorted(histogram.items()):
+        print(f"  {role:6} {status:4} {count:6}")
+    broken = found
+    for one in exchanges:
+        if one["status"] == 0 or one["status"] >= 500 or one["code"] in ("(no envelope)", ""):
+            if one["status"] == 503 and one["operation"] == "getReadiness":
+                continue
+            if one["status"] == 0 or one["status"] >= 400:
+                broken += 1
+                print(f"fuzz: {one['method']} {one['path']} as {one['role']} answers {one['status']} {one['code']}")
+    reached = {one["operation"] for one in exchanges if 200 <= one["status"] < 300}
+    for operation in sorted(operations - reached):
+        broken += 1
+        answers = collections.Counter((one["status"], one["code"]) for one in exchanges if one["operation"] == operation)
+        print(f"fuzz: {operation} never answered 2xx: {dict(answers)}")
+    share = sum(1 for one in exchanges if 200 <= one["status"] < 300) / max(len(exchanges), 1)
+    print(f"fuzz: {len(reached)} of {len(operations)} operations answered 2xx; {share:.0%} of all requests did (at least {LEAST_SHARE:.0%})")
+    if share < LEAST_SHARE:
+        broken += 1
+    if len(exchanges) < LEAST:
+        broken += 1
+        print(f"fuzz: {len(exchanges)} requests are fewer than {LEAST}")
+    print(f"requests {len(exchanges)} failed {broken}")
+    return broken == 0
+
+
+def main():
+    begun = time.monotonic()
+    print(f"fuzz: seed {SEED}, at least {LEAST} requests")
+    open(RECORD, "w").close()
+    with urllib.request.urlopen(f"{API}/api/v1/openapi.json") as answer:
+        contract = json.load(answer)
+    operations = {operation["operationId"] for item in contract["paths"].values() for operation in item.values()}
+    user, admin = sign_in(*PEOPLE["user"]), sign_in(*PEOPLE["admin"])
+    call(admin, "GET", "/api/v1/me")
+    with open(OBJECTS, "w") as objects:
+        json.dump(seed(user, admin), objects)
+    # The examples and the edges of the contract as both, then invented values until there are enough.
+    found = fuzz("admin", "examples,coverage", "all", 1, SEED)
+    found += fuzz("user", "examples,coverage", "all", 1, SEED, *OWN)
+    # That nothing of an administrator's is a user's, one call of each operation shows.
+    found += fuzz("user", "examples", "positive", 1, SEED, "--include-path-regex", "^/api/v1/admin/")
+    turn = 0
+    while len(records()) < LEAST and time.monotonic() - begun < BUDGET_SECONDS:
+        turn += 1
+        found += fuzz("admin", "fuzzing", "positive", 40, SEED + turn)
+        found += fuzz("user", "fuzzing", "positive", 40, SEED + turn, *OWN)
+        found += fuzz("admin", "fuzzing", "negative", 3, SEED + turn)
+    sys.exit(0 if judge(operations, found) else 1)
+
+
+main()
