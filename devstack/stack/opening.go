@@ -156,15 +156,16 @@ func (o *Opening) AwaitNodes(ctx context.Context) error {
 				} `json:"items"`
 				NextCursor string `json:"next_cursor"`
 			}
-			if err := o.platform.call(ctx, operator, http.MethodGet, "/api/v1/admin/nodes?limit=200&cursor="+cursor, "", nil, &page); err != nil {
+			if err := o.platform.call(ctx, operator, http.MethodGet, "/api/v1/admin/nodes?limit=200"+cursor, "", nil, &page); err != nil {
 				return err
 			}
 			for _, node := range page.Items {
 				online[node.Hostname] = node.Reachability == "online"
 			}
-			if cursor = page.NextCursor; cursor == "" {
+			if page.NextCursor == "" {
 				break
 			}
+			cursor = "&cursor=" + page.NextCursor
 		}
 		var members []sim.Member
 		raw, err := os.ReadFile(filepath.Join(o.directory, fleetName))
