@@ -69,6 +69,19 @@ var routes = []route{
 	{"getMe", "GET", "/api/v1/me", person(identity.ProfileRead), general, plain, 200},
 	{"listUsers", "GET", "/api/v1/admin/users", operator(identity.PlatformRead), overview, plain, 200},
 
+	// Its answer is a secret: nothing of it is kept, and each request gets a token of its own.
+	{tokenExchange, "POST", "/api/v1/auth/token", public(), anonymous, plain, 200},
+	// Answers that hold a secret are never stored: the secret derives from the key instead.
+	{"createToken", "POST", "/api/v1/tokens", person(identity.ProfileWrite), general, plain, 201},
+	{"listTokens", "GET", "/api/v1/tokens", person(identity.ProfileRead), general, plain, 200},
+	{"revokeToken", "DELETE", "/api/v1/tokens/{token_id}", person(identity.ProfileWrite), general, keyed, 200},
+	{"createServiceAccount", "POST", "/api/v1/service-accounts", member(theTenantNamed, identity.ServiceAccountsWrite), general, keyed, 201},
+	{"listServiceAccounts", "GET", "/api/v1/service-accounts", member(theTenant, identity.ServiceAccountsRead), general, plain, 200},
+	{"getServiceAccount", "GET", "/api/v1/service-accounts/{service_account_id}", member(aServiceAccount, identity.ServiceAccountsRead), general, plain, 200},
+	{"updateServiceAccount", "PATCH", "/api/v1/service-accounts/{service_account_id}", member(aServiceAccount, identity.ServiceAccountsWrite).ending(), general, keyed, 200},
+	{"createServiceAccountSecret", "POST", "/api/v1/service-accounts/{service_account_id}/secrets", member(aServiceAccount, identity.ServiceAccountsWrite), general, plain, 201},
+	{"revokeServiceAccountSecret", "DELETE", "/api/v1/service-accounts/{service_account_id}/secrets/{secret_id}", member(aServiceAccount, identity.ServiceAccountsWrite).ending(), general, keyed, 200},
+
 	{"listSkus", "GET", "/api/v1/skus", person(identity.CatalogRead), general, plain, 200},
 	{"getSku", "GET", "/api/v1/skus/{sku}", person(identity.CatalogRead), general, plain, 200},
 	{"putSku", "PUT", "/api/v1/admin/skus/{sku}", operator(identity.PlatformWrite), general, keyed, 200},
@@ -227,7 +240,11 @@ func newServer(config Config, table []route) *server {
 func (s *server) HandleFunc(pattern string, handler func(http.ResponseWriter, *http.Request)) {
 	for _, line := range s.table {
 		if line.method+" "+line.path == pattern {
-			s.mux.Handle(pattern, s.guard(line, http.HandlerFunc(handler)))
+			next := http.Handler(http.HandlerFunc(handler))
+			if line.operation == tokenExchange {
+				next = acceptClientCredentials(s.config.Log, next)
+			}
+			s.mux.Handle(pattern, s.guard(line, next))
 			return
 		}
 	}
@@ -339,6 +356,8 @@ func (s *server) operations() {
 	s.healthOperations()
 	s.sessionOperations()
 	s.identityOperations()
+	s.tokenOperations()
+	s.serviceAccountOperations()
 	s.skuOperations()
 	s.allocationOperations()
 	s.billingOperations()
@@ -353,6 +372,10 @@ func (s *server) operations() {
 func (s *server) completeContract() {
 	if ready := s.huma.OpenAPI().Paths["/readyz"]; ready != nil && ready.Get != nil {
 		ready.Get.Responses["503"] = &huma.Response{Description: "At least one dependency that is needed is missing.", Content: ready.Get.Responses["200"].Content}
+	}
+	if exchange := s.huma.OpenAPI().Paths["/api/v1/auth/token"]; exchange != nil && exchange.Post != nil {
+		content := exchange.Post.RequestBody.Content
+		content[formType] = content["application/json"]
 	}
 	for _, item := range s.huma.OpenAPI().Paths {
 		for _, operation := range []*huma.Operation{item.Get, item.Put, item.Post, item.Patch, item.Delete} {

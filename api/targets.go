@@ -87,6 +87,45 @@ var theProject = target{noun: "project", missing: fault.ProjectNotFound, locate:
 	return at, err
 }}
 
+// theTenantNamed is the tenant of the project, or the tenant, that the body names, or else the one that the caller is at home in.
+var theTenantNamed = target{noun: "tenant", missing: fault.TenantNotFound, locate: func(ctx context.Context, s *server, r *http.Request) (middleware.Place, error) {
+	body, err := io.ReadAll(r.Body) // the guard has bounded and buffered it
+	if err != nil {
+		return middleware.Place{}, err
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	var named struct {
+		ProjectID *string `json:"project_id"`
+		TenantID  *string `json:"tenant_id"`
+	}
+	if err := json.Unmarshal(body, &named); err != nil {
+		return middleware.Place{}, errMalformed
+	}
+	switch {
+	case named.ProjectID != nil:
+		at, err := s.placeOfProject(ctx, *named.ProjectID)
+		if errors.Is(err, pgx.ErrNoRows) || err == nil && named.TenantID != nil && *named.TenantID != string(at.TenantID) {
+			return at, fault.New(fault.ProjectNotFound, "")
+		}
+		at.Missing = fault.ProjectNotFound
+		return at, err
+	case named.TenantID != nil:
+		return s.placeOfTenant(ctx, *named.TenantID)
+	default:
+		return home(ctx)
+	}
+}}
+
+// aServiceAccount is the service account of the path; the handler finds its row in the place.
+var aServiceAccount = target{noun: "service_account", missing: fault.ServiceAccountNotFound, locate: func(ctx context.Context, s *server, r *http.Request) (middleware.Place, error) {
+	userID, err := id.Parse[id.User](r.PathValue("service_account_id"))
+	if err != nil {
+		return middleware.Place{}, errMalformed
+	}
+	row, err := queries.GetServiceAccount(ctx, s.config.Pool, userID)
+	return middleware.Place{TenantID: row.TenantID, ProjectID: row.ProjectID, Object: row}, err
+}}
+
 // home is the tenant that the caller is at home in. Somebody who belongs to no tenant any more finds nothing.
 func home(ctx context.Context) (middleware.Place, error) {
 	who := middleware.Principal(ctx)

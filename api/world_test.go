@@ -47,6 +47,8 @@ type world struct {
 	base   string
 	issuer string
 	key    jwk.Key
+	// replica runs the API program once more and answers its address.
+	replica func(log *slog.Logger) string
 }
 
 func newWorld(t *testing.T, nodes int) *world {
@@ -96,19 +98,23 @@ func (w *world) start(cluster temporal.Config) {
 	run("provisioning worker", func() error {
 		return process.RunProvisioningWorker(ctx, process.ProvisioningWorkerConfig{Temporal: cluster, Worker: process.DefaultWorkerConfig(), Log: logs, ProbeSecret: strings.Repeat("s", 32)})
 	})
-	listening := make(chan string, 1)
-	run("API", func() error {
-		return process.RunAPI(ctx, process.APIConfig{
-			Database: database, Temporal: cluster, Redis: redistest.Config(w.t), Log: logs, Address: "127.0.0.1:0", IDSecret: strings.Repeat("i", 32),
-			OIDC:      oidc.Config{Issuer: w.issuer, Audiences: []string{"gpuaas-api"}, Clients: []string{"gpuaas-api"}},
-			Listening: func(address string) { listening <- address },
+	cache := redistest.Config(w.t)
+	w.replica = func(log *slog.Logger) string {
+		listening := make(chan string, 1)
+		run("API", func() error {
+			return process.RunAPI(ctx, process.APIConfig{
+				Database: database, Temporal: cluster, Redis: cache, Log: process.LogConfig{Logger: log}, Address: "127.0.0.1:0", IDSecret: strings.Repeat("i", 32),
+				OIDC:      oidc.Config{Issuer: w.issuer, Audiences: []string{"gpuaas-api"}, Clients: []string{"gpuaas-api"}},
+				Listening: func(address string) { listening <- address },
+			})
 		})
-	})
+		return "http://" + <-listening
+	}
 	w.t.Cleanup(func() {
 		cancel()
 		running.Wait()
 	})
-	w.base = "http://" + <-listening
+	w.base = w.replica(slog.New(slog.DiscardHandler))
 	temporaltest.Eventually(w.t, time.Minute, func() error {
 		if ready := w.ask("GET", "/readyz", "", "", ""); ready.status != 200 {
 			return fmt.Errorf("not ready: %s", ready.body)

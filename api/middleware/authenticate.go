@@ -61,6 +61,7 @@ type AuthenticatorConfig struct {
 type Authenticator struct {
 	config     AuthenticatorConfig
 	identities *identities
+	used       credentialUse
 }
 
 // newFor is how long somebody counts as new.
@@ -101,6 +102,9 @@ func (a *Authenticator) Admit(r *http.Request, access Access) (*http.Request, er
 }
 
 func (a *Authenticator) bearer(ctx context.Context, token string) (identity.Principal, error) {
+	if strings.HasPrefix(token, ownPrefix) {
+		return a.credential(ctx, token)
+	}
 	claims, err := a.config.Verifier.Verify(ctx, token)
 	if err != nil {
 		return identity.Principal{}, err
@@ -161,7 +165,7 @@ func principalOf(found queries.Identity, roles []string) (identity.Principal, er
 		return identity.Principal{}, fault.New(fault.TokenInvalid, "")
 	}
 	principal := identity.Principal{
-		UserID: found.User.ID, TenantID: found.User.TenantID, Username: found.User.Username, Roles: roles, Service: found.User.Kind == "service",
+		UserID: found.User.ID, TenantID: found.User.TenantID, Username: found.User.Username, Roles: roles, Service: found.User.Kind == queries.UserService,
 	}
 	if found.User.PlatformAdmin && !slices.Contains(roles, identity.RoleAdmin) {
 		principal.Roles = append(slices.Clone(roles), identity.RoleAdmin)

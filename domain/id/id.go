@@ -27,13 +27,17 @@ type (
 	Price string
 	// Adjustment names one correction of an account's balance ("adj_…").
 	Adjustment string
+	// Credential names a token or a secret that a program signs in with ("cred_…"); it is not the secret itself.
+	Credential string
+	// SSHKey names a public key that a user keeps for their allocations ("key_…").
+	SSHKey string
 	// SKU is the operator's own slug for a kind of node, such as "h100-8x".
 	SKU string
 )
 
 // Kind is any identifier that carries a prefix.
 type Kind interface {
-	Allocation | Node | User | Tenant | Project | Account | Price | Adjustment
+	Allocation | Node | User | Tenant | Project | Account | Price | Adjustment | Credential | SSHKey
 }
 
 var encoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
@@ -84,6 +88,10 @@ func prefix[K Kind]() string {
 		return "acct_"
 	case Price:
 		return "price_"
+	case Credential:
+		return "cred_"
+	case SSHKey:
+		return "key_"
 	default:
 		return "adj_"
 	}

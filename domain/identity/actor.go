@@ -105,6 +105,19 @@ func (p Principal) Holds(permission Permission, tenant id.Tenant, project id.Pro
 	})
 }
 
+// Reaches says whether the principal holds the permission anywhere at all, with the credential in hand.
+func (p Principal) Reaches(permission Permission) bool {
+	switch {
+	case !p.InScope(permission):
+		return false
+	case permission == PlatformRead, permission == PlatformWrite:
+		return p.IsAdmin()
+	case permission.Personal():
+		return true
+	}
+	return slices.ContainsFunc(p.Memberships, func(m Membership) bool { return p.Holds(permission, m.TenantID, m.ProjectID) })
+}
+
 // RoleIn is the principal's role in the whole tenant, empty for somebody who belongs to single projects of it alone.
 func (p Principal) RoleIn(tenant id.Tenant) Role {
 	for _, m := range p.Memberships {

@@ -114,6 +114,19 @@ var granted = map[Role][]Permission{
 // Grants says whether the role holds p where it is held.
 func (r Role) Grants(p Permission) bool { return slices.Contains(granted[r], p) }
 
+// Scopes lists what a program with the role may do: what the role grants in the whole tenant or in one project alone, and to
+// read about itself and the catalogue.
+func (r Role) Scopes(inProject bool) []Permission {
+	scopes := []Permission{ProfileRead, CatalogRead}
+	for _, p := range granted[r] {
+		if !inProject || r.GrantsInProject(p) {
+			scopes = append(scopes, p)
+		}
+	}
+	slices.Sort(scopes)
+	return scopes
+}
+
 // ofProjects are the permissions that a role in a single project can give; the rest is about the whole tenant.
 var ofProjects = []Permission{ProjectsRead, MembersRead, AllocationsRead, AllocationsWrite, AllocationsManage, KeysRead, KeysWrite, MembersWrite, ProjectsWrite}
 

@@ -398,23 +398,23 @@ var (
 		Unit:    "seconds",
 		Meaning: "How long a service account's token is valid.",
 	}
-	// AuthSessionIdleSeconds is "auth.session_idle_seconds". How long a browser may be silent before it must sign in again.
-	AuthSessionIdleSeconds = IntKey{
-		Name:    "auth.session_idle_seconds",
-		Default: 28800,
-		Min:     60,
-		Max:     2592000,
-		Unit:    "seconds",
-		Meaning: "How long a browser may be silent before it must sign in again.",
-	}
-	// AuthSessionMaxSeconds is "auth.session_max_seconds". How long a browser stays signed in at most, however busy it is.
-	AuthSessionMaxSeconds = IntKey{
-		Name:    "auth.session_max_seconds",
+	// AuthServiceAccountSecretOverlapSeconds is "auth.service_account_secret_overlap_seconds". For how long a service account's secrets stay valid beside a new one, unless its maker says otherwise.
+	AuthServiceAccountSecretOverlapSeconds = IntKey{
+		Name:    "auth.service_account_secret_overlap_seconds",
 		Default: 86400,
-		Min:     60,
+		Min:     0,
 		Max:     2592000,
 		Unit:    "seconds",
-		Meaning: "How long a browser stays signed in at most, however busy it is.",
+		Meaning: "For how long a service account's secrets stay valid beside a new one, unless its maker says otherwise.",
+	}
+	// AuthPersonalTokenMaxTTLSeconds is "auth.personal_token_max_ttl_seconds". How long a personal access token is valid at most, and when its maker does not say.
+	AuthPersonalTokenMaxTTLSeconds = IntKey{
+		Name:    "auth.personal_token_max_ttl_seconds",
+		Default: 7776000,
+		Min:     300,
+		Max:     31536000,
+		Unit:    "seconds",
+		Meaning: "How long a personal access token is valid at most, and when its maker does not say.",
 	}
 	// MAASEnabled is "maas.enabled". Whether bare-metal machines are managed through MAAS.
 	MAASEnabled = BoolKey{
@@ -468,8 +468,8 @@ var keys = []Key{
 	NotificationLowBalanceEnabled,
 	NotificationBalanceDepletedEnabled,
 	AuthServiceAccountTokenTTLSeconds,
-	AuthSessionIdleSeconds,
-	AuthSessionMaxSeconds,
+	AuthServiceAccountSecretOverlapSeconds,
+	AuthPersonalTokenMaxTTLSeconds,
 	MAASEnabled,
 }
 
@@ -478,7 +478,6 @@ var refusedCombinations = []refusal{
 }
 
 var orderedPairs = []order{
-	{Low: AuthSessionIdleSeconds, High: AuthSessionMaxSeconds},
 	{Low: BillingMinimumDepositMinor, High: BillingMaximumDepositMinor},
 	{Low: ReleaseBackoffInitialSeconds, High: ReleaseBackoffMaximumSeconds},
 	{Low: NodeHeartbeatIntervalSeconds, High: NodeOfflineAfterSeconds},

@@ -18,6 +18,10 @@ type Identity struct {
 	Memberships []IdentityMembership
 	// Created says that this sign-in made the user.
 	Created bool
+	// Credential is the token by which they were found, the zero value for a sign-in; Account is the service account that
+	// they are, nil for a person.
+	Credential Credential
+	Account    *ServiceAccount
 }
 
 // IdentityUser is what authentication needs to know of a user.
@@ -64,6 +68,9 @@ func (i Identity) Home() (IdentityTenant, bool) {
 	}
 	return IdentityTenant{}, false
 }
+
+// UserService is the kind of a user that is a program.
+const UserService = "service"
 
 // Statuses of a user.
 const (

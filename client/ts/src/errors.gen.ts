@@ -34,16 +34,10 @@ export const errorCatalogue = {
     sentence: "The token's scope does not cover this operation.",
     group: "auth",
   },
-  password_login_disabled: {
-    httpStatus: 403,
+  token_not_found: {
+    httpStatus: 404,
     retryable: false,
-    sentence: "This installation takes no passwords; sign in through the identity provider.",
-    group: "auth",
-  },
-  csrf_token_invalid: {
-    httpStatus: 403,
-    retryable: false,
-    sentence: "A change by session cookie must come from this site's own pages, with the session's csrf_token in X-CSRF-Token.",
+    sentence: "There is no such token.",
     group: "auth",
   },
   insufficient_permissions: {
@@ -320,6 +314,18 @@ export const errorCatalogue = {
     httpStatus: 404,
     retryable: false,
     sentence: "There is no such tenant.",
+    group: "tenancy",
+  },
+  service_account_not_found: {
+    httpStatus: 404,
+    retryable: false,
+    sentence: "There is no such service account.",
+    group: "tenancy",
+  },
+  service_account_already_exists: {
+    httpStatus: 409,
+    retryable: false,
+    sentence: "The tenant has a service account of this name.",
     group: "tenancy",
   },
   project_not_found: {
