@@ -56,6 +56,7 @@ type createAllocationBody struct {
 	Name      string                `json:"name,omitempty" minLength:"1" maxLength:"63" doc:"The SKU's slug when absent."`
 	Labels    map[string]labelValue `json:"labels,omitempty"`
 	SSHKeys   []publicKey           `json:"ssh_keys,omitempty" maxItems:"100"`
+	SSHKeyIDs []id.SSHKey           `json:"ssh_key_ids,omitempty" maxItems:"100" doc:"Keys that the project keeps, beside those of ssh_keys."`
 	ProjectID id.Project            `json:"project_id,omitempty" pattern:"^proj_[a-z2-7]{26}$" doc:"The default project when absent."`
 }
 
@@ -80,6 +81,10 @@ func (s *server) createAllocation(ctx context.Context, in *createAllocationIn) (
 		return nil, err
 	}
 	if !known {
+		// Only now: a repeat is answered as before, although a key may be forgotten meanwhile.
+		if request.SSHKeys, err = s.keysByID(ctx, request.SSHKeys, in.Body.SSHKeyIDs); err != nil {
+			return nil, err
+		}
 		if reply, err = s.admit(ctx, request); err != nil {
 			return nil, err
 		}

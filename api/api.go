@@ -21,6 +21,7 @@ import (
 	"github.com/gpuaas/gpuaas/api/middleware"
 	"github.com/gpuaas/gpuaas/domain/identity"
 	authored "github.com/gpuaas/gpuaas/domain/policy"
+	"github.com/gpuaas/gpuaas/internal/evidence"
 	"github.com/gpuaas/gpuaas/internal/oidc"
 	"github.com/gpuaas/gpuaas/internal/policy"
 	"github.com/gpuaas/gpuaas/internal/ratelimit"
@@ -81,6 +82,15 @@ var routes = []route{
 	{"updateServiceAccount", "PATCH", "/api/v1/service-accounts/{service_account_id}", member(aServiceAccount, identity.ServiceAccountsWrite).ending(), general, keyed, 200},
 	{"createServiceAccountSecret", "POST", "/api/v1/service-accounts/{service_account_id}/secrets", member(aServiceAccount, identity.ServiceAccountsWrite), general, plain, 201},
 	{"revokeServiceAccountSecret", "DELETE", "/api/v1/service-accounts/{service_account_id}/secrets/{secret_id}", member(aServiceAccount, identity.ServiceAccountsWrite).ending(), general, keyed, 200},
+
+	{"createSSHKey", "POST", "/api/v1/ssh-keys", member(theProject, identity.KeysWrite), general, keyed, 201},
+	{"listSSHKeys", "GET", "/api/v1/ssh-keys", member(theTenant, identity.KeysRead), general, plain, 200},
+	{"deleteSSHKey", "DELETE", "/api/v1/ssh-keys/{ssh_key_id}", owner(anSSHKey, identity.KeysWrite), general, keyed, 200},
+
+	{"listTenantAudit", "GET", "/api/v1/tenants/{tenant_id}/audit", member(aTenant, identity.AuditRead), general, plain, 200},
+	{"listAudit", "GET", "/api/v1/admin/audit", operator(identity.PlatformRead), overview, plain, 200},
+	{"getAllocationEvidence", "GET", "/api/v1/allocations/{allocation_id}/evidence", member(anAllocation, identity.AuditRead), general, plain, 200},
+	{"listEvidenceKeys", "GET", "/api/v1/evidence/keys", public(), anonymous, plain, 200},
 
 	{"listSkus", "GET", "/api/v1/skus", person(identity.CatalogRead), general, plain, 200},
 	{"getSku", "GET", "/api/v1/skus/{sku}", person(identity.CatalogRead), general, plain, 200},
@@ -144,6 +154,8 @@ type Config struct {
 	Proxies middleware.TrustedProxies
 	// Currency is that of accounts made at a first sign-in.
 	Currency string
+	// Evidence signs what is proven; nil where the platform has no key for it.
+	Evidence *evidence.Keys
 	Version  string
 	Log      *slog.Logger
 	// Tracing makes a span of every request; nil while tracing is off.
@@ -358,6 +370,8 @@ func (s *server) operations() {
 	s.identityOperations()
 	s.tokenOperations()
 	s.serviceAccountOperations()
+	s.sshKeyOperations()
+	s.auditOperations()
 	s.skuOperations()
 	s.allocationOperations()
 	s.billingOperations()

@@ -126,6 +126,16 @@ var aServiceAccount = target{noun: "service_account", missing: fault.ServiceAcco
 	return middleware.Place{TenantID: row.TenantID, ProjectID: row.ProjectID, Object: row}, err
 }}
 
+// anSSHKey is the public key of the path; the handler finds its row in the place.
+var anSSHKey = target{noun: "ssh_key", missing: fault.SSHKeyNotFound, locate: func(ctx context.Context, s *server, r *http.Request) (middleware.Place, error) {
+	keyID, err := id.Parse[id.SSHKey](r.PathValue("ssh_key_id"))
+	if err != nil {
+		return middleware.Place{}, errMalformed
+	}
+	row, err := queries.GetSSHKey(ctx, s.config.Pool, keyID)
+	return middleware.Place{TenantID: row.TenantID, ProjectID: row.ProjectID, OwnerID: row.UserID, Object: row}, err
+}}
+
 // home is the tenant that the caller is at home in. Somebody who belongs to no tenant any more finds nothing.
 func home(ctx context.Context) (middleware.Place, error) {
 	who := middleware.Principal(ctx)

@@ -228,6 +228,13 @@ func (s *Server) certify(ctx context.Context, nodeID id.Node, request string, va
 	if err != nil {
 		return "", fault.Wrap(err, fault.ServiceUnavailable, "The certificate authority gave no certificate.")
 	}
+	// Kept before it is handed out: evidence names every certificate that a node held.
+	leaf := chain[0]
+	if err := queries.InsertNodeCertificate(ctx, s.config.Pool, queries.NodeCertificate{
+		NodeID: nodeID, Serial: leaf.SerialNumber.Text(16), NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter,
+	}); err != nil {
+		return "", databaseFault(err)
+	}
 	return ca.EncodePEM(chain), nil
 }
 

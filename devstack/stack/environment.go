@@ -2,14 +2,36 @@ package stack
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
+
+	"github.com/gpuaas/gpuaas/internal/evidence"
 )
 
 // Variable is one line of a program's environment.
 type Variable struct{ Name, Value string }
+
+// evidenceKeyName is the file with the key that signs the instance's evidence.
+const evidenceKeyName = "evidence-key.pem"
+
+// keepEvidenceKey makes the key once; what it signed can be verified for as long as the instance lives.
+func keepEvidenceKey(dir string) error {
+	path := filepath.Join(dir, evidenceKeyName)
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	key, err := evidence.Generate()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(path+".new", key, 0o600); err != nil {
+		return fmt.Errorf("the evidence key cannot be kept: %w", err)
+	}
+	return os.Rename(path+".new", path)
+}
 
 // ProgramEnvironment is the configuration of every program of ours against the instance in dataDir: the one that
 // `up` gives to the programs it runs, and that starts them separately.
@@ -43,6 +65,7 @@ func ProgramEnvironment(dataDir string, e Endpoints) ([]Variable, error) {
 		{"GPUAAS_API_URL", e.APIURL},
 		{"GPUAAS_ID_SECRET", m.IDKey},
 		{"GPUAAS_PROBE_SECRET", m.ProbeSecret},
+		{"GPUAAS_EVIDENCE_KEY_FILE", filepath.Join(dir, evidenceKeyName)},
 		{"GPUAAS_NODE_GATEWAY_ADDRESS", "127.0.0.1:" + strconv.Itoa(ports.NodeAPI())},
 		{"GPUAAS_TASK_TOKEN_KEYS", "dev1:" + m.TokenKey},
 		{"GPUAAS_NODE_GATEWAY_URL", e.APIInternalURL},

@@ -303,6 +303,9 @@ func (s *Stack) remember() error {
 			*secret = newSecret()
 		}
 	}
+	if err := keepEvidenceKey(filepath.Dir(path)); err != nil {
+		return err
+	}
 	return writeJSON(path, s.memory)
 }
 

@@ -1,6 +1,7 @@
 // Package cli is the command line `gpuaas`: a file a noun, each command one call of the generated client. Data
 // goes to stdout, everything else to stderr; the exit code tells the kind of trouble. It imports client/go, the
 // codes of domain/fault and the standard library, never the platform's own packages: it stays what any other client could be.
+// Evidence it verifies offline, with domain/evidence and internal/evidence, which ask nobody.
 package cli
 
 import (
@@ -76,6 +77,7 @@ func newRoot(terminal Terminal) *cobra.Command {
 		shared.skuCommand(), shared.allocCommand(),
 		shared.balanceCommand(), shared.ledgerCommand(),
 		shared.nodeCommand(), shared.policyCommand(), shared.adminCommand(),
+		shared.tokenCommand(), shared.serviceAccountCommand(), shared.keyCommand(), shared.auditCommand(), shared.evidenceCommand(),
 	)
 	return root
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/gpuaas/gpuaas/api"
 	"github.com/gpuaas/gpuaas/api/middleware"
+	"github.com/gpuaas/gpuaas/internal/evidence"
 	"github.com/gpuaas/gpuaas/internal/oidc"
 	"github.com/gpuaas/gpuaas/internal/policy"
 	"github.com/gpuaas/gpuaas/internal/redis"
@@ -44,6 +45,8 @@ type APIConfig struct {
 	Proxies  []string `env:"GPUAAS_TRUSTED_PROXIES" usage:"networks of our own proxies, whose X-Forwarded-For is believed, comma separated"`
 	Address  string   `env:"GPUAAS_API_ADDRESS" envDefault:"127.0.0.1:8081" usage:"host:port on which the public API is served"`
 	IDSecret string   `env:"GPUAAS_ID_SECRET,required" usage:"secret that ids derive from, at least 32 bytes, the same on every replica and for ever"`
+	// EvidenceKeyFile is read once, at start.
+	EvidenceKeyFile string `env:"GPUAAS_EVIDENCE_KEY_FILE" usage:"PEM file with the Ed25519 key that signs evidence, then the older keys that stay published; empty signs none"`
 	// Listening, if set, is told the address of the public API; NodesListening that of the node gateway and its root's
 	// fingerprint.
 	Listening      func(address string)              `env:"-"`
@@ -107,6 +110,12 @@ func RunAPI(ctx context.Context, config APIConfig) error {
 	if err != nil {
 		return err
 	}
+	var keys *evidence.Keys
+	if config.EvidenceKeyFile != "" {
+		if keys, err = evidence.LoadKeys(config.EvidenceKeyFile); err != nil {
+			return err
+		}
+	}
 	policies := policy.New(pool)
 	issuer := &http.Client{Timeout: oidcTimeout}
 	verifier := oidc.New(config.OIDC, issuer, time.Now)
@@ -118,7 +127,7 @@ func RunAPI(ctx context.Context, config APIConfig) error {
 	}()
 	handler, err := api.New(api.Config{
 		Pool: pool, Redis: cache, Proxies: proxies, Policy: policies, Verifier: verifier, SignIn: config.SignIn.clients(verifier, issuer), IDSecret: []byte(config.IDSecret),
-		Currency: accountCurrency, Version: Version, Log: log, Tracing: tracing, Now: time.Now,
+		Currency: accountCurrency, Evidence: keys, Version: Version, Log: log, Tracing: tracing, Now: time.Now,
 		Temporal: func() client.Client {
 			if connected := cluster.Load(); connected != nil {
 				return *connected

@@ -1,0 +1,136 @@
+// Package evidence seals what is proven in a signed envelope and opens it again: canonical JSON (RFC 8785) in a DSSE envelope
+// with one Ed25519 signature. It reads no database and calls nobody, so that the command line verifies offline. What a bundle
+// says is domain/evidence's.
+package evidence
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/gowebpki/jcs"
+	"github.com/secure-systems-lab/go-securesystemslib/dsse"
+
+	domain "github.com/gpuaas/gpuaas/domain/evidence"
+)
+
+// AllocationType says what an envelope's payload is.
+const AllocationType = "application/vnd.gpuaas.allocation-evidence+json"
+
+// Envelope is a DSSE envelope, as it is written to a file.
+type Envelope = dsse.Envelope
+
+// Seal signs a bundle with the current key.
+func (k *Keys) Seal(ctx context.Context, bundle domain.Bundle) (*Envelope, error) {
+	plain, err := json.Marshal(bundle)
+	if err != nil {
+		return nil, fmt.Errorf("the evidence of %s: %w", bundle.Allocation.ID, err)
+	}
+	canonical, err := jcs.Transform(plain)
+	if err != nil {
+		return nil, fmt.Errorf("the canonical form of the evidence of %s: %w", bundle.Allocation.ID, err)
+	}
+	signer, err := dsse.NewEnvelopeSigner(k.current)
+	if err != nil {
+		return nil, fmt.Errorf("a signer of evidence: %w", err)
+	}
+	envelope, err := signer.SignPayload(ctx, AllocationType, canonical)
+	if err != nil {
+		return nil, fmt.Errorf("sign the evidence of %s: %w", bundle.Allocation.ID, err)
+	}
+	return envelope, nil
+}
+
+// Open verifies an envelope with one of the public keys and answers its bundle and the id of the key. It is strict: another field,
+// another way to write the same, or a second signature is an error, so that any change of the file's meaning is one.
+func Open(ctx context.Context, file []byte, trusted []ed25519.PublicKey) (bundle domain.Bundle, keyID string, err error) {
+	var envelope Envelope
+	if err := strictly(file, &envelope); err != nil {
+		return bundle, "", fmt.Errorf("this is no envelope: %w", err)
+	}
+	if envelope.PayloadType != AllocationType {
+		return bundle, "", fmt.Errorf("the payload is of type %q, and not the evidence of an allocation", envelope.PayloadType)
+	}
+	if len(envelope.Signatures) != 1 {
+		return bundle, "", fmt.Errorf("the envelope has %d signatures, and not one", len(envelope.Signatures))
+	}
+	payload, err := base64.StdEncoding.Strict().DecodeString(envelope.Payload)
+	if err != nil || base64.StdEncoding.EncodeToString(payload) != envelope.Payload {
+		return bundle, "", errors.New("the payload is not written as it was signed")
+	}
+	keyID = envelope.Signatures[0].KeyID
+	signature, err := base64.StdEncoding.Strict().DecodeString(envelope.Signatures[0].Sig)
+	if err != nil || base64.StdEncoding.EncodeToString(signature) != envelope.Signatures[0].Sig {
+		return bundle, keyID, errors.New("the signature is not written as it was made")
+	}
+	signer, known := signerOf(keyID, trusted)
+	if !known {
+		return bundle, keyID, fmt.Errorf("it was signed with the key %s, which is not among the public keys", keyID)
+	}
+	verifier, err := dsse.NewEnvelopeVerifier(signer)
+	if err != nil {
+		return bundle, keyID, fmt.Errorf("a verifier of evidence: %w", err)
+	}
+	if _, err := verifier.Verify(ctx, &envelope); err != nil {
+		return bundle, keyID, fmt.Errorf("the signature does not fit: %w", err)
+	}
+	if canonical, err := jcs.Transform(payload); err != nil || !bytes.Equal(canonical, payload) {
+		return bundle, keyID, errors.New("the payload is no canonical JSON")
+	}
+	if err := strictly(payload, &bundle); err != nil {
+		return bundle, keyID, fmt.Errorf("the payload is no bundle: %w", err)
+	}
+	return bundle, keyID, nil
+}
+
+// strictly reads exactly one value with no field that is not known.
+func strictly(text []byte, into any) error {
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(into); err != nil {
+		return err
+	}
+	if decoder.More() {
+		return errors.New("something follows it")
+	}
+	return nil
+}
+
+func signerOf(keyID string, trusted []ed25519.PublicKey) (signer, bool) {
+	for _, public := range trusted {
+		if KeyID(public) == keyID {
+			return signer{public: public}, true
+		}
+	}
+	return signer{}, false
+}
+
+// signer is one key as DSSE uses it; private is nil for one that only verifies.
+type signer struct {
+	private ed25519.PrivateKey
+	public  ed25519.PublicKey
+}
+
+// Sign signs what DSSE makes of type and payload.
+func (s signer) Sign(_ context.Context, data []byte) ([]byte, error) {
+	return s.private.Sign(nil, data, crypto.Hash(0))
+}
+
+// Verify refuses a signature that is not this key's.
+func (s signer) Verify(_ context.Context, data, signature []byte) error {
+	if !ed25519.Verify(s.public, data, signature) {
+		return errors.New("it is not this key's over this payload")
+	}
+	return nil
+}
+
+// KeyID names the key.
+func (s signer) KeyID() (string, error) { return KeyID(s.public), nil }
+
+// Public is the public half.
+func (s signer) Public() crypto.PublicKey { return s.public }
