@@ -14,6 +14,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -25,6 +27,7 @@ import (
 
 	"github.com/gpuaas/gpuaas/domain/id"
 	"github.com/gpuaas/gpuaas/domain/node"
+	"github.com/gpuaas/gpuaas/internal/evidence"
 	"github.com/gpuaas/gpuaas/internal/oidc"
 	"github.com/gpuaas/gpuaas/internal/process"
 	"github.com/gpuaas/gpuaas/internal/redis/redistest"
@@ -98,14 +101,15 @@ func (w *world) start(cluster temporal.Config) {
 	run("provisioning worker", func() error {
 		return process.RunProvisioningWorker(ctx, process.ProvisioningWorkerConfig{Temporal: cluster, Worker: process.DefaultWorkerConfig(), Log: logs, ProbeSecret: strings.Repeat("s", 32)})
 	})
-	cache := redistest.Config(w.t)
+	cache, evidenceKey := redistest.Config(w.t), w.evidenceKey()
 	w.replica = func(log *slog.Logger) string {
 		listening := make(chan string, 1)
 		run("API", func() error {
 			return process.RunAPI(ctx, process.APIConfig{
 				Database: database, Temporal: cluster, Redis: cache, Log: process.LogConfig{Logger: log}, Address: "127.0.0.1:0", IDSecret: strings.Repeat("i", 32),
-				OIDC:      oidc.Config{Issuer: w.issuer, Audiences: []string{"gpuaas-api"}, Clients: []string{"gpuaas-api"}},
-				Listening: func(address string) { listening <- address },
+				EvidenceKeyFile: evidenceKey,
+				OIDC:            oidc.Config{Issuer: w.issuer, Audiences: []string{"gpuaas-api"}, Clients: []string{"gpuaas-api"}},
+				Listening:       func(address string) { listening <- address },
 			})
 		})
 		return "http://" + <-listening
@@ -121,6 +125,20 @@ func (w *world) start(cluster temporal.Config) {
 		}
 		return nil
 	})
+}
+
+// evidenceKey makes the key that signs evidence, in a file.
+func (w *world) evidenceKey() string {
+	w.t.Helper()
+	key, err := evidence.Generate()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	path := filepath.Join(w.t.TempDir(), "evidence.pem")
+	if err := os.WriteFile(path, key, 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+	return path
 }
 
 // publishKeys runs an issuer with one key.

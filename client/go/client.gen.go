@@ -17,6 +17,21 @@ import (
 	"github.com/oapi-codegen/runtime"
 )
 
+// Defines values for AccessTokenTokenType.
+const (
+	Bearer AccessTokenTokenType = "Bearer"
+)
+
+// Valid indicates whether the value is a known member of the AccessTokenTokenType enum.
+func (e AccessTokenTokenType) Valid() bool {
+	switch e {
+	case Bearer:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for AllocationIsolationModel.
 const (
 	FullReimage AllocationIsolationModel = "full-reimage"
@@ -122,6 +137,54 @@ func (e AllocationStateName) Valid() bool {
 	case AllocationStateNameReleasing:
 		return true
 	case AllocationStateNameRequested:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for AuditRowResult.
+const (
+	AuditRowResultRefused AuditRowResult = "refused"
+	AuditRowResultSuccess AuditRowResult = "success"
+)
+
+// Valid indicates whether the value is a known member of the AuditRowResult enum.
+func (e AuditRowResult) Valid() bool {
+	switch e {
+	case AuditRowResultRefused:
+		return true
+	case AuditRowResultSuccess:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for EvidenceKeyAlgorithm.
+const (
+	Ed25519 EvidenceKeyAlgorithm = "ed25519"
+)
+
+// Valid indicates whether the value is a known member of the EvidenceKeyAlgorithm enum.
+func (e EvidenceKeyAlgorithm) Valid() bool {
+	switch e {
+	case Ed25519:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ExchangeTokenRequestGrantType.
+const (
+	ClientCredentials ExchangeTokenRequestGrantType = "client_credentials"
+)
+
+// Valid indicates whether the value is a known member of the ExchangeTokenRequestGrantType enum.
+func (e ExchangeTokenRequestGrantType) Valid() bool {
+	switch e {
+	case ClientCredentials:
 		return true
 	default:
 		return false
@@ -256,19 +319,19 @@ func (e NodeState) Valid() bool {
 
 // Defines values for PolicyType.
 const (
-	PolicyTypeBool   PolicyType = "bool"
-	PolicyTypeInt    PolicyType = "int"
-	PolicyTypeString PolicyType = "string"
+	Bool   PolicyType = "bool"
+	Int    PolicyType = "int"
+	String PolicyType = "string"
 )
 
 // Valid indicates whether the value is a known member of the PolicyType enum.
 func (e PolicyType) Valid() bool {
 	switch e {
-	case PolicyTypeBool:
+	case Bool:
 		return true
-	case PolicyTypeInt:
+	case Int:
 		return true
-	case PolicyTypeString:
+	case String:
 		return true
 	default:
 		return false
@@ -293,6 +356,108 @@ func (e ReadinessStatus) Valid() bool {
 	}
 }
 
+// Defines values for Scope.
+const (
+	AllocationsManage    Scope = "allocations:manage"
+	AllocationsRead      Scope = "allocations:read"
+	AllocationsWrite     Scope = "allocations:write"
+	AuditRead            Scope = "audit:read"
+	BillingRead          Scope = "billing:read"
+	BillingWrite         Scope = "billing:write"
+	CatalogRead          Scope = "catalog:read"
+	KeysRead             Scope = "keys:read"
+	KeysWrite            Scope = "keys:write"
+	MembersRead          Scope = "members:read"
+	MembersWrite         Scope = "members:write"
+	PlatformRead         Scope = "platform:read"
+	PlatformWrite        Scope = "platform:write"
+	ProfileRead          Scope = "profile:read"
+	ProfileWrite         Scope = "profile:write"
+	ProjectsRead         Scope = "projects:read"
+	ProjectsWrite        Scope = "projects:write"
+	ServiceAccountsRead  Scope = "service_accounts:read"
+	ServiceAccountsWrite Scope = "service_accounts:write"
+	TenantOwn            Scope = "tenant:own"
+	TenantRead           Scope = "tenant:read"
+	TenantWrite          Scope = "tenant:write"
+)
+
+// Valid indicates whether the value is a known member of the Scope enum.
+func (e Scope) Valid() bool {
+	switch e {
+	case AllocationsManage:
+		return true
+	case AllocationsRead:
+		return true
+	case AllocationsWrite:
+		return true
+	case AuditRead:
+		return true
+	case BillingRead:
+		return true
+	case BillingWrite:
+		return true
+	case CatalogRead:
+		return true
+	case KeysRead:
+		return true
+	case KeysWrite:
+		return true
+	case MembersRead:
+		return true
+	case MembersWrite:
+		return true
+	case PlatformRead:
+		return true
+	case PlatformWrite:
+		return true
+	case ProfileRead:
+		return true
+	case ProfileWrite:
+		return true
+	case ProjectsRead:
+		return true
+	case ProjectsWrite:
+		return true
+	case ServiceAccountsRead:
+		return true
+	case ServiceAccountsWrite:
+		return true
+	case TenantOwn:
+		return true
+	case TenantRead:
+		return true
+	case TenantWrite:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ServiceRole.
+const (
+	ServiceRoleAdmin   ServiceRole = "admin"
+	ServiceRoleBilling ServiceRole = "billing"
+	ServiceRoleMember  ServiceRole = "member"
+	ServiceRoleViewer  ServiceRole = "viewer"
+)
+
+// Valid indicates whether the value is a known member of the ServiceRole enum.
+func (e ServiceRole) Valid() bool {
+	switch e {
+	case ServiceRoleAdmin:
+		return true
+	case ServiceRoleBilling:
+		return true
+	case ServiceRoleMember:
+		return true
+	case ServiceRoleViewer:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for TenantKind.
 const (
 	Organisation TenantKind = "organisation"
@@ -311,41 +476,74 @@ func (e TenantKind) Valid() bool {
 	}
 }
 
-// Defines values for TenantPolicyType.
+// Defines values for AuditResult.
 const (
-	TenantPolicyTypeBool   TenantPolicyType = "bool"
-	TenantPolicyTypeInt    TenantPolicyType = "int"
-	TenantPolicyTypeString TenantPolicyType = "string"
+	AuditResultRefused AuditResult = "refused"
+	AuditResultSuccess AuditResult = "success"
 )
 
-// Valid indicates whether the value is a known member of the TenantPolicyType enum.
-func (e TenantPolicyType) Valid() bool {
+// Valid indicates whether the value is a known member of the AuditResult enum.
+func (e AuditResult) Valid() bool {
 	switch e {
-	case TenantPolicyTypeBool:
+	case AuditResultRefused:
 		return true
-	case TenantPolicyTypeInt:
-		return true
-	case TenantPolicyTypeString:
+	case AuditResultSuccess:
 		return true
 	default:
 		return false
 	}
 }
 
-// Defines values for TokensTokenType.
+// Defines values for ListAuditParamsResult.
 const (
-	Bearer TokensTokenType = "Bearer"
+	ListAuditParamsResultRefused ListAuditParamsResult = "refused"
+	ListAuditParamsResultSuccess ListAuditParamsResult = "success"
 )
 
-// Valid indicates whether the value is a known member of the TokensTokenType enum.
-func (e TokensTokenType) Valid() bool {
+// Valid indicates whether the value is a known member of the ListAuditParamsResult enum.
+func (e ListAuditParamsResult) Valid() bool {
 	switch e {
-	case Bearer:
+	case ListAuditParamsResultRefused:
+		return true
+	case ListAuditParamsResultSuccess:
 		return true
 	default:
 		return false
 	}
 }
+
+// Defines values for ListTenantAuditParamsResult.
+const (
+	ListTenantAuditParamsResultRefused ListTenantAuditParamsResult = "refused"
+	ListTenantAuditParamsResultSuccess ListTenantAuditParamsResult = "success"
+)
+
+// Valid indicates whether the value is a known member of the ListTenantAuditParamsResult enum.
+func (e ListTenantAuditParamsResult) Valid() bool {
+	switch e {
+	case ListTenantAuditParamsResultRefused:
+		return true
+	case ListTenantAuditParamsResultSuccess:
+		return true
+	default:
+		return false
+	}
+}
+
+// AccessToken defines model for AccessToken.
+type AccessToken struct {
+	AccessToken string `json:"access_token"`
+
+	// ExpiresIn Seconds.
+	ExpiresIn int64 `json:"expires_in"`
+
+	// Scope What it is good for, with a space between the scopes.
+	Scope     string               `json:"scope"`
+	TokenType AccessTokenTokenType `json:"token_type"`
+}
+
+// AccessTokenTokenType defines model for AccessToken.TokenType.
+type AccessTokenTokenType string
 
 // Account defines model for Account.
 type Account struct {
@@ -509,6 +707,32 @@ type AllocationWait struct {
 	Reached    bool       `json:"reached"`
 }
 
+// AuditList defines model for AuditList.
+type AuditList struct {
+	Items      []AuditRow `json:"items"`
+	NextCursor *string    `json:"next_cursor,omitempty"`
+}
+
+// AuditRow defines model for AuditRow.
+type AuditRow struct {
+	Action        string                 `json:"action"`
+	ActorRole     string                 `json:"actor_role"`
+	ActorUserID   string                 `json:"actor_user_id"`
+	CorrelationID string                 `json:"correlation_id"`
+	CreatedAt     time.Time              `json:"created_at"`
+	Details       map[string]interface{} `json:"details"`
+	ID            int64                  `json:"id"`
+	Result        AuditRowResult         `json:"result"`
+	TargetID      string                 `json:"target_id"`
+	TargetType    string                 `json:"target_type"`
+
+	// TenantID Absent for what concerns the platform alone.
+	TenantID *string `json:"tenant_id,omitempty"`
+}
+
+// AuditRowResult defines model for AuditRow.Result.
+type AuditRowResult string
+
 // Balance defines model for Balance.
 type Balance struct {
 	AccountID string `json:"account_id"`
@@ -551,6 +775,9 @@ type CreateAllocationRequest struct {
 	ProjectID *string `json:"project_id,omitempty"`
 	SKU       string  `json:"sku"`
 
+	// SSHKeyIds Keys that the project keeps, beside those of ssh_keys.
+	SSHKeyIds *[]string `json:"ssh_key_ids,omitempty"`
+
 	// SSHKeys Public keys in authorized_keys form, without options; policy limits how many.
 	SSHKeys *[]string `json:"ssh_keys,omitempty"`
 }
@@ -561,6 +788,63 @@ type CreateNodeEnrolTokenRequest struct {
 	SKU      string `json:"sku"`
 }
 
+// CreateSSHKeyRequest defines model for CreateSSHKeyRequest.
+type CreateSSHKeyRequest struct {
+	Name string `json:"name"`
+
+	// ProjectID The default project when absent.
+	ProjectID *string `json:"project_id,omitempty"`
+
+	// PublicKey One line in authorized_keys form.
+	PublicKey string `json:"public_key"`
+}
+
+// CreateServiceAccountRequest defines model for CreateServiceAccountRequest.
+type CreateServiceAccountRequest struct {
+	Name string `json:"name"`
+
+	// ProjectID The one project it belongs to; the whole tenant when absent.
+	ProjectID *string `json:"project_id,omitempty"`
+
+	// Role A role that a program may have.
+	Role ServiceRole `json:"role"`
+
+	// TenantID Your own tenant when neither is named.
+	TenantID *string `json:"tenant_id,omitempty"`
+}
+
+// CreateServiceAccountSecretRequest defines model for CreateServiceAccountSecretRequest.
+type CreateServiceAccountSecretRequest struct {
+	// OverlapSeconds For how long the secrets before it stay valid; policy's value when absent.
+	OverlapSeconds *int64 `json:"overlap_seconds,omitempty"`
+}
+
+// CreateTokenRequest defines model for CreateTokenRequest.
+type CreateTokenRequest struct {
+	// ExpiresInSeconds As long as policy allows when absent.
+	ExpiresInSeconds *int64  `json:"expires_in_seconds,omitempty"`
+	Name             string  `json:"name"`
+	Scopes           []Scope `json:"scopes"`
+}
+
+// CreatedToken defines model for CreatedToken.
+type CreatedToken struct {
+	CreatedAt time.Time `json:"created_at"`
+	ExpiresAt time.Time `json:"expires_at"`
+	ID        string    `json:"id"`
+
+	// LastUsedAt The minute of its last use.
+	LastUsedAt *time.Time `json:"last_used_at,omitempty"`
+	Name       string     `json:"name"`
+
+	// RevokedAt When it, or the token that made it, was revoked.
+	RevokedAt *time.Time `json:"revoked_at,omitempty"`
+	Scopes    []Scope    `json:"scopes"`
+
+	// Token Shown once.
+	Token string `json:"token"`
+}
+
 // Dependency defines model for Dependency.
 type Dependency struct {
 	// Message Why it cannot be used; absent when it can.
@@ -568,6 +852,57 @@ type Dependency struct {
 	Name    string  `json:"name"`
 	Ready   bool    `json:"ready"`
 }
+
+// EvidenceEnvelope defines model for EvidenceEnvelope.
+type EvidenceEnvelope struct {
+	// Payload Base64 of the bundle as canonical JSON (RFC 8785).
+	Payload     string              `json:"payload"`
+	PayloadType string              `json:"payloadType"`
+	Signatures  []EvidenceSignature `json:"signatures"`
+}
+
+// EvidenceKey defines model for EvidenceKey.
+type EvidenceKey struct {
+	Algorithm EvidenceKeyAlgorithm `json:"algorithm"`
+
+	// Current Whether it signs now.
+	Current bool   `json:"current"`
+	KeyID   string `json:"key_id"`
+
+	// PublicKey In PEM form.
+	PublicKey string `json:"public_key"`
+}
+
+// EvidenceKeyAlgorithm defines model for EvidenceKey.Algorithm.
+type EvidenceKeyAlgorithm string
+
+// EvidenceKeyList defines model for EvidenceKeyList.
+type EvidenceKeyList struct {
+	Items []EvidenceKey `json:"items"`
+}
+
+// EvidenceSignature defines model for EvidenceSignature.
+type EvidenceSignature struct {
+	// Keyid The key, as /api/v1/evidence/keys lists it.
+	Keyid string `json:"keyid"`
+
+	// Sig Base64 of the Ed25519 signature.
+	Sig string `json:"sig"`
+}
+
+// ExchangeTokenRequest defines model for ExchangeTokenRequest.
+type ExchangeTokenRequest struct {
+	// ClientID The service account's id, unless the Authorization header names it (Basic).
+	ClientID     *string                       `json:"client_id,omitempty"`
+	ClientSecret *string                       `json:"client_secret,omitempty"`
+	GrantType    ExchangeTokenRequestGrantType `json:"grant_type"`
+
+	// Scope Scopes with a space between them; everything that the account's role holds when absent.
+	Scope *string `json:"scope,omitempty"`
+}
+
+// ExchangeTokenRequestGrantType defines model for ExchangeTokenRequest.GrantType.
+type ExchangeTokenRequestGrantType string
 
 // Fault The body of every error, from every layer.
 type Fault struct {
@@ -627,12 +962,6 @@ type LedgerEntryList struct {
 	NextCursor *string       `json:"next_cursor,omitempty"`
 }
 
-// LogInRequest defines model for LogInRequest.
-type LogInRequest struct {
-	Password string `json:"password"`
-	Username string `json:"username"`
-}
-
 // Me defines model for Me.
 type Me struct {
 	Account Account  `json:"account"`
@@ -640,6 +969,22 @@ type Me struct {
 	Roles   []string `json:"roles"`
 	Tenant  Tenant   `json:"tenant"`
 	User    User     `json:"user"`
+}
+
+// MintedServiceAccountSecret defines model for MintedServiceAccountSecret.
+type MintedServiceAccountSecret struct {
+	ClientID string `json:"client_id"`
+
+	// ClientSecret Shown once.
+	ClientSecret string    `json:"client_secret"`
+	CreatedAt    time.Time `json:"created_at"`
+
+	// ExpiresAt When the overlap with its successor ends.
+	ExpiresAt *time.Time `json:"expires_at,omitempty"`
+	ID        string     `json:"id"`
+
+	// LastUsedAt The minute of its last use.
+	LastUsedAt *time.Time `json:"last_used_at,omitempty"`
 }
 
 // Node defines model for Node.
@@ -735,15 +1080,9 @@ type Policy struct {
 	Pinned bool `json:"pinned"`
 
 	// Reason Why it was last set.
-	Reason *string `json:"reason,omitempty"`
-
-	// Tenant Whether an operator may set another value for a single tenant.
-	Tenant bool       `json:"tenant"`
+	Reason *string    `json:"reason,omitempty"`
 	Type   PolicyType `json:"type"`
-
-	// UnfitValue What was last set, where this release no longer accepts it: then the default holds.
-	UnfitValue interface{} `json:"unfit_value,omitempty"`
-	Unit       *string     `json:"unit,omitempty"`
+	Unit   *string    `json:"unit,omitempty"`
 
 	// Value Of the key's type: a whole number, true or false, or a word.
 	Value interface{} `json:"value"`
@@ -755,40 +1094,9 @@ type Policy struct {
 // PolicyType defines model for Policy.Type.
 type PolicyType string
 
-// PolicyChange defines model for PolicyChange.
-type PolicyChange struct {
-	// ExpectedVersion Refuse the change if the version is another one by now.
-	ExpectedVersion *int64 `json:"expected_version,omitempty"`
-	Key             string `json:"key"`
-
-	// Value Of the key's type: a whole number, true or false, or a word.
-	Value interface{} `json:"value"`
-}
-
 // PolicyList defines model for PolicyList.
 type PolicyList struct {
 	Items []Policy `json:"items"`
-}
-
-// PolicyVersion defines model for PolicyVersion.
-type PolicyVersion struct {
-	ChangedAt time.Time `json:"changed_at"`
-	ChangedBy string    `json:"changed_by"`
-
-	// Fits Whether this release still accepts the value, so that one can roll back to it.
-	Fits   bool   `json:"fits"`
-	Key    string `json:"key"`
-	Reason string `json:"reason"`
-
-	// Value Of the key's type: a whole number, true or false, or a word.
-	Value   interface{} `json:"value"`
-	Version int64       `json:"version"`
-}
-
-// PolicyVersionList defines model for PolicyVersionList.
-type PolicyVersionList struct {
-	Items      []PolicyVersion `json:"items"`
-	NextCursor *string         `json:"next_cursor,omitempty"`
 }
 
 // Project defines model for Project.
@@ -823,12 +1131,6 @@ type Readiness struct {
 // ReadinessStatus defines model for Readiness.Status.
 type ReadinessStatus string
 
-// RefreshTokenRequest defines model for RefreshTokenRequest.
-type RefreshTokenRequest struct {
-	ClientID     *string `json:"client_id,omitempty"`
-	RefreshToken string  `json:"refresh_token"`
-}
-
 // ReleaseCertificate What was proven of the node when the allocation ended.
 type ReleaseCertificate struct {
 	Assurance  *string   `json:"assurance,omitempty"`
@@ -839,33 +1141,74 @@ type ReleaseCertificate struct {
 	Wiped      bool      `json:"wiped"`
 }
 
-// RollbackPolicyRequest defines model for RollbackPolicyRequest.
-type RollbackPolicyRequest struct {
-	// ExpectedVersion Refuse the change if the version is another one by now.
-	ExpectedVersion *int64 `json:"expected_version,omitempty"`
-	Reason          string `json:"reason"`
+// SSHKey defines model for SSHKey.
+type SSHKey struct {
+	CreatedAt time.Time `json:"created_at"`
 
-	// Version The version whose value is to hold again; 0 is the default.
-	Version int64 `json:"version"`
+	// Fingerprint SHA-256, as ssh-keygen -l shows it.
+	Fingerprint string `json:"fingerprint"`
+	ID          string `json:"id"`
+	Name        string `json:"name"`
+	ProjectID   string `json:"project_id"`
+
+	// PublicKey Type and key, without options and comment.
+	PublicKey string `json:"public_key"`
+	TenantID  string `json:"tenant_id"`
+
+	// UserID Who added it.
+	UserID string `json:"user_id"`
 }
 
-// Session defines model for Session.
-type Session struct {
-	// CsrfToken To be sent as X-CSRF-Token with every change.
-	CsrfToken *string    `json:"csrf_token,omitempty"`
+// SSHKeyList defines model for SSHKeyList.
+type SSHKeyList struct {
+	Items      []SSHKey `json:"items"`
+	NextCursor *string  `json:"next_cursor,omitempty"`
+}
+
+// Scope A permission, "noun:verb"; a token needs it and so does its owner's role.
+type Scope string
+
+// ServiceAccount defines model for ServiceAccount.
+type ServiceAccount struct {
+	CreatedAt  time.Time  `json:"created_at"`
+	CreatedBy  string     `json:"created_by"`
+	DisabledAt *time.Time `json:"disabled_at,omitempty"`
+
+	// ID Also the client id.
+	ID   string `json:"id"`
+	Name string `json:"name"`
+
+	// ProjectID The one project it belongs to; absent for the whole tenant.
+	ProjectID *string `json:"project_id,omitempty"`
+
+	// Role A role that a program may have.
+	Role ServiceRole `json:"role"`
+
+	// Secrets Those that can be exchanged now, newest first.
+	Secrets  []ServiceAccountSecret `json:"secrets"`
+	TenantID string                 `json:"tenant_id"`
+}
+
+// ServiceAccountList defines model for ServiceAccountList.
+type ServiceAccountList struct {
+	Items      []ServiceAccount `json:"items"`
+	NextCursor *string          `json:"next_cursor,omitempty"`
+}
+
+// ServiceAccountSecret defines model for ServiceAccountSecret.
+type ServiceAccountSecret struct {
+	CreatedAt time.Time `json:"created_at"`
+
+	// ExpiresAt When the overlap with its successor ends.
 	ExpiresAt *time.Time `json:"expires_at,omitempty"`
-	Roles     *[]string  `json:"roles,omitempty"`
+	ID        string     `json:"id"`
 
-	// SignedIn Whether the browser has a session.
-	SignedIn bool    `json:"signed_in"`
-	Username *string `json:"username,omitempty"`
+	// LastUsedAt The minute of its last use.
+	LastUsedAt *time.Time `json:"last_used_at,omitempty"`
 }
 
-// SetPoliciesRequest defines model for SetPoliciesRequest.
-type SetPoliciesRequest struct {
-	Changes []PolicyChange `json:"changes"`
-	Reason  string         `json:"reason"`
-}
+// ServiceRole A role that a program may have.
+type ServiceRole string
 
 // SetPolicyRequest defines model for SetPolicyRequest.
 type SetPolicyRequest struct {
@@ -875,25 +1218,6 @@ type SetPolicyRequest struct {
 
 	// Value Of the key's type: a whole number, true or false, or a word.
 	Value interface{} `json:"value"`
-}
-
-// SetTenantPoliciesRequest defines model for SetTenantPoliciesRequest.
-type SetTenantPoliciesRequest struct {
-	Changes []TenantPolicyChange `json:"changes"`
-	Reason  string               `json:"reason"`
-}
-
-// SetTenantPriceRequest defines model for SetTenantPriceRequest.
-type SetTenantPriceRequest struct {
-	Currency string `json:"currency"`
-
-	// RateMicrosPerHour The price; absent to withdraw the one there is.
-	RateMicrosPerHour *int64 `json:"rate_micros_per_hour,omitempty"`
-	Reason            string `json:"reason"`
-	SKU               string `json:"sku"`
-
-	// ValidFrom From when it holds; now when absent. Not in the past.
-	ValidFrom *time.Time `json:"valid_from,omitempty"`
 }
 
 // SKU defines model for Sku.
@@ -966,94 +1290,37 @@ type Tenant struct {
 // TenantKind defines model for Tenant.Kind.
 type TenantKind string
 
-// TenantPolicy defines model for TenantPolicy.
-type TenantPolicy struct {
-	Allowed   *[]string  `json:"allowed,omitempty"`
-	ChangedAt *time.Time `json:"changed_at,omitempty"`
-
-	// ChangedBy The user who last did so.
-	ChangedBy *string `json:"changed_by,omitempty"`
-	Key       string  `json:"key"`
-	Max       *int64  `json:"max,omitempty"`
-	Meaning   string  `json:"meaning"`
-	Min       *int64  `json:"min,omitempty"`
-
-	// Overridden Whether a value of the tenant's own holds.
-	Overridden bool `json:"overridden"`
-
-	// PlatformValue What holds for everybody else.
-	PlatformValue interface{} `json:"platform_value"`
-
-	// Reason Why it was last set or ended for the tenant.
-	Reason *string          `json:"reason,omitempty"`
-	Type   TenantPolicyType `json:"type"`
-
-	// UnfitValue What was last set for the tenant, where it does not fit or go together with other values any more: then the platform's holds.
-	UnfitValue interface{} `json:"unfit_value,omitempty"`
-	Unit       *string     `json:"unit,omitempty"`
-
-	// Value What holds for the tenant.
-	Value interface{} `json:"value"`
-
-	// Version How often it was set or ended for the tenant; 0 means never.
-	Version int64 `json:"version"`
-}
-
-// TenantPolicyType defines model for TenantPolicy.Type.
-type TenantPolicyType string
-
-// TenantPolicyChange defines model for TenantPolicyChange.
-type TenantPolicyChange struct {
-	// ExpectedVersion Refuse the change if the version is another one by now.
-	ExpectedVersion *int64 `json:"expected_version,omitempty"`
-	Key             string `json:"key"`
-
-	// Value Of the key's type; absent to end what was set.
-	Value interface{} `json:"value,omitempty"`
-}
-
-// TenantPolicyList defines model for TenantPolicyList.
-type TenantPolicyList struct {
-	Items []TenantPolicy `json:"items"`
-}
-
-// TenantPrice defines model for TenantPrice.
-type TenantPrice struct {
+// Token defines model for Token.
+type Token struct {
 	CreatedAt time.Time `json:"created_at"`
-	Currency  string    `json:"currency"`
+	ExpiresAt time.Time `json:"expires_at"`
 	ID        string    `json:"id"`
 
-	// RateMicrosPerHour 0 where it was withdrawn.
-	RateMicrosPerHour int64     `json:"rate_micros_per_hour"`
-	SKU               string    `json:"sku"`
-	ValidFrom         time.Time `json:"valid_from"`
+	// LastUsedAt The minute of its last use.
+	LastUsedAt *time.Time `json:"last_used_at,omitempty"`
+	Name       string     `json:"name"`
 
-	// Withdrawn Whether the list price holds from then on.
-	Withdrawn bool `json:"withdrawn"`
+	// RevokedAt When it, or the token that made it, was revoked.
+	RevokedAt *time.Time `json:"revoked_at,omitempty"`
+	Scopes    []Scope    `json:"scopes"`
 }
 
-// TenantPriceList defines model for TenantPriceList.
-type TenantPriceList struct {
-	Items      []TenantPrice `json:"items"`
-	NextCursor *string       `json:"next_cursor,omitempty"`
+// TokenList defines model for TokenList.
+type TokenList struct {
+	Items      []Token `json:"items"`
+	NextCursor *string `json:"next_cursor,omitempty"`
 }
-
-// Tokens defines model for Tokens.
-type Tokens struct {
-	AccessToken  string          `json:"access_token"`
-	ExpiresAt    time.Time       `json:"expires_at"`
-	RefreshToken *string         `json:"refresh_token,omitempty"`
-	TokenType    TokensTokenType `json:"token_type"`
-}
-
-// TokensTokenType defines model for Tokens.TokenType.
-type TokensTokenType string
 
 // UnquarantineNodeRequest defines model for UnquarantineNodeRequest.
 type UnquarantineNodeRequest struct {
 	// CloseLease The operator's word that an abandoned lease's node is clean; closes the lease.
 	CloseLease *bool  `json:"close_lease,omitempty"`
 	Reason     string `json:"reason"`
+}
+
+// UpdateServiceAccountRequest defines model for UpdateServiceAccountRequest.
+type UpdateServiceAccountRequest struct {
+	Disabled bool `json:"disabled"`
 }
 
 // User defines model for User.
@@ -1079,8 +1346,26 @@ type AllocationID = string
 // AllocationState defines model for AllocationState.
 type AllocationState = AllocationStateName
 
-// CSRFToken defines model for CSRFToken.
-type CSRFToken = string
+// AuditAction defines model for AuditAction.
+type AuditAction = string
+
+// AuditActor defines model for AuditActor.
+type AuditActor = string
+
+// AuditResult defines model for AuditResult.
+type AuditResult string
+
+// AuditSince defines model for AuditSince.
+type AuditSince = time.Time
+
+// AuditTargetID defines model for AuditTargetId.
+type AuditTargetID = string
+
+// AuditTargetType defines model for AuditTargetType.
+type AuditTargetType = string
+
+// AuditUntil defines model for AuditUntil.
+type AuditUntil = time.Time
 
 // Cursor defines model for Cursor.
 type Cursor = string
@@ -1090,6 +1375,9 @@ type IdempotencyKey = string
 
 // IdempotencyKeyRequired defines model for IdempotencyKeyRequired.
 type IdempotencyKeyRequired = string
+
+// IdempotencyKeyWithoutEffect defines model for IdempotencyKeyWithoutEffect.
+type IdempotencyKeyWithoutEffect = string
 
 // InProject defines model for InProject.
 type InProject = string
@@ -1106,11 +1394,14 @@ type NodeID = string
 // PolicyKey defines model for PolicyKey.
 type PolicyKey = string
 
+// ServiceAccountID defines model for ServiceAccountId.
+type ServiceAccountID = string
+
 // SKUSlug defines model for SkuSlug.
 type SKUSlug = string
 
-// TenantID defines model for TenantID.
-type TenantID = string
+// TokenID defines model for TokenId.
+type TokenID = string
 
 // ListAccountsParams defines parameters for ListAccounts.
 type ListAccountsParams struct {
@@ -1156,6 +1447,34 @@ type ForceReleaseAllocationParams struct {
 	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
 	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
 }
+
+// ListAuditParams defines parameters for ListAudit.
+type ListAuditParams struct {
+	// TenantID Only this tenant's.
+	TenantID *string `form:"tenant_id,omitempty" json:"tenant_id,omitempty"`
+
+	// ActorUserID Only what this user, service account or node did.
+	ActorUserID *AuditActor            `form:"actor_user_id,omitempty" json:"actor_user_id,omitempty"`
+	Action      *AuditAction           `form:"action,omitempty" json:"action,omitempty"`
+	TargetType  *AuditTargetType       `form:"target_type,omitempty" json:"target_type,omitempty"`
+	TargetID    *AuditTargetID         `form:"target_id,omitempty" json:"target_id,omitempty"`
+	Result      *ListAuditParamsResult `form:"result,omitempty" json:"result,omitempty"`
+
+	// Since From this instant on.
+	Since *AuditSince `form:"since,omitempty" json:"since,omitempty"`
+
+	// Until Before this instant.
+	Until *AuditUntil `form:"until,omitempty" json:"until,omitempty"`
+
+	// Limit How many items to answer at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The next_cursor of the page before; opaque.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// ListAuditParamsResult defines parameters for ListAudit.
+type ListAuditParamsResult string
 
 // ListNodesParams defines parameters for ListNodes.
 type ListNodesParams struct {
@@ -1211,29 +1530,8 @@ type UnquarantineNodeParams struct {
 	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
 }
 
-// SetPoliciesParams defines parameters for SetPolicies.
-type SetPoliciesParams struct {
-	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
-	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
-}
-
 // SetPolicyParams defines parameters for SetPolicy.
 type SetPolicyParams struct {
-	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
-	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
-}
-
-// ListPolicyVersionsParams defines parameters for ListPolicyVersions.
-type ListPolicyVersionsParams struct {
-	// Limit How many items to answer at most.
-	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
-
-	// Cursor The next_cursor of the page before; opaque.
-	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
-}
-
-// RollbackPolicyParams defines parameters for RollbackPolicy.
-type RollbackPolicyParams struct {
 	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
 	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
 }
@@ -1255,36 +1553,6 @@ type ListSKUPricesParams struct {
 
 // AddSKUPriceParams defines parameters for AddSKUPrice.
 type AddSKUPriceParams struct {
-	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
-	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
-}
-
-// SetTenantPoliciesParams defines parameters for SetTenantPolicies.
-type SetTenantPoliciesParams struct {
-	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
-	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
-}
-
-// ListTenantPolicyVersionsParams defines parameters for ListTenantPolicyVersions.
-type ListTenantPolicyVersionsParams struct {
-	// Limit How many items to answer at most.
-	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
-
-	// Cursor The next_cursor of the page before; opaque.
-	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
-}
-
-// ListTenantPricesParams defines parameters for ListTenantPrices.
-type ListTenantPricesParams struct {
-	// Limit How many items to answer at most.
-	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
-
-	// Cursor The next_cursor of the page before; opaque.
-	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
-}
-
-// SetTenantPriceParams defines parameters for SetTenantPrice.
-type SetTenantPriceParams struct {
 	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
 	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
 }
@@ -1343,25 +1611,10 @@ type WaitAllocationParams struct {
 	TimeoutSeconds *int64 `form:"timeout_seconds,omitempty" json:"timeout_seconds,omitempty"`
 }
 
-// LogInParams defines parameters for LogIn.
-type LogInParams struct {
-	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
-	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
-}
-
-// SignOutParams defines parameters for SignOut.
-type SignOutParams struct {
-	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
-	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
-
-	// XCSRFToken The csrf_token of the browser's session; needed where a session cookie stands in for a bearer token.
-	XCSRFToken *CSRFToken `json:"X-CSRF-Token,omitempty"`
-}
-
-// RefreshTokenParams defines parameters for RefreshToken.
-type RefreshTokenParams struct {
-	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
-	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
+// ExchangeTokenParams defines parameters for ExchangeToken.
+type ExchangeTokenParams struct {
+	// XIdempotencyKey Without effect: every request gets a token of its own.
+	XIdempotencyKey *IdempotencyKeyWithoutEffect `json:"X-Idempotency-Key,omitempty"`
 }
 
 // GetBalanceParams defines parameters for GetBalance.
@@ -1391,6 +1644,45 @@ type ListLedgerEntriesParams struct {
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
+// ListServiceAccountsParams defines parameters for ListServiceAccounts.
+type ListServiceAccountsParams struct {
+	// Limit How many items to answer at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The next_cursor of the page before; opaque.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// ProjectID Only this project's.
+	ProjectID *InProject `form:"project_id,omitempty" json:"project_id,omitempty"`
+
+	// TenantID This tenant's; your own when absent.
+	TenantID *InTenant `form:"tenant_id,omitempty" json:"tenant_id,omitempty"`
+}
+
+// CreateServiceAccountParams defines parameters for CreateServiceAccount.
+type CreateServiceAccountParams struct {
+	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
+	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
+}
+
+// UpdateServiceAccountParams defines parameters for UpdateServiceAccount.
+type UpdateServiceAccountParams struct {
+	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
+	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
+}
+
+// CreateServiceAccountSecretParams defines parameters for CreateServiceAccountSecret.
+type CreateServiceAccountSecretParams struct {
+	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
+	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
+}
+
+// RevokeServiceAccountSecretParams defines parameters for RevokeServiceAccountSecret.
+type RevokeServiceAccountSecretParams struct {
+	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
+	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
+}
+
 // ListSkusParams defines parameters for ListSkus.
 type ListSkusParams struct {
 	// Limit How many items to answer at most.
@@ -1398,6 +1690,79 @@ type ListSkusParams struct {
 
 	// Cursor The next_cursor of the page before; opaque.
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// ListSSHKeysParams defines parameters for ListSSHKeys.
+type ListSSHKeysParams struct {
+	// Limit How many items to answer at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The next_cursor of the page before; opaque.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+
+	// ProjectID Only this project's.
+	ProjectID *InProject `form:"project_id,omitempty" json:"project_id,omitempty"`
+
+	// TenantID This tenant's; your own when absent.
+	TenantID *InTenant `form:"tenant_id,omitempty" json:"tenant_id,omitempty"`
+}
+
+// CreateSSHKeyParams defines parameters for CreateSSHKey.
+type CreateSSHKeyParams struct {
+	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
+	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
+}
+
+// DeleteSSHKeyParams defines parameters for DeleteSSHKey.
+type DeleteSSHKeyParams struct {
+	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
+	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
+}
+
+// ListTenantAuditParams defines parameters for ListTenantAudit.
+type ListTenantAuditParams struct {
+	// ActorUserID Only what this user, service account or node did.
+	ActorUserID *AuditActor                  `form:"actor_user_id,omitempty" json:"actor_user_id,omitempty"`
+	Action      *AuditAction                 `form:"action,omitempty" json:"action,omitempty"`
+	TargetType  *AuditTargetType             `form:"target_type,omitempty" json:"target_type,omitempty"`
+	TargetID    *AuditTargetID               `form:"target_id,omitempty" json:"target_id,omitempty"`
+	Result      *ListTenantAuditParamsResult `form:"result,omitempty" json:"result,omitempty"`
+
+	// Since From this instant on.
+	Since *AuditSince `form:"since,omitempty" json:"since,omitempty"`
+
+	// Until Before this instant.
+	Until *AuditUntil `form:"until,omitempty" json:"until,omitempty"`
+
+	// Limit How many items to answer at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The next_cursor of the page before; opaque.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// ListTenantAuditParamsResult defines parameters for ListTenantAudit.
+type ListTenantAuditParamsResult string
+
+// ListTokensParams defines parameters for ListTokens.
+type ListTokensParams struct {
+	// Limit How many items to answer at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The next_cursor of the page before; opaque.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// CreateTokenParams defines parameters for CreateToken.
+type CreateTokenParams struct {
+	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
+	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
+}
+
+// RevokeTokenParams defines parameters for RevokeToken.
+type RevokeTokenParams struct {
+	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
+	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
 }
 
 // CreateAdjustmentJSONRequestBody defines body for CreateAdjustment for application/json ContentType.
@@ -1427,14 +1792,8 @@ type UncordonNodeJSONRequestBody = NodeOperationRequest
 // UnquarantineNodeJSONRequestBody defines body for UnquarantineNode for application/json ContentType.
 type UnquarantineNodeJSONRequestBody = UnquarantineNodeRequest
 
-// SetPoliciesJSONRequestBody defines body for SetPolicies for application/json ContentType.
-type SetPoliciesJSONRequestBody = SetPoliciesRequest
-
 // SetPolicyJSONRequestBody defines body for SetPolicy for application/json ContentType.
 type SetPolicyJSONRequestBody = SetPolicyRequest
-
-// RollbackPolicyJSONRequestBody defines body for RollbackPolicy for application/json ContentType.
-type RollbackPolicyJSONRequestBody = RollbackPolicyRequest
 
 // PutSKUJSONRequestBody defines body for PutSKU for application/json ContentType.
 type PutSKUJSONRequestBody = PutSKURequest
@@ -1442,20 +1801,29 @@ type PutSKUJSONRequestBody = PutSKURequest
 // AddSKUPriceJSONRequestBody defines body for AddSKUPrice for application/json ContentType.
 type AddSKUPriceJSONRequestBody = AddSKUPriceRequest
 
-// SetTenantPoliciesJSONRequestBody defines body for SetTenantPolicies for application/json ContentType.
-type SetTenantPoliciesJSONRequestBody = SetTenantPoliciesRequest
-
-// SetTenantPriceJSONRequestBody defines body for SetTenantPrice for application/json ContentType.
-type SetTenantPriceJSONRequestBody = SetTenantPriceRequest
-
 // CreateAllocationJSONRequestBody defines body for CreateAllocation for application/json ContentType.
 type CreateAllocationJSONRequestBody = CreateAllocationRequest
 
-// LogInJSONRequestBody defines body for LogIn for application/json ContentType.
-type LogInJSONRequestBody = LogInRequest
+// ExchangeTokenJSONRequestBody defines body for ExchangeToken for application/json ContentType.
+type ExchangeTokenJSONRequestBody = ExchangeTokenRequest
 
-// RefreshTokenJSONRequestBody defines body for RefreshToken for application/json ContentType.
-type RefreshTokenJSONRequestBody = RefreshTokenRequest
+// ExchangeTokenFormdataRequestBody defines body for ExchangeToken for application/x-www-form-urlencoded ContentType.
+type ExchangeTokenFormdataRequestBody = ExchangeTokenRequest
+
+// CreateServiceAccountJSONRequestBody defines body for CreateServiceAccount for application/json ContentType.
+type CreateServiceAccountJSONRequestBody = CreateServiceAccountRequest
+
+// UpdateServiceAccountJSONRequestBody defines body for UpdateServiceAccount for application/json ContentType.
+type UpdateServiceAccountJSONRequestBody = UpdateServiceAccountRequest
+
+// CreateServiceAccountSecretJSONRequestBody defines body for CreateServiceAccountSecret for application/json ContentType.
+type CreateServiceAccountSecretJSONRequestBody = CreateServiceAccountSecretRequest
+
+// CreateSSHKeyJSONRequestBody defines body for CreateSSHKey for application/json ContentType.
+type CreateSSHKeyJSONRequestBody = CreateSSHKeyRequest
+
+// CreateTokenJSONRequestBody defines body for CreateToken for application/json ContentType.
+type CreateTokenJSONRequestBody = CreateTokenRequest
 
 // RequestEditorFn is the function signature for the RequestEditor callback function
 type RequestEditorFn func(ctx context.Context, req *http.Request) error
@@ -1584,6 +1952,11 @@ type ClientInterface interface {
 	// Corresponds with POST /api/v1/admin/allocations/{allocation_id}/force-release (the `ForceReleaseAllocation` operationId).
 	ForceReleaseAllocation(ctx context.Context, allocationID AllocationID, params *ForceReleaseAllocationParams, body ForceReleaseAllocationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListAudit Search the audit log of the platform and of all tenants, newest first
+	//
+	// Corresponds with GET /api/v1/admin/audit (the `ListAudit` operationId).
+	ListAudit(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListNodes List the fleet
 	//
 	// Corresponds with GET /api/v1/admin/nodes (the `ListNodes` operationId).
@@ -1701,24 +2074,6 @@ type ClientInterface interface {
 	// Corresponds with GET /api/v1/admin/policies (the `ListPolicies` operationId).
 	ListPolicies(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// SetPoliciesWithBody Change several policy values at once
-	//
-	// All of them change or none does. Values that bound each other can be moved only so.
-	//
-	// Takes any type of body and a specified content type.
-	//
-	// Corresponds with PUT /api/v1/admin/policies (the `SetPolicies` operationId).
-	SetPoliciesWithBody(ctx context.Context, params *SetPoliciesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
-
-	// SetPolicies Change several policy values at once
-	//
-	// All of them change or none does. Values that bound each other can be moved only so.
-	//
-	// Takes a body of the `application/json` content type.
-	//
-	// Corresponds with PUT /api/v1/admin/policies (the `SetPolicies` operationId).
-	SetPolicies(ctx context.Context, params *SetPoliciesParams, body SetPoliciesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
-
 	// GetPolicy Show one policy key
 	//
 	// Corresponds with GET /api/v1/admin/policies/{key} (the `GetPolicy` operationId).
@@ -1737,29 +2092,6 @@ type ClientInterface interface {
 	//
 	// Corresponds with PUT /api/v1/admin/policies/{key} (the `SetPolicy` operationId).
 	SetPolicy(ctx context.Context, key PolicyKey, params *SetPolicyParams, body SetPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
-
-	// ListPolicyVersions List every value a policy key was ever set to
-	//
-	// Corresponds with GET /api/v1/admin/policies/{key}/history (the `ListPolicyVersions` operationId).
-	ListPolicyVersions(ctx context.Context, key PolicyKey, params *ListPolicyVersionsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
-
-	// RollbackPolicyWithBody Set a policy key to what it was
-	//
-	// The value of an earlier version becomes a new version; version 0 is the default. Today's rules apply to it.
-	//
-	// Takes any type of body and a specified content type.
-	//
-	// Corresponds with POST /api/v1/admin/policies/{key}/rollback (the `RollbackPolicy` operationId).
-	RollbackPolicyWithBody(ctx context.Context, key PolicyKey, params *RollbackPolicyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
-
-	// RollbackPolicy Set a policy key to what it was
-	//
-	// The value of an earlier version becomes a new version; version 0 is the default. Today's rules apply to it.
-	//
-	// Takes a body of the `application/json` content type.
-	//
-	// Corresponds with POST /api/v1/admin/policies/{key}/rollback (the `RollbackPolicy` operationId).
-	RollbackPolicy(ctx context.Context, key PolicyKey, params *RollbackPolicyParams, body RollbackPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// PutSKUWithBody Create or replace a SKU's description
 	//
@@ -1802,57 +2134,6 @@ type ClientInterface interface {
 	// Corresponds with POST /api/v1/admin/skus/{sku}/prices (the `AddSKUPrice` operationId).
 	AddSKUPrice(ctx context.Context, sku SKUSlug, params *AddSKUPriceParams, body AddSKUPriceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// ListTenantPolicies List what may be set for one tenant, with what holds for it
-	//
-	// Corresponds with GET /api/v1/admin/tenants/{tenant_id}/policies (the `ListTenantPolicies` operationId).
-	ListTenantPolicies(ctx context.Context, tenantID TenantID, reqEditors ...RequestEditorFn) (*http.Response, error)
-
-	// SetTenantPoliciesWithBody Set or end policy values of one tenant
-	//
-	// All of them change or none does. A change without a value ends what was set, and the platform's holds again.
-	//
-	// Takes any type of body and a specified content type.
-	//
-	// Corresponds with PUT /api/v1/admin/tenants/{tenant_id}/policies (the `SetTenantPolicies` operationId).
-	SetTenantPoliciesWithBody(ctx context.Context, tenantID TenantID, params *SetTenantPoliciesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
-
-	// SetTenantPolicies Set or end policy values of one tenant
-	//
-	// All of them change or none does. A change without a value ends what was set, and the platform's holds again.
-	//
-	// Takes a body of the `application/json` content type.
-	//
-	// Corresponds with PUT /api/v1/admin/tenants/{tenant_id}/policies (the `SetTenantPolicies` operationId).
-	SetTenantPolicies(ctx context.Context, tenantID TenantID, params *SetTenantPoliciesParams, body SetTenantPoliciesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
-
-	// ListTenantPolicyVersions List every value a policy key was ever set to for one tenant
-	//
-	// Corresponds with GET /api/v1/admin/tenants/{tenant_id}/policies/{key}/history (the `ListTenantPolicyVersions` operationId).
-	ListTenantPolicyVersions(ctx context.Context, tenantID TenantID, key PolicyKey, params *ListTenantPolicyVersionsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
-
-	// ListTenantPrices List every price that was set for one tenant
-	//
-	// Corresponds with GET /api/v1/admin/tenants/{tenant_id}/prices (the `ListTenantPrices` operationId).
-	ListTenantPrices(ctx context.Context, tenantID TenantID, params *ListTenantPricesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
-
-	// SetTenantPriceWithBody Set or withdraw a price for one tenant
-	//
-	// A tenant's price wins over the list price for what it starts from valid_from on, until it is withdrawn. Nobody else sees it.
-	//
-	// Takes any type of body and a specified content type.
-	//
-	// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/prices (the `SetTenantPrice` operationId).
-	SetTenantPriceWithBody(ctx context.Context, tenantID TenantID, params *SetTenantPriceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
-
-	// SetTenantPrice Set or withdraw a price for one tenant
-	//
-	// A tenant's price wins over the list price for what it starts from valid_from on, until it is withdrawn. Nobody else sees it.
-	//
-	// Takes a body of the `application/json` content type.
-	//
-	// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/prices (the `SetTenantPrice` operationId).
-	SetTenantPrice(ctx context.Context, tenantID TenantID, params *SetTenantPriceParams, body SetTenantPriceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
-
 	// ListUsers List users of all tenants
 	//
 	// Corresponds with GET /api/v1/admin/users (the `ListUsers` operationId).
@@ -1886,6 +2167,13 @@ type ClientInterface interface {
 	// Corresponds with GET /api/v1/allocations/{allocation_id} (the `GetAllocation` operationId).
 	GetAllocation(ctx context.Context, allocationID AllocationID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetAllocationEvidence Prove an allocation by a signed bundle
+	//
+	// A DSSE envelope with one Ed25519 signature over canonical JSON (RFC 8785): who asked for what and when, every transition, every ledger entry with both accounts, price and windows as pinned, custody of the node and how it was handed back, the certificates that the node held, and the audit rows. While the allocation is not terminal the bundle says that it is not final. `gpuaas evidence verify` checks it offline.
+	//
+	// Corresponds with GET /api/v1/allocations/{allocation_id}/evidence (the `GetAllocationEvidence` operationId).
+	GetAllocationEvidence(ctx context.Context, allocationID AllocationID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ExplainAllocation Say what is going on in an allocation right now
 	//
 	// Asks the running workflow; where no worker answers, the database alone does, and source says so.
@@ -1912,58 +2200,32 @@ type ClientInterface interface {
 	// Corresponds with GET /api/v1/allocations/{allocation_id}/wait (the `WaitAllocation` operationId).
 	WaitAllocation(ctx context.Context, allocationID AllocationID, params *WaitAllocationParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// LogInWithBody Trade a password for tokens, for development
+	// ExchangeTokenWithBody Exchange a service account's secret for an access token
 	//
-	// Off unless the installation allows it.
-	//
-	// Takes any type of body and a specified content type.
-	//
-	// Corresponds with POST /api/v1/auth/login (the `LogIn` operationId).
-	LogInWithBody(ctx context.Context, params *LogInParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
-
-	// LogIn Trade a password for tokens, for development
-	//
-	// Off unless the installation allows it.
-	//
-	// Takes a body of the `application/json` content type.
-	//
-	// Corresponds with POST /api/v1/auth/login (the `LogIn` operationId).
-	LogIn(ctx context.Context, params *LogInParams, body LogInJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
-
-	// SignOut Sign this browser out, here and with the identity provider
-	//
-	// Does nothing for a browser that is not signed in.
-	//
-	// Corresponds with POST /api/v1/auth/logout (the `SignOut` operationId).
-	SignOut(ctx context.Context, params *SignOutParams, reqEditors ...RequestEditorFn) (*http.Response, error)
-
-	// GetSession Say whether this browser is signed in
-	//
-	// A browser signs in by going to `/api/v1/auth/signin?return_to=/path`, which leads it to the identity provider and back. From
-	// then on it holds a cookie, and every operation takes that in place of a bearer token; tokens never reach the browser. A change
-	// must carry `csrf_token` of this answer as `X-CSRF-Token`. The token changes when the session is renewed: a page that is refused
-	// with `csrf_token_invalid` reads it again.
-	//
-	// Corresponds with GET /api/v1/auth/session (the `GetSession` operationId).
-	GetSession(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
-
-	// RefreshTokenWithBody Trade a refresh token for new tokens
-	//
-	// A refresh token is good once; the answer holds the next one.
+	// The client credentials grant of OAuth 2.0, as JSON or as a form; client id and secret may also come in the Authorization header (Basic). Errors have the one body of the schema Fault.
 	//
 	// Takes any type of body and a specified content type.
 	//
-	// Corresponds with POST /api/v1/auth/token/refresh (the `RefreshToken` operationId).
-	RefreshTokenWithBody(ctx context.Context, params *RefreshTokenParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+	// Corresponds with POST /api/v1/auth/token (the `ExchangeToken` operationId).
+	ExchangeTokenWithBody(ctx context.Context, params *ExchangeTokenParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
 
-	// RefreshToken Trade a refresh token for new tokens
+	// ExchangeToken Exchange a service account's secret for an access token
 	//
-	// A refresh token is good once; the answer holds the next one.
+	// The client credentials grant of OAuth 2.0, as JSON or as a form; client id and secret may also come in the Authorization header (Basic). Errors have the one body of the schema Fault.
 	//
 	// Takes a body of the `application/json` content type.
 	//
-	// Corresponds with POST /api/v1/auth/token/refresh (the `RefreshToken` operationId).
-	RefreshToken(ctx context.Context, params *RefreshTokenParams, body RefreshTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+	// Corresponds with POST /api/v1/auth/token (the `ExchangeToken` operationId).
+	ExchangeToken(ctx context.Context, params *ExchangeTokenParams, body ExchangeTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ExchangeTokenWithFormdataBody Exchange a service account's secret for an access token
+	//
+	// The client credentials grant of OAuth 2.0, as JSON or as a form; client id and secret may also come in the Authorization header (Basic). Errors have the one body of the schema Fault.
+	//
+	// Takes a body of the `application/x-www-form-urlencoded` content type.
+	//
+	// Corresponds with POST /api/v1/auth/token (the `ExchangeToken` operationId).
+	ExchangeTokenWithFormdataBody(ctx context.Context, params *ExchangeTokenParams, body ExchangeTokenFormdataRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetBalance Show a tenant's balance
 	//
@@ -1975,12 +2237,82 @@ type ClientInterface interface {
 	// Corresponds with GET /api/v1/billing/ledger (the `ListLedgerEntries` operationId).
 	ListLedgerEntries(ctx context.Context, params *ListLedgerEntriesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListEvidenceKeys List the public keys that evidence was ever signed with
+	//
+	// Corresponds with GET /api/v1/evidence/keys (the `ListEvidenceKeys` operationId).
+	ListEvidenceKeys(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetMe Say who is signed in
 	//
 	// Makes the user, the personal tenant, its default project and its billing account at the first sign-in.
 	//
 	// Corresponds with GET /api/v1/me (the `GetMe` operationId).
 	GetMe(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListServiceAccounts List a tenant's service accounts
+	//
+	// Corresponds with GET /api/v1/service-accounts (the `ListServiceAccounts` operationId).
+	ListServiceAccounts(ctx context.Context, params *ListServiceAccountsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateServiceAccountWithBody Make a service account, without a secret yet
+	//
+	// It belongs to a tenant or to one project, in a role that holds nothing its maker does not hold there.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/service-accounts (the `CreateServiceAccount` operationId).
+	CreateServiceAccountWithBody(ctx context.Context, params *CreateServiceAccountParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateServiceAccount Make a service account, without a secret yet
+	//
+	// It belongs to a tenant or to one project, in a role that holds nothing its maker does not hold there.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/service-accounts (the `CreateServiceAccount` operationId).
+	CreateServiceAccount(ctx context.Context, params *CreateServiceAccountParams, body CreateServiceAccountJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetServiceAccount Show one service account
+	//
+	// Corresponds with GET /api/v1/service-accounts/{service_account_id} (the `GetServiceAccount` operationId).
+	GetServiceAccount(ctx context.Context, serviceAccountID ServiceAccountID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateServiceAccountWithBody Disable a service account with every token it has, or enable it again
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PATCH /api/v1/service-accounts/{service_account_id} (the `UpdateServiceAccount` operationId).
+	UpdateServiceAccountWithBody(ctx context.Context, serviceAccountID ServiceAccountID, params *UpdateServiceAccountParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// UpdateServiceAccount Disable a service account with every token it has, or enable it again
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PATCH /api/v1/service-accounts/{service_account_id} (the `UpdateServiceAccount` operationId).
+	UpdateServiceAccount(ctx context.Context, serviceAccountID ServiceAccountID, params *UpdateServiceAccountParams, body UpdateServiceAccountJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateServiceAccountSecretWithBody Make a secret, and let the ones before it end after an overlap
+	//
+	// The secret is answered once and kept only as a hash; a repeated request is answered with it again while its key is the same.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/service-accounts/{service_account_id}/secrets (the `CreateServiceAccountSecret` operationId).
+	CreateServiceAccountSecretWithBody(ctx context.Context, serviceAccountID ServiceAccountID, params *CreateServiceAccountSecretParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateServiceAccountSecret Make a secret, and let the ones before it end after an overlap
+	//
+	// The secret is answered once and kept only as a hash; a repeated request is answered with it again while its key is the same.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/service-accounts/{service_account_id}/secrets (the `CreateServiceAccountSecret` operationId).
+	CreateServiceAccountSecret(ctx context.Context, serviceAccountID ServiceAccountID, params *CreateServiceAccountSecretParams, body CreateServiceAccountSecretJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RevokeServiceAccountSecret Revoke a secret at once, with the access tokens that it was exchanged for
+	//
+	// Corresponds with DELETE /api/v1/service-accounts/{service_account_id}/secrets/{secret_id} (the `RevokeServiceAccountSecret` operationId).
+	RevokeServiceAccountSecret(ctx context.Context, serviceAccountID ServiceAccountID, secretID string, params *RevokeServiceAccountSecretParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListSkus List what can be rented
 	//
@@ -1991,6 +2323,67 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /api/v1/skus/{sku} (the `GetSKU` operationId).
 	GetSKU(ctx context.Context, sku SKUSlug, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListSSHKeys List the public keys of a project or of all of a tenant's projects
+	//
+	// Corresponds with GET /api/v1/ssh-keys (the `ListSSHKeys` operationId).
+	ListSSHKeys(ctx context.Context, params *ListSSHKeysParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateSSHKeyWithBody Keep a public key for the allocations of a project
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/ssh-keys (the `CreateSSHKey` operationId).
+	CreateSSHKeyWithBody(ctx context.Context, params *CreateSSHKeyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateSSHKey Keep a public key for the allocations of a project
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/ssh-keys (the `CreateSSHKey` operationId).
+	CreateSSHKey(ctx context.Context, params *CreateSSHKeyParams, body CreateSSHKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteSSHKey Forget a public key
+	//
+	// Allocations that were made with it keep it.
+	//
+	// Corresponds with DELETE /api/v1/ssh-keys/{ssh_key_id} (the `DeleteSSHKey` operationId).
+	DeleteSSHKey(ctx context.Context, sshKeyID string, params *DeleteSSHKeyParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListTenantAudit Search a tenant's audit log, newest first
+	//
+	// What its members, its programs, the platform and its operators did; an operator's views are among it.
+	//
+	// Corresponds with GET /api/v1/tenants/{tenant_id}/audit (the `ListTenantAudit` operationId).
+	ListTenantAudit(ctx context.Context, tenantID string, params *ListTenantAuditParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListTokens List your personal access tokens
+	//
+	// Corresponds with GET /api/v1/tokens (the `ListTokens` operationId).
+	ListTokens(ctx context.Context, params *ListTokensParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateTokenWithBody Make a personal access token
+	//
+	// The token is answered once and kept only as a hash; a repeated request is answered with it again while its key is the same. It is good for its scopes and never for more than its owner's role holds at the time of use.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/tokens (the `CreateToken` operationId).
+	CreateTokenWithBody(ctx context.Context, params *CreateTokenParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateToken Make a personal access token
+	//
+	// The token is answered once and kept only as a hash; a repeated request is answered with it again while its key is the same. It is good for its scopes and never for more than its owner's role holds at the time of use.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/tokens (the `CreateToken` operationId).
+	CreateToken(ctx context.Context, params *CreateTokenParams, body CreateTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RevokeToken Revoke a personal access token at once
+	//
+	// Corresponds with DELETE /api/v1/tokens/{token_id} (the `RevokeToken` operationId).
+	RevokeToken(ctx context.Context, tokenID TokenID, params *RevokeTokenParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetHealth Say that the process lives
 	//
@@ -2118,6 +2511,21 @@ func (c *Client) ForceReleaseAllocationWithBody(ctx context.Context, allocationI
 // Corresponds with POST /api/v1/admin/allocations/{allocation_id}/force-release (the `ForceReleaseAllocation` operationId).
 func (c *Client) ForceReleaseAllocation(ctx context.Context, allocationID AllocationID, params *ForceReleaseAllocationParams, body ForceReleaseAllocationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewForceReleaseAllocationRequest(c.Server, allocationID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListAudit Search the audit log of the platform and of all tenants, newest first
+//
+// Corresponds with GET /api/v1/admin/audit (the `ListAudit` operationId).
+func (c *Client) ListAudit(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListAuditRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -2415,44 +2823,6 @@ func (c *Client) ListPolicies(ctx context.Context, reqEditors ...RequestEditorFn
 	return c.Client.Do(req)
 }
 
-// SetPoliciesWithBody Change several policy values at once
-//
-// All of them change or none does. Values that bound each other can be moved only so.
-//
-// Takes any type of body and a specified content type.
-//
-// Corresponds with PUT /api/v1/admin/policies (the `SetPolicies` operationId).
-func (c *Client) SetPoliciesWithBody(ctx context.Context, params *SetPoliciesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewSetPoliciesRequestWithBody(c.Server, params, contentType, body)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
-// SetPolicies Change several policy values at once
-//
-// All of them change or none does. Values that bound each other can be moved only so.
-//
-// Takes a body of the `application/json` content type.
-//
-// Corresponds with PUT /api/v1/admin/policies (the `SetPolicies` operationId).
-func (c *Client) SetPolicies(ctx context.Context, params *SetPoliciesParams, body SetPoliciesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewSetPoliciesRequest(c.Server, params, body)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
 // GetPolicy Show one policy key
 //
 // Corresponds with GET /api/v1/admin/policies/{key} (the `GetPolicy` operationId).
@@ -2492,59 +2862,6 @@ func (c *Client) SetPolicyWithBody(ctx context.Context, key PolicyKey, params *S
 // Corresponds with PUT /api/v1/admin/policies/{key} (the `SetPolicy` operationId).
 func (c *Client) SetPolicy(ctx context.Context, key PolicyKey, params *SetPolicyParams, body SetPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewSetPolicyRequest(c.Server, key, params, body)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
-// ListPolicyVersions List every value a policy key was ever set to
-//
-// Corresponds with GET /api/v1/admin/policies/{key}/history (the `ListPolicyVersions` operationId).
-func (c *Client) ListPolicyVersions(ctx context.Context, key PolicyKey, params *ListPolicyVersionsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewListPolicyVersionsRequest(c.Server, key, params)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
-// RollbackPolicyWithBody Set a policy key to what it was
-//
-// The value of an earlier version becomes a new version; version 0 is the default. Today's rules apply to it.
-//
-// Takes any type of body and a specified content type.
-//
-// Corresponds with POST /api/v1/admin/policies/{key}/rollback (the `RollbackPolicy` operationId).
-func (c *Client) RollbackPolicyWithBody(ctx context.Context, key PolicyKey, params *RollbackPolicyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewRollbackPolicyRequestWithBody(c.Server, key, params, contentType, body)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
-// RollbackPolicy Set a policy key to what it was
-//
-// The value of an earlier version becomes a new version; version 0 is the default. Today's rules apply to it.
-//
-// Takes a body of the `application/json` content type.
-//
-// Corresponds with POST /api/v1/admin/policies/{key}/rollback (the `RollbackPolicy` operationId).
-func (c *Client) RollbackPolicy(ctx context.Context, key PolicyKey, params *RollbackPolicyParams, body RollbackPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewRollbackPolicyRequest(c.Server, key, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2646,127 +2963,6 @@ func (c *Client) AddSKUPrice(ctx context.Context, sku SKUSlug, params *AddSKUPri
 	return c.Client.Do(req)
 }
 
-// ListTenantPolicies List what may be set for one tenant, with what holds for it
-//
-// Corresponds with GET /api/v1/admin/tenants/{tenant_id}/policies (the `ListTenantPolicies` operationId).
-func (c *Client) ListTenantPolicies(ctx context.Context, tenantID TenantID, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewListTenantPoliciesRequest(c.Server, tenantID)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
-// SetTenantPoliciesWithBody Set or end policy values of one tenant
-//
-// All of them change or none does. A change without a value ends what was set, and the platform's holds again.
-//
-// Takes any type of body and a specified content type.
-//
-// Corresponds with PUT /api/v1/admin/tenants/{tenant_id}/policies (the `SetTenantPolicies` operationId).
-func (c *Client) SetTenantPoliciesWithBody(ctx context.Context, tenantID TenantID, params *SetTenantPoliciesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewSetTenantPoliciesRequestWithBody(c.Server, tenantID, params, contentType, body)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
-// SetTenantPolicies Set or end policy values of one tenant
-//
-// All of them change or none does. A change without a value ends what was set, and the platform's holds again.
-//
-// Takes a body of the `application/json` content type.
-//
-// Corresponds with PUT /api/v1/admin/tenants/{tenant_id}/policies (the `SetTenantPolicies` operationId).
-func (c *Client) SetTenantPolicies(ctx context.Context, tenantID TenantID, params *SetTenantPoliciesParams, body SetTenantPoliciesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewSetTenantPoliciesRequest(c.Server, tenantID, params, body)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
-// ListTenantPolicyVersions List every value a policy key was ever set to for one tenant
-//
-// Corresponds with GET /api/v1/admin/tenants/{tenant_id}/policies/{key}/history (the `ListTenantPolicyVersions` operationId).
-func (c *Client) ListTenantPolicyVersions(ctx context.Context, tenantID TenantID, key PolicyKey, params *ListTenantPolicyVersionsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewListTenantPolicyVersionsRequest(c.Server, tenantID, key, params)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
-// ListTenantPrices List every price that was set for one tenant
-//
-// Corresponds with GET /api/v1/admin/tenants/{tenant_id}/prices (the `ListTenantPrices` operationId).
-func (c *Client) ListTenantPrices(ctx context.Context, tenantID TenantID, params *ListTenantPricesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewListTenantPricesRequest(c.Server, tenantID, params)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
-// SetTenantPriceWithBody Set or withdraw a price for one tenant
-//
-// A tenant's price wins over the list price for what it starts from valid_from on, until it is withdrawn. Nobody else sees it.
-//
-// Takes any type of body and a specified content type.
-//
-// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/prices (the `SetTenantPrice` operationId).
-func (c *Client) SetTenantPriceWithBody(ctx context.Context, tenantID TenantID, params *SetTenantPriceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewSetTenantPriceRequestWithBody(c.Server, tenantID, params, contentType, body)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
-// SetTenantPrice Set or withdraw a price for one tenant
-//
-// A tenant's price wins over the list price for what it starts from valid_from on, until it is withdrawn. Nobody else sees it.
-//
-// Takes a body of the `application/json` content type.
-//
-// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/prices (the `SetTenantPrice` operationId).
-func (c *Client) SetTenantPrice(ctx context.Context, tenantID TenantID, params *SetTenantPriceParams, body SetTenantPriceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewSetTenantPriceRequest(c.Server, tenantID, params, body)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
 // ListUsers List users of all tenants
 //
 // Corresponds with GET /api/v1/admin/users (the `ListUsers` operationId).
@@ -2850,6 +3046,23 @@ func (c *Client) GetAllocation(ctx context.Context, allocationID AllocationID, r
 	return c.Client.Do(req)
 }
 
+// GetAllocationEvidence Prove an allocation by a signed bundle
+//
+// A DSSE envelope with one Ed25519 signature over canonical JSON (RFC 8785): who asked for what and when, every transition, every ledger entry with both accounts, price and windows as pinned, custody of the node and how it was handed back, the certificates that the node held, and the audit rows. While the allocation is not terminal the bundle says that it is not final. `gpuaas evidence verify` checks it offline.
+//
+// Corresponds with GET /api/v1/allocations/{allocation_id}/evidence (the `GetAllocationEvidence` operationId).
+func (c *Client) GetAllocationEvidence(ctx context.Context, allocationID AllocationID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetAllocationEvidenceRequest(c.Server, allocationID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ExplainAllocation Say what is going on in an allocation right now
 //
 // Asks the running workflow; where no worker answers, the database alone does, and source says so.
@@ -2916,90 +3129,15 @@ func (c *Client) WaitAllocation(ctx context.Context, allocationID AllocationID, 
 	return c.Client.Do(req)
 }
 
-// LogInWithBody Trade a password for tokens, for development
+// ExchangeTokenWithBody Exchange a service account's secret for an access token
 //
-// Off unless the installation allows it.
-//
-// Takes any type of body and a specified content type.
-//
-// Corresponds with POST /api/v1/auth/login (the `LogIn` operationId).
-func (c *Client) LogInWithBody(ctx context.Context, params *LogInParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewLogInRequestWithBody(c.Server, params, contentType, body)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
-// LogIn Trade a password for tokens, for development
-//
-// Off unless the installation allows it.
-//
-// Takes a body of the `application/json` content type.
-//
-// Corresponds with POST /api/v1/auth/login (the `LogIn` operationId).
-func (c *Client) LogIn(ctx context.Context, params *LogInParams, body LogInJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewLogInRequest(c.Server, params, body)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
-// SignOut Sign this browser out, here and with the identity provider
-//
-// Does nothing for a browser that is not signed in.
-//
-// Corresponds with POST /api/v1/auth/logout (the `SignOut` operationId).
-func (c *Client) SignOut(ctx context.Context, params *SignOutParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewSignOutRequest(c.Server, params)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
-// GetSession Say whether this browser is signed in
-//
-// A browser signs in by going to `/api/v1/auth/signin?return_to=/path`, which leads it to the identity provider and back. From
-// then on it holds a cookie, and every operation takes that in place of a bearer token; tokens never reach the browser. A change
-// must carry `csrf_token` of this answer as `X-CSRF-Token`. The token changes when the session is renewed: a page that is refused
-// with `csrf_token_invalid` reads it again.
-//
-// Corresponds with GET /api/v1/auth/session (the `GetSession` operationId).
-func (c *Client) GetSession(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewGetSessionRequest(c.Server)
-	if err != nil {
-		return nil, err
-	}
-	req = req.WithContext(ctx)
-	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
-		return nil, err
-	}
-	return c.Client.Do(req)
-}
-
-// RefreshTokenWithBody Trade a refresh token for new tokens
-//
-// A refresh token is good once; the answer holds the next one.
+// The client credentials grant of OAuth 2.0, as JSON or as a form; client id and secret may also come in the Authorization header (Basic). Errors have the one body of the schema Fault.
 //
 // Takes any type of body and a specified content type.
 //
-// Corresponds with POST /api/v1/auth/token/refresh (the `RefreshToken` operationId).
-func (c *Client) RefreshTokenWithBody(ctx context.Context, params *RefreshTokenParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewRefreshTokenRequestWithBody(c.Server, params, contentType, body)
+// Corresponds with POST /api/v1/auth/token (the `ExchangeToken` operationId).
+func (c *Client) ExchangeTokenWithBody(ctx context.Context, params *ExchangeTokenParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewExchangeTokenRequestWithBody(c.Server, params, contentType, body)
 	if err != nil {
 		return nil, err
 	}
@@ -3010,15 +3148,34 @@ func (c *Client) RefreshTokenWithBody(ctx context.Context, params *RefreshTokenP
 	return c.Client.Do(req)
 }
 
-// RefreshToken Trade a refresh token for new tokens
+// ExchangeToken Exchange a service account's secret for an access token
 //
-// A refresh token is good once; the answer holds the next one.
+// The client credentials grant of OAuth 2.0, as JSON or as a form; client id and secret may also come in the Authorization header (Basic). Errors have the one body of the schema Fault.
 //
 // Takes a body of the `application/json` content type.
 //
-// Corresponds with POST /api/v1/auth/token/refresh (the `RefreshToken` operationId).
-func (c *Client) RefreshToken(ctx context.Context, params *RefreshTokenParams, body RefreshTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewRefreshTokenRequest(c.Server, params, body)
+// Corresponds with POST /api/v1/auth/token (the `ExchangeToken` operationId).
+func (c *Client) ExchangeToken(ctx context.Context, params *ExchangeTokenParams, body ExchangeTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewExchangeTokenRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ExchangeTokenWithFormdataBody Exchange a service account's secret for an access token
+//
+// The client credentials grant of OAuth 2.0, as JSON or as a form; client id and secret may also come in the Authorization header (Basic). Errors have the one body of the schema Fault.
+//
+// Takes a body of the `application/x-www-form-urlencoded` content type.
+//
+// Corresponds with POST /api/v1/auth/token (the `ExchangeToken` operationId).
+func (c *Client) ExchangeTokenWithFormdataBody(ctx context.Context, params *ExchangeTokenParams, body ExchangeTokenFormdataRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewExchangeTokenRequestWithFormdataBody(c.Server, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -3059,6 +3216,21 @@ func (c *Client) ListLedgerEntries(ctx context.Context, params *ListLedgerEntrie
 	return c.Client.Do(req)
 }
 
+// ListEvidenceKeys List the public keys that evidence was ever signed with
+//
+// Corresponds with GET /api/v1/evidence/keys (the `ListEvidenceKeys` operationId).
+func (c *Client) ListEvidenceKeys(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListEvidenceKeysRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetMe Say who is signed in
 //
 // Makes the user, the personal tenant, its default project and its billing account at the first sign-in.
@@ -3066,6 +3238,161 @@ func (c *Client) ListLedgerEntries(ctx context.Context, params *ListLedgerEntrie
 // Corresponds with GET /api/v1/me (the `GetMe` operationId).
 func (c *Client) GetMe(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetMeRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListServiceAccounts List a tenant's service accounts
+//
+// Corresponds with GET /api/v1/service-accounts (the `ListServiceAccounts` operationId).
+func (c *Client) ListServiceAccounts(ctx context.Context, params *ListServiceAccountsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListServiceAccountsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateServiceAccountWithBody Make a service account, without a secret yet
+//
+// It belongs to a tenant or to one project, in a role that holds nothing its maker does not hold there.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/service-accounts (the `CreateServiceAccount` operationId).
+func (c *Client) CreateServiceAccountWithBody(ctx context.Context, params *CreateServiceAccountParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateServiceAccountRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateServiceAccount Make a service account, without a secret yet
+//
+// It belongs to a tenant or to one project, in a role that holds nothing its maker does not hold there.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/service-accounts (the `CreateServiceAccount` operationId).
+func (c *Client) CreateServiceAccount(ctx context.Context, params *CreateServiceAccountParams, body CreateServiceAccountJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateServiceAccountRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetServiceAccount Show one service account
+//
+// Corresponds with GET /api/v1/service-accounts/{service_account_id} (the `GetServiceAccount` operationId).
+func (c *Client) GetServiceAccount(ctx context.Context, serviceAccountID ServiceAccountID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetServiceAccountRequest(c.Server, serviceAccountID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateServiceAccountWithBody Disable a service account with every token it has, or enable it again
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PATCH /api/v1/service-accounts/{service_account_id} (the `UpdateServiceAccount` operationId).
+func (c *Client) UpdateServiceAccountWithBody(ctx context.Context, serviceAccountID ServiceAccountID, params *UpdateServiceAccountParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateServiceAccountRequestWithBody(c.Server, serviceAccountID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// UpdateServiceAccount Disable a service account with every token it has, or enable it again
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PATCH /api/v1/service-accounts/{service_account_id} (the `UpdateServiceAccount` operationId).
+func (c *Client) UpdateServiceAccount(ctx context.Context, serviceAccountID ServiceAccountID, params *UpdateServiceAccountParams, body UpdateServiceAccountJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewUpdateServiceAccountRequest(c.Server, serviceAccountID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateServiceAccountSecretWithBody Make a secret, and let the ones before it end after an overlap
+//
+// The secret is answered once and kept only as a hash; a repeated request is answered with it again while its key is the same.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/service-accounts/{service_account_id}/secrets (the `CreateServiceAccountSecret` operationId).
+func (c *Client) CreateServiceAccountSecretWithBody(ctx context.Context, serviceAccountID ServiceAccountID, params *CreateServiceAccountSecretParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateServiceAccountSecretRequestWithBody(c.Server, serviceAccountID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateServiceAccountSecret Make a secret, and let the ones before it end after an overlap
+//
+// The secret is answered once and kept only as a hash; a repeated request is answered with it again while its key is the same.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/service-accounts/{service_account_id}/secrets (the `CreateServiceAccountSecret` operationId).
+func (c *Client) CreateServiceAccountSecret(ctx context.Context, serviceAccountID ServiceAccountID, params *CreateServiceAccountSecretParams, body CreateServiceAccountSecretJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateServiceAccountSecretRequest(c.Server, serviceAccountID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RevokeServiceAccountSecret Revoke a secret at once, with the access tokens that it was exchanged for
+//
+// Corresponds with DELETE /api/v1/service-accounts/{service_account_id}/secrets/{secret_id} (the `RevokeServiceAccountSecret` operationId).
+func (c *Client) RevokeServiceAccountSecret(ctx context.Context, serviceAccountID ServiceAccountID, secretID string, params *RevokeServiceAccountSecretParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRevokeServiceAccountSecretRequest(c.Server, serviceAccountID, secretID, params)
 	if err != nil {
 		return nil, err
 	}
@@ -3096,6 +3423,157 @@ func (c *Client) ListSkus(ctx context.Context, params *ListSkusParams, reqEditor
 // Corresponds with GET /api/v1/skus/{sku} (the `GetSKU` operationId).
 func (c *Client) GetSKU(ctx context.Context, sku SKUSlug, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetSKURequest(c.Server, sku)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListSSHKeys List the public keys of a project or of all of a tenant's projects
+//
+// Corresponds with GET /api/v1/ssh-keys (the `ListSSHKeys` operationId).
+func (c *Client) ListSSHKeys(ctx context.Context, params *ListSSHKeysParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListSSHKeysRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateSSHKeyWithBody Keep a public key for the allocations of a project
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/ssh-keys (the `CreateSSHKey` operationId).
+func (c *Client) CreateSSHKeyWithBody(ctx context.Context, params *CreateSSHKeyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateSSHKeyRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateSSHKey Keep a public key for the allocations of a project
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/ssh-keys (the `CreateSSHKey` operationId).
+func (c *Client) CreateSSHKey(ctx context.Context, params *CreateSSHKeyParams, body CreateSSHKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateSSHKeyRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteSSHKey Forget a public key
+//
+// Allocations that were made with it keep it.
+//
+// Corresponds with DELETE /api/v1/ssh-keys/{ssh_key_id} (the `DeleteSSHKey` operationId).
+func (c *Client) DeleteSSHKey(ctx context.Context, sshKeyID string, params *DeleteSSHKeyParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteSSHKeyRequest(c.Server, sshKeyID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListTenantAudit Search a tenant's audit log, newest first
+//
+// What its members, its programs, the platform and its operators did; an operator's views are among it.
+//
+// Corresponds with GET /api/v1/tenants/{tenant_id}/audit (the `ListTenantAudit` operationId).
+func (c *Client) ListTenantAudit(ctx context.Context, tenantID string, params *ListTenantAuditParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListTenantAuditRequest(c.Server, tenantID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListTokens List your personal access tokens
+//
+// Corresponds with GET /api/v1/tokens (the `ListTokens` operationId).
+func (c *Client) ListTokens(ctx context.Context, params *ListTokensParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListTokensRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateTokenWithBody Make a personal access token
+//
+// The token is answered once and kept only as a hash; a repeated request is answered with it again while its key is the same. It is good for its scopes and never for more than its owner's role holds at the time of use.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/tokens (the `CreateToken` operationId).
+func (c *Client) CreateTokenWithBody(ctx context.Context, params *CreateTokenParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateTokenRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateToken Make a personal access token
+//
+// The token is answered once and kept only as a hash; a repeated request is answered with it again while its key is the same. It is good for its scopes and never for more than its owner's role holds at the time of use.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/tokens (the `CreateToken` operationId).
+func (c *Client) CreateToken(ctx context.Context, params *CreateTokenParams, body CreateTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateTokenRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RevokeToken Revoke a personal access token at once
+//
+// Corresponds with DELETE /api/v1/tokens/{token_id} (the `RevokeToken` operationId).
+func (c *Client) RevokeToken(ctx context.Context, tokenID TokenID, params *RevokeTokenParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRevokeTokenRequest(c.Server, tokenID, params)
 	if err != nil {
 		return nil, err
 	}
@@ -3481,6 +3959,168 @@ func NewForceReleaseAllocationRequestWithBody(server string, allocationID Alloca
 			req.Header.Set("X-Idempotency-Key", headerParam0)
 		}
 
+	}
+
+	return req, nil
+}
+
+// NewListAuditRequest constructs an http.Request for the ListAudit method
+func NewListAuditRequest(server string, params *ListAuditParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/admin/audit")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.TenantID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "tenant_id", *params.TenantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ActorUserID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "actor_user_id", *params.ActorUserID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Action != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "action", *params.Action, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.TargetType != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "target_type", *params.TargetType, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.TargetID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "target_id", *params.TargetID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Result != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "result", *params.Result, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Since != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "since", *params.Since, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Until != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "until", *params.Until, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
 	}
 
 	return req, nil
@@ -4052,61 +4692,6 @@ func NewListPoliciesRequest(server string) (*http.Request, error) {
 	return req, nil
 }
 
-// NewSetPoliciesRequest calls the generic SetPolicies builder with application/json body
-func NewSetPoliciesRequest(server string, params *SetPoliciesParams, body SetPoliciesJSONRequestBody) (*http.Request, error) {
-	var bodyReader io.Reader
-	buf, err := json.Marshal(body)
-	if err != nil {
-		return nil, err
-	}
-	bodyReader = bytes.NewReader(buf)
-	return NewSetPoliciesRequestWithBody(server, params, "application/json", bodyReader)
-}
-
-// NewSetPoliciesRequestWithBody constructs an http.Request for the SetPolicies method, with any body, and a specified content type
-func NewSetPoliciesRequestWithBody(server string, params *SetPoliciesParams, contentType string, body io.Reader) (*http.Request, error) {
-	var err error
-
-	serverURL, err := url.Parse(server)
-	if err != nil {
-		return nil, err
-	}
-
-	operationPath := fmt.Sprintf("/api/v1/admin/policies")
-	if operationPath[0] == '/' {
-		operationPath = "." + operationPath
-	}
-
-	queryURL, err := serverURL.Parse(operationPath)
-	if err != nil {
-		return nil, err
-	}
-
-	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
-	if err != nil {
-		return nil, err
-	}
-
-	req.Header.Add("Content-Type", contentType)
-
-	if params != nil {
-
-		if params.XIdempotencyKey != nil {
-			var headerParam0 string
-
-			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", *params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
-			if err != nil {
-				return nil, err
-			}
-
-			req.Header.Set("X-Idempotency-Key", headerParam0)
-		}
-
-	}
-
-	return req, nil
-}
-
 // NewGetPolicyRequest constructs an http.Request for the GetPolicy method
 func NewGetPolicyRequest(server string, key PolicyKey) (*http.Request, error) {
 	var err error
@@ -4179,141 +4764,6 @@ func NewSetPolicyRequestWithBody(server string, key PolicyKey, params *SetPolicy
 	}
 
 	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
-	if err != nil {
-		return nil, err
-	}
-
-	req.Header.Add("Content-Type", contentType)
-
-	if params != nil {
-
-		if params.XIdempotencyKey != nil {
-			var headerParam0 string
-
-			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", *params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
-			if err != nil {
-				return nil, err
-			}
-
-			req.Header.Set("X-Idempotency-Key", headerParam0)
-		}
-
-	}
-
-	return req, nil
-}
-
-// NewListPolicyVersionsRequest constructs an http.Request for the ListPolicyVersions method
-func NewListPolicyVersionsRequest(server string, key PolicyKey, params *ListPolicyVersionsParams) (*http.Request, error) {
-	var err error
-
-	var pathParam0 string
-
-	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "key", key, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
-	if err != nil {
-		return nil, err
-	}
-
-	serverURL, err := url.Parse(server)
-	if err != nil {
-		return nil, err
-	}
-
-	operationPath := fmt.Sprintf("/api/v1/admin/policies/%s/history", pathParam0)
-	if operationPath[0] == '/' {
-		operationPath = "." + operationPath
-	}
-
-	queryURL, err := serverURL.Parse(operationPath)
-	if err != nil {
-		return nil, err
-	}
-
-	if params != nil {
-		// queryValues collects non-styled parameters (passthrough, JSON)
-		// that are safe to round-trip through url.Values.Encode().
-		queryValues := queryURL.Query()
-		// rawQueryFragments collects pre-encoded query fragments from
-		// styled parameters, preserving literal commas as delimiters
-		// per the OpenAPI spec (e.g. "color=blue,black,brown").
-		var rawQueryFragments []string
-
-		if params.Limit != nil {
-
-			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
-				return nil, err
-			} else {
-				for _, qp := range strings.Split(queryFrag, "&") {
-					rawQueryFragments = append(rawQueryFragments, qp)
-				}
-			}
-
-		}
-
-		if params.Cursor != nil {
-
-			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			} else {
-				for _, qp := range strings.Split(queryFrag, "&") {
-					rawQueryFragments = append(rawQueryFragments, qp)
-				}
-			}
-
-		}
-
-		if encoded := queryValues.Encode(); encoded != "" {
-			rawQueryFragments = append(rawQueryFragments, encoded)
-		}
-		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
-	}
-
-	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
-	if err != nil {
-		return nil, err
-	}
-
-	return req, nil
-}
-
-// NewRollbackPolicyRequest calls the generic RollbackPolicy builder with application/json body
-func NewRollbackPolicyRequest(server string, key PolicyKey, params *RollbackPolicyParams, body RollbackPolicyJSONRequestBody) (*http.Request, error) {
-	var bodyReader io.Reader
-	buf, err := json.Marshal(body)
-	if err != nil {
-		return nil, err
-	}
-	bodyReader = bytes.NewReader(buf)
-	return NewRollbackPolicyRequestWithBody(server, key, params, "application/json", bodyReader)
-}
-
-// NewRollbackPolicyRequestWithBody constructs an http.Request for the RollbackPolicy method, with any body, and a specified content type
-func NewRollbackPolicyRequestWithBody(server string, key PolicyKey, params *RollbackPolicyParams, contentType string, body io.Reader) (*http.Request, error) {
-	var err error
-
-	var pathParam0 string
-
-	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "key", key, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
-	if err != nil {
-		return nil, err
-	}
-
-	serverURL, err := url.Parse(server)
-	if err != nil {
-		return nil, err
-	}
-
-	operationPath := fmt.Sprintf("/api/v1/admin/policies/%s/rollback", pathParam0)
-	if operationPath[0] == '/' {
-		operationPath = "." + operationPath
-	}
-
-	queryURL, err := serverURL.Parse(operationPath)
-	if err != nil {
-		return nil, err
-	}
-
-	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
 	if err != nil {
 		return nil, err
 	}
@@ -4501,317 +4951,6 @@ func NewAddSKUPriceRequestWithBody(server string, sku SKUSlug, params *AddSKUPri
 	}
 
 	operationPath := fmt.Sprintf("/api/v1/admin/skus/%s/prices", pathParam0)
-	if operationPath[0] == '/' {
-		operationPath = "." + operationPath
-	}
-
-	queryURL, err := serverURL.Parse(operationPath)
-	if err != nil {
-		return nil, err
-	}
-
-	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
-	if err != nil {
-		return nil, err
-	}
-
-	req.Header.Add("Content-Type", contentType)
-
-	if params != nil {
-
-		if params.XIdempotencyKey != nil {
-			var headerParam0 string
-
-			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", *params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
-			if err != nil {
-				return nil, err
-			}
-
-			req.Header.Set("X-Idempotency-Key", headerParam0)
-		}
-
-	}
-
-	return req, nil
-}
-
-// NewListTenantPoliciesRequest constructs an http.Request for the ListTenantPolicies method
-func NewListTenantPoliciesRequest(server string, tenantID TenantID) (*http.Request, error) {
-	var err error
-
-	var pathParam0 string
-
-	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "tenant_id", tenantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
-	if err != nil {
-		return nil, err
-	}
-
-	serverURL, err := url.Parse(server)
-	if err != nil {
-		return nil, err
-	}
-
-	operationPath := fmt.Sprintf("/api/v1/admin/tenants/%s/policies", pathParam0)
-	if operationPath[0] == '/' {
-		operationPath = "." + operationPath
-	}
-
-	queryURL, err := serverURL.Parse(operationPath)
-	if err != nil {
-		return nil, err
-	}
-
-	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
-	if err != nil {
-		return nil, err
-	}
-
-	return req, nil
-}
-
-// NewSetTenantPoliciesRequest calls the generic SetTenantPolicies builder with application/json body
-func NewSetTenantPoliciesRequest(server string, tenantID TenantID, params *SetTenantPoliciesParams, body SetTenantPoliciesJSONRequestBody) (*http.Request, error) {
-	var bodyReader io.Reader
-	buf, err := json.Marshal(body)
-	if err != nil {
-		return nil, err
-	}
-	bodyReader = bytes.NewReader(buf)
-	return NewSetTenantPoliciesRequestWithBody(server, tenantID, params, "application/json", bodyReader)
-}
-
-// NewSetTenantPoliciesRequestWithBody constructs an http.Request for the SetTenantPolicies method, with any body, and a specified content type
-func NewSetTenantPoliciesRequestWithBody(server string, tenantID TenantID, params *SetTenantPoliciesParams, contentType string, body io.Reader) (*http.Request, error) {
-	var err error
-
-	var pathParam0 string
-
-	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "tenant_id", tenantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
-	if err != nil {
-		return nil, err
-	}
-
-	serverURL, err := url.Parse(server)
-	if err != nil {
-		return nil, err
-	}
-
-	operationPath := fmt.Sprintf("/api/v1/admin/tenants/%s/policies", pathParam0)
-	if operationPath[0] == '/' {
-		operationPath = "." + operationPath
-	}
-
-	queryURL, err := serverURL.Parse(operationPath)
-	if err != nil {
-		return nil, err
-	}
-
-	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
-	if err != nil {
-		return nil, err
-	}
-
-	req.Header.Add("Content-Type", contentType)
-
-	if params != nil {
-
-		if params.XIdempotencyKey != nil {
-			var headerParam0 string
-
-			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", *params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
-			if err != nil {
-				return nil, err
-			}
-
-			req.Header.Set("X-Idempotency-Key", headerParam0)
-		}
-
-	}
-
-	return req, nil
-}
-
-// NewListTenantPolicyVersionsRequest constructs an http.Request for the ListTenantPolicyVersions method
-func NewListTenantPolicyVersionsRequest(server string, tenantID TenantID, key PolicyKey, params *ListTenantPolicyVersionsParams) (*http.Request, error) {
-	var err error
-
-	var pathParam0 string
-
-	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "tenant_id", tenantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
-	if err != nil {
-		return nil, err
-	}
-
-	var pathParam1 string
-
-	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "key", key, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
-	if err != nil {
-		return nil, err
-	}
-
-	serverURL, err := url.Parse(server)
-	if err != nil {
-		return nil, err
-	}
-
-	operationPath := fmt.Sprintf("/api/v1/admin/tenants/%s/policies/%s/history", pathParam0, pathParam1)
-	if operationPath[0] == '/' {
-		operationPath = "." + operationPath
-	}
-
-	queryURL, err := serverURL.Parse(operationPath)
-	if err != nil {
-		return nil, err
-	}
-
-	if params != nil {
-		// queryValues collects non-styled parameters (passthrough, JSON)
-		// that are safe to round-trip through url.Values.Encode().
-		queryValues := queryURL.Query()
-		// rawQueryFragments collects pre-encoded query fragments from
-		// styled parameters, preserving literal commas as delimiters
-		// per the OpenAPI spec (e.g. "color=blue,black,brown").
-		var rawQueryFragments []string
-
-		if params.Limit != nil {
-
-			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
-				return nil, err
-			} else {
-				for _, qp := range strings.Split(queryFrag, "&") {
-					rawQueryFragments = append(rawQueryFragments, qp)
-				}
-			}
-
-		}
-
-		if params.Cursor != nil {
-
-			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			} else {
-				for _, qp := range strings.Split(queryFrag, "&") {
-					rawQueryFragments = append(rawQueryFragments, qp)
-				}
-			}
-
-		}
-
-		if encoded := queryValues.Encode(); encoded != "" {
-			rawQueryFragments = append(rawQueryFragments, encoded)
-		}
-		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
-	}
-
-	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
-	if err != nil {
-		return nil, err
-	}
-
-	return req, nil
-}
-
-// NewListTenantPricesRequest constructs an http.Request for the ListTenantPrices method
-func NewListTenantPricesRequest(server string, tenantID TenantID, params *ListTenantPricesParams) (*http.Request, error) {
-	var err error
-
-	var pathParam0 string
-
-	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "tenant_id", tenantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
-	if err != nil {
-		return nil, err
-	}
-
-	serverURL, err := url.Parse(server)
-	if err != nil {
-		return nil, err
-	}
-
-	operationPath := fmt.Sprintf("/api/v1/admin/tenants/%s/prices", pathParam0)
-	if operationPath[0] == '/' {
-		operationPath = "." + operationPath
-	}
-
-	queryURL, err := serverURL.Parse(operationPath)
-	if err != nil {
-		return nil, err
-	}
-
-	if params != nil {
-		// queryValues collects non-styled parameters (passthrough, JSON)
-		// that are safe to round-trip through url.Values.Encode().
-		queryValues := queryURL.Query()
-		// rawQueryFragments collects pre-encoded query fragments from
-		// styled parameters, preserving literal commas as delimiters
-		// per the OpenAPI spec (e.g. "color=blue,black,brown").
-		var rawQueryFragments []string
-
-		if params.Limit != nil {
-
-			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
-				return nil, err
-			} else {
-				for _, qp := range strings.Split(queryFrag, "&") {
-					rawQueryFragments = append(rawQueryFragments, qp)
-				}
-			}
-
-		}
-
-		if params.Cursor != nil {
-
-			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			} else {
-				for _, qp := range strings.Split(queryFrag, "&") {
-					rawQueryFragments = append(rawQueryFragments, qp)
-				}
-			}
-
-		}
-
-		if encoded := queryValues.Encode(); encoded != "" {
-			rawQueryFragments = append(rawQueryFragments, encoded)
-		}
-		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
-	}
-
-	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
-	if err != nil {
-		return nil, err
-	}
-
-	return req, nil
-}
-
-// NewSetTenantPriceRequest calls the generic SetTenantPrice builder with application/json body
-func NewSetTenantPriceRequest(server string, tenantID TenantID, params *SetTenantPriceParams, body SetTenantPriceJSONRequestBody) (*http.Request, error) {
-	var bodyReader io.Reader
-	buf, err := json.Marshal(body)
-	if err != nil {
-		return nil, err
-	}
-	bodyReader = bytes.NewReader(buf)
-	return NewSetTenantPriceRequestWithBody(server, tenantID, params, "application/json", bodyReader)
-}
-
-// NewSetTenantPriceRequestWithBody constructs an http.Request for the SetTenantPrice method, with any body, and a specified content type
-func NewSetTenantPriceRequestWithBody(server string, tenantID TenantID, params *SetTenantPriceParams, contentType string, body io.Reader) (*http.Request, error) {
-	var err error
-
-	var pathParam0 string
-
-	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "tenant_id", tenantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
-	if err != nil {
-		return nil, err
-	}
-
-	serverURL, err := url.Parse(server)
-	if err != nil {
-		return nil, err
-	}
-
-	operationPath := fmt.Sprintf("/api/v1/admin/tenants/%s/prices", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -5125,6 +5264,40 @@ func NewGetAllocationRequest(server string, allocationID AllocationID) (*http.Re
 	return req, nil
 }
 
+// NewGetAllocationEvidenceRequest constructs an http.Request for the GetAllocationEvidence method
+func NewGetAllocationEvidenceRequest(server string, allocationID AllocationID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "allocation_id", allocationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/allocations/%s/evidence", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewExplainAllocationRequest constructs an http.Request for the ExplainAllocation method
 func NewExplainAllocationRequest(server string, allocationID AllocationID) (*http.Request, error) {
 	var err error
@@ -5315,154 +5488,30 @@ func NewWaitAllocationRequest(server string, allocationID AllocationID, params *
 	return req, nil
 }
 
-// NewLogInRequest calls the generic LogIn builder with application/json body
-func NewLogInRequest(server string, params *LogInParams, body LogInJSONRequestBody) (*http.Request, error) {
+// NewExchangeTokenRequest calls the generic ExchangeToken builder with application/json body
+func NewExchangeTokenRequest(server string, params *ExchangeTokenParams, body ExchangeTokenJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
 	buf, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	bodyReader = bytes.NewReader(buf)
-	return NewLogInRequestWithBody(server, params, "application/json", bodyReader)
+	return NewExchangeTokenRequestWithBody(server, params, "application/json", bodyReader)
 }
 
-// NewLogInRequestWithBody constructs an http.Request for the LogIn method, with any body, and a specified content type
-func NewLogInRequestWithBody(server string, params *LogInParams, contentType string, body io.Reader) (*http.Request, error) {
-	var err error
-
-	serverURL, err := url.Parse(server)
-	if err != nil {
-		return nil, err
-	}
-
-	operationPath := fmt.Sprintf("/api/v1/auth/login")
-	if operationPath[0] == '/' {
-		operationPath = "." + operationPath
-	}
-
-	queryURL, err := serverURL.Parse(operationPath)
-	if err != nil {
-		return nil, err
-	}
-
-	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
-	if err != nil {
-		return nil, err
-	}
-
-	req.Header.Add("Content-Type", contentType)
-
-	if params != nil {
-
-		if params.XIdempotencyKey != nil {
-			var headerParam0 string
-
-			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", *params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
-			if err != nil {
-				return nil, err
-			}
-
-			req.Header.Set("X-Idempotency-Key", headerParam0)
-		}
-
-	}
-
-	return req, nil
-}
-
-// NewSignOutRequest constructs an http.Request for the SignOut method
-func NewSignOutRequest(server string, params *SignOutParams) (*http.Request, error) {
-	var err error
-
-	serverURL, err := url.Parse(server)
-	if err != nil {
-		return nil, err
-	}
-
-	operationPath := fmt.Sprintf("/api/v1/auth/logout")
-	if operationPath[0] == '/' {
-		operationPath = "." + operationPath
-	}
-
-	queryURL, err := serverURL.Parse(operationPath)
-	if err != nil {
-		return nil, err
-	}
-
-	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
-	if err != nil {
-		return nil, err
-	}
-
-	if params != nil {
-
-		if params.XIdempotencyKey != nil {
-			var headerParam0 string
-
-			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", *params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
-			if err != nil {
-				return nil, err
-			}
-
-			req.Header.Set("X-Idempotency-Key", headerParam0)
-		}
-
-		if params.XCSRFToken != nil {
-			var headerParam1 string
-
-			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "X-CSRF-Token", *params.XCSRFToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
-			if err != nil {
-				return nil, err
-			}
-
-			req.Header.Set("X-CSRF-Token", headerParam1)
-		}
-
-	}
-
-	return req, nil
-}
-
-// NewGetSessionRequest constructs an http.Request for the GetSession method
-func NewGetSessionRequest(server string) (*http.Request, error) {
-	var err error
-
-	serverURL, err := url.Parse(server)
-	if err != nil {
-		return nil, err
-	}
-
-	operationPath := fmt.Sprintf("/api/v1/auth/session")
-	if operationPath[0] == '/' {
-		operationPath = "." + operationPath
-	}
-
-	queryURL, err := serverURL.Parse(operationPath)
-	if err != nil {
-		return nil, err
-	}
-
-	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
-	if err != nil {
-		return nil, err
-	}
-
-	return req, nil
-}
-
-// NewRefreshTokenRequest calls the generic RefreshToken builder with application/json body
-func NewRefreshTokenRequest(server string, params *RefreshTokenParams, body RefreshTokenJSONRequestBody) (*http.Request, error) {
+// NewExchangeTokenRequestWithFormdataBody calls the generic ExchangeToken builder with application/x-www-form-urlencoded body
+func NewExchangeTokenRequestWithFormdataBody(server string, params *ExchangeTokenParams, body ExchangeTokenFormdataRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
-	buf, err := json.Marshal(body)
+	bodyStr, err := runtime.MarshalForm(body, nil)
 	if err != nil {
 		return nil, err
 	}
-	bodyReader = bytes.NewReader(buf)
-	return NewRefreshTokenRequestWithBody(server, params, "application/json", bodyReader)
+	bodyReader = strings.NewReader(bodyStr.Encode())
+	return NewExchangeTokenRequestWithBody(server, params, "application/x-www-form-urlencoded", bodyReader)
 }
 
-// NewRefreshTokenRequestWithBody constructs an http.Request for the RefreshToken method, with any body, and a specified content type
-func NewRefreshTokenRequestWithBody(server string, params *RefreshTokenParams, contentType string, body io.Reader) (*http.Request, error) {
+// NewExchangeTokenRequestWithBody constructs an http.Request for the ExchangeToken method, with any body, and a specified content type
+func NewExchangeTokenRequestWithBody(server string, params *ExchangeTokenParams, contentType string, body io.Reader) (*http.Request, error) {
 	var err error
 
 	serverURL, err := url.Parse(server)
@@ -5470,7 +5519,7 @@ func NewRefreshTokenRequestWithBody(server string, params *RefreshTokenParams, c
 		return nil, err
 	}
 
-	operationPath := fmt.Sprintf("/api/v1/auth/token/refresh")
+	operationPath := fmt.Sprintf("/api/v1/auth/token")
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -5673,6 +5722,33 @@ func NewListLedgerEntriesRequest(server string, params *ListLedgerEntriesParams)
 	return req, nil
 }
 
+// NewListEvidenceKeysRequest constructs an http.Request for the ListEvidenceKeys method
+func NewListEvidenceKeysRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/evidence/keys")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewGetMeRequest constructs an http.Request for the GetMe method
 func NewGetMeRequest(server string) (*http.Request, error) {
 	var err error
@@ -5695,6 +5771,365 @@ func NewGetMeRequest(server string) (*http.Request, error) {
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListServiceAccountsRequest constructs an http.Request for the ListServiceAccounts method
+func NewListServiceAccountsRequest(server string, params *ListServiceAccountsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/service-accounts")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ProjectID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "project_id", *params.ProjectID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.TenantID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "tenant_id", *params.TenantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateServiceAccountRequest calls the generic CreateServiceAccount builder with application/json body
+func NewCreateServiceAccountRequest(server string, params *CreateServiceAccountParams, body CreateServiceAccountJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateServiceAccountRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewCreateServiceAccountRequestWithBody constructs an http.Request for the CreateServiceAccount method, with any body, and a specified content type
+func NewCreateServiceAccountRequestWithBody(server string, params *CreateServiceAccountParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/service-accounts")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.XIdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", *params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetServiceAccountRequest constructs an http.Request for the GetServiceAccount method
+func NewGetServiceAccountRequest(server string, serviceAccountID ServiceAccountID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "service_account_id", serviceAccountID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/service-accounts/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewUpdateServiceAccountRequest calls the generic UpdateServiceAccount builder with application/json body
+func NewUpdateServiceAccountRequest(server string, serviceAccountID ServiceAccountID, params *UpdateServiceAccountParams, body UpdateServiceAccountJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewUpdateServiceAccountRequestWithBody(server, serviceAccountID, params, "application/json", bodyReader)
+}
+
+// NewUpdateServiceAccountRequestWithBody constructs an http.Request for the UpdateServiceAccount method, with any body, and a specified content type
+func NewUpdateServiceAccountRequestWithBody(server string, serviceAccountID ServiceAccountID, params *UpdateServiceAccountParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "service_account_id", serviceAccountID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/service-accounts/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.XIdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", *params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewCreateServiceAccountSecretRequest calls the generic CreateServiceAccountSecret builder with application/json body
+func NewCreateServiceAccountSecretRequest(server string, serviceAccountID ServiceAccountID, params *CreateServiceAccountSecretParams, body CreateServiceAccountSecretJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateServiceAccountSecretRequestWithBody(server, serviceAccountID, params, "application/json", bodyReader)
+}
+
+// NewCreateServiceAccountSecretRequestWithBody constructs an http.Request for the CreateServiceAccountSecret method, with any body, and a specified content type
+func NewCreateServiceAccountSecretRequestWithBody(server string, serviceAccountID ServiceAccountID, params *CreateServiceAccountSecretParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "service_account_id", serviceAccountID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/service-accounts/%s/secrets", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.XIdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", *params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewRevokeServiceAccountSecretRequest constructs an http.Request for the RevokeServiceAccountSecret method
+func NewRevokeServiceAccountSecretRequest(server string, serviceAccountID ServiceAccountID, secretID string, params *RevokeServiceAccountSecretParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "service_account_id", serviceAccountID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "secret_id", secretID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/service-accounts/%s/secrets/%s", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.XIdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", *params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-Idempotency-Key", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -5795,6 +6230,527 @@ func NewGetSKURequest(server string, sku SKUSlug) (*http.Request, error) {
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListSSHKeysRequest constructs an http.Request for the ListSSHKeys method
+func NewListSSHKeysRequest(server string, params *ListSSHKeysParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/ssh-keys")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ProjectID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "project_id", *params.ProjectID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.TenantID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "tenant_id", *params.TenantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateSSHKeyRequest calls the generic CreateSSHKey builder with application/json body
+func NewCreateSSHKeyRequest(server string, params *CreateSSHKeyParams, body CreateSSHKeyJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateSSHKeyRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewCreateSSHKeyRequestWithBody constructs an http.Request for the CreateSSHKey method, with any body, and a specified content type
+func NewCreateSSHKeyRequestWithBody(server string, params *CreateSSHKeyParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/ssh-keys")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.XIdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", *params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewDeleteSSHKeyRequest constructs an http.Request for the DeleteSSHKey method
+func NewDeleteSSHKeyRequest(server string, sshKeyID string, params *DeleteSSHKeyParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "ssh_key_id", sshKeyID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/ssh-keys/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.XIdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", *params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewListTenantAuditRequest constructs an http.Request for the ListTenantAudit method
+func NewListTenantAuditRequest(server string, tenantID string, params *ListTenantAuditParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "tenant_id", tenantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/tenants/%s/audit", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.ActorUserID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "actor_user_id", *params.ActorUserID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Action != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "action", *params.Action, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.TargetType != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "target_type", *params.TargetType, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.TargetID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "target_id", *params.TargetID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Result != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "result", *params.Result, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Since != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "since", *params.Since, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Until != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "until", *params.Until, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListTokensRequest constructs an http.Request for the ListTokens method
+func NewListTokensRequest(server string, params *ListTokensParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/tokens")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateTokenRequest calls the generic CreateToken builder with application/json body
+func NewCreateTokenRequest(server string, params *CreateTokenParams, body CreateTokenJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateTokenRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewCreateTokenRequestWithBody constructs an http.Request for the CreateToken method, with any body, and a specified content type
+func NewCreateTokenRequestWithBody(server string, params *CreateTokenParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/tokens")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.XIdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", *params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewRevokeTokenRequest constructs an http.Request for the RevokeToken method
+func NewRevokeTokenRequest(server string, tokenID TokenID, params *RevokeTokenParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "token_id", tokenID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/tokens/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.XIdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", *params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-Idempotency-Key", headerParam0)
+		}
+
 	}
 
 	return req, nil
@@ -5957,6 +6913,13 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /api/v1/admin/allocations/{allocation_id}/force-release (the `ForceReleaseAllocation` operationId).
 	ForceReleaseAllocationWithResponse(ctx context.Context, allocationID AllocationID, params *ForceReleaseAllocationParams, body ForceReleaseAllocationJSONRequestBody, reqEditors ...RequestEditorFn) (*ForceReleaseAllocationResponse, error)
 
+	// ListAuditWithResponse Search the audit log of the platform and of all tenants, newest first
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/admin/audit (the `ListAudit` operationId).
+	ListAuditWithResponse(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*ListAuditResponse, error)
+
 	// ListNodesWithResponse List the fleet
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -6080,24 +7043,6 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/admin/policies (the `ListPolicies` operationId).
 	ListPoliciesWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListPoliciesResponse, error)
 
-	// SetPoliciesWithBodyWithResponse Change several policy values at once
-	//
-	// All of them change or none does. Values that bound each other can be moved only so.
-	//
-	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
-	//
-	// Corresponds with PUT /api/v1/admin/policies (the `SetPolicies` operationId).
-	SetPoliciesWithBodyWithResponse(ctx context.Context, params *SetPoliciesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetPoliciesResponse, error)
-
-	// SetPoliciesWithResponse Change several policy values at once
-	//
-	// All of them change or none does. Values that bound each other can be moved only so.
-	//
-	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
-	//
-	// Corresponds with PUT /api/v1/admin/policies (the `SetPolicies` operationId).
-	SetPoliciesWithResponse(ctx context.Context, params *SetPoliciesParams, body SetPoliciesJSONRequestBody, reqEditors ...RequestEditorFn) (*SetPoliciesResponse, error)
-
 	// GetPolicyWithResponse Show one policy key
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -6118,31 +7063,6 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with PUT /api/v1/admin/policies/{key} (the `SetPolicy` operationId).
 	SetPolicyWithResponse(ctx context.Context, key PolicyKey, params *SetPolicyParams, body SetPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*SetPolicyResponse, error)
-
-	// ListPolicyVersionsWithResponse List every value a policy key was ever set to
-	//
-	// Returns a wrapper object for the known response body format(s).
-	//
-	// Corresponds with GET /api/v1/admin/policies/{key}/history (the `ListPolicyVersions` operationId).
-	ListPolicyVersionsWithResponse(ctx context.Context, key PolicyKey, params *ListPolicyVersionsParams, reqEditors ...RequestEditorFn) (*ListPolicyVersionsResponse, error)
-
-	// RollbackPolicyWithBodyWithResponse Set a policy key to what it was
-	//
-	// The value of an earlier version becomes a new version; version 0 is the default. Today's rules apply to it.
-	//
-	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
-	//
-	// Corresponds with POST /api/v1/admin/policies/{key}/rollback (the `RollbackPolicy` operationId).
-	RollbackPolicyWithBodyWithResponse(ctx context.Context, key PolicyKey, params *RollbackPolicyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RollbackPolicyResponse, error)
-
-	// RollbackPolicyWithResponse Set a policy key to what it was
-	//
-	// The value of an earlier version becomes a new version; version 0 is the default. Today's rules apply to it.
-	//
-	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
-	//
-	// Corresponds with POST /api/v1/admin/policies/{key}/rollback (the `RollbackPolicy` operationId).
-	RollbackPolicyWithResponse(ctx context.Context, key PolicyKey, params *RollbackPolicyParams, body RollbackPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*RollbackPolicyResponse, error)
 
 	// PutSKUWithBodyWithResponse Create or replace a SKU's description
 	//
@@ -6187,63 +7107,6 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /api/v1/admin/skus/{sku}/prices (the `AddSKUPrice` operationId).
 	AddSKUPriceWithResponse(ctx context.Context, sku SKUSlug, params *AddSKUPriceParams, body AddSKUPriceJSONRequestBody, reqEditors ...RequestEditorFn) (*AddSKUPriceResponse, error)
 
-	// ListTenantPoliciesWithResponse List what may be set for one tenant, with what holds for it
-	//
-	// Returns a wrapper object for the known response body format(s).
-	//
-	// Corresponds with GET /api/v1/admin/tenants/{tenant_id}/policies (the `ListTenantPolicies` operationId).
-	ListTenantPoliciesWithResponse(ctx context.Context, tenantID TenantID, reqEditors ...RequestEditorFn) (*ListTenantPoliciesResponse, error)
-
-	// SetTenantPoliciesWithBodyWithResponse Set or end policy values of one tenant
-	//
-	// All of them change or none does. A change without a value ends what was set, and the platform's holds again.
-	//
-	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
-	//
-	// Corresponds with PUT /api/v1/admin/tenants/{tenant_id}/policies (the `SetTenantPolicies` operationId).
-	SetTenantPoliciesWithBodyWithResponse(ctx context.Context, tenantID TenantID, params *SetTenantPoliciesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetTenantPoliciesResponse, error)
-
-	// SetTenantPoliciesWithResponse Set or end policy values of one tenant
-	//
-	// All of them change or none does. A change without a value ends what was set, and the platform's holds again.
-	//
-	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
-	//
-	// Corresponds with PUT /api/v1/admin/tenants/{tenant_id}/policies (the `SetTenantPolicies` operationId).
-	SetTenantPoliciesWithResponse(ctx context.Context, tenantID TenantID, params *SetTenantPoliciesParams, body SetTenantPoliciesJSONRequestBody, reqEditors ...RequestEditorFn) (*SetTenantPoliciesResponse, error)
-
-	// ListTenantPolicyVersionsWithResponse List every value a policy key was ever set to for one tenant
-	//
-	// Returns a wrapper object for the known response body format(s).
-	//
-	// Corresponds with GET /api/v1/admin/tenants/{tenant_id}/policies/{key}/history (the `ListTenantPolicyVersions` operationId).
-	ListTenantPolicyVersionsWithResponse(ctx context.Context, tenantID TenantID, key PolicyKey, params *ListTenantPolicyVersionsParams, reqEditors ...RequestEditorFn) (*ListTenantPolicyVersionsResponse, error)
-
-	// ListTenantPricesWithResponse List every price that was set for one tenant
-	//
-	// Returns a wrapper object for the known response body format(s).
-	//
-	// Corresponds with GET /api/v1/admin/tenants/{tenant_id}/prices (the `ListTenantPrices` operationId).
-	ListTenantPricesWithResponse(ctx context.Context, tenantID TenantID, params *ListTenantPricesParams, reqEditors ...RequestEditorFn) (*ListTenantPricesResponse, error)
-
-	// SetTenantPriceWithBodyWithResponse Set or withdraw a price for one tenant
-	//
-	// A tenant's price wins over the list price for what it starts from valid_from on, until it is withdrawn. Nobody else sees it.
-	//
-	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
-	//
-	// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/prices (the `SetTenantPrice` operationId).
-	SetTenantPriceWithBodyWithResponse(ctx context.Context, tenantID TenantID, params *SetTenantPriceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetTenantPriceResponse, error)
-
-	// SetTenantPriceWithResponse Set or withdraw a price for one tenant
-	//
-	// A tenant's price wins over the list price for what it starts from valid_from on, until it is withdrawn. Nobody else sees it.
-	//
-	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
-	//
-	// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/prices (the `SetTenantPrice` operationId).
-	SetTenantPriceWithResponse(ctx context.Context, tenantID TenantID, params *SetTenantPriceParams, body SetTenantPriceJSONRequestBody, reqEditors ...RequestEditorFn) (*SetTenantPriceResponse, error)
-
 	// ListUsersWithResponse List users of all tenants
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -6283,6 +7146,15 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/allocations/{allocation_id} (the `GetAllocation` operationId).
 	GetAllocationWithResponse(ctx context.Context, allocationID AllocationID, reqEditors ...RequestEditorFn) (*GetAllocationResponse, error)
 
+	// GetAllocationEvidenceWithResponse Prove an allocation by a signed bundle
+	//
+	// A DSSE envelope with one Ed25519 signature over canonical JSON (RFC 8785): who asked for what and when, every transition, every ledger entry with both accounts, price and windows as pinned, custody of the node and how it was handed back, the certificates that the node held, and the audit rows. While the allocation is not terminal the bundle says that it is not final. `gpuaas evidence verify` checks it offline.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/allocations/{allocation_id}/evidence (the `GetAllocationEvidence` operationId).
+	GetAllocationEvidenceWithResponse(ctx context.Context, allocationID AllocationID, reqEditors ...RequestEditorFn) (*GetAllocationEvidenceResponse, error)
+
 	// ExplainAllocationWithResponse Say what is going on in an allocation right now
 	//
 	// Asks the running workflow; where no worker answers, the database alone does, and source says so.
@@ -6317,62 +7189,32 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/allocations/{allocation_id}/wait (the `WaitAllocation` operationId).
 	WaitAllocationWithResponse(ctx context.Context, allocationID AllocationID, params *WaitAllocationParams, reqEditors ...RequestEditorFn) (*WaitAllocationResponse, error)
 
-	// LogInWithBodyWithResponse Trade a password for tokens, for development
+	// ExchangeTokenWithBodyWithResponse Exchange a service account's secret for an access token
 	//
-	// Off unless the installation allows it.
-	//
-	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
-	//
-	// Corresponds with POST /api/v1/auth/login (the `LogIn` operationId).
-	LogInWithBodyWithResponse(ctx context.Context, params *LogInParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*LogInResponse, error)
-
-	// LogInWithResponse Trade a password for tokens, for development
-	//
-	// Off unless the installation allows it.
-	//
-	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
-	//
-	// Corresponds with POST /api/v1/auth/login (the `LogIn` operationId).
-	LogInWithResponse(ctx context.Context, params *LogInParams, body LogInJSONRequestBody, reqEditors ...RequestEditorFn) (*LogInResponse, error)
-
-	// SignOutWithResponse Sign this browser out, here and with the identity provider
-	//
-	// Does nothing for a browser that is not signed in.
-	//
-	// Returns a wrapper object for the known response body format(s).
-	//
-	// Corresponds with POST /api/v1/auth/logout (the `SignOut` operationId).
-	SignOutWithResponse(ctx context.Context, params *SignOutParams, reqEditors ...RequestEditorFn) (*SignOutResponse, error)
-
-	// GetSessionWithResponse Say whether this browser is signed in
-	//
-	// A browser signs in by going to `/api/v1/auth/signin?return_to=/path`, which leads it to the identity provider and back. From
-	// then on it holds a cookie, and every operation takes that in place of a bearer token; tokens never reach the browser. A change
-	// must carry `csrf_token` of this answer as `X-CSRF-Token`. The token changes when the session is renewed: a page that is refused
-	// with `csrf_token_invalid` reads it again.
-	//
-	// Returns a wrapper object for the known response body format(s).
-	//
-	// Corresponds with GET /api/v1/auth/session (the `GetSession` operationId).
-	GetSessionWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetSessionResponse, error)
-
-	// RefreshTokenWithBodyWithResponse Trade a refresh token for new tokens
-	//
-	// A refresh token is good once; the answer holds the next one.
+	// The client credentials grant of OAuth 2.0, as JSON or as a form; client id and secret may also come in the Authorization header (Basic). Errors have the one body of the schema Fault.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
-	// Corresponds with POST /api/v1/auth/token/refresh (the `RefreshToken` operationId).
-	RefreshTokenWithBodyWithResponse(ctx context.Context, params *RefreshTokenParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RefreshTokenResponse, error)
+	// Corresponds with POST /api/v1/auth/token (the `ExchangeToken` operationId).
+	ExchangeTokenWithBodyWithResponse(ctx context.Context, params *ExchangeTokenParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ExchangeTokenResponse, error)
 
-	// RefreshTokenWithResponse Trade a refresh token for new tokens
+	// ExchangeTokenWithResponse Exchange a service account's secret for an access token
 	//
-	// A refresh token is good once; the answer holds the next one.
+	// The client credentials grant of OAuth 2.0, as JSON or as a form; client id and secret may also come in the Authorization header (Basic). Errors have the one body of the schema Fault.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
-	// Corresponds with POST /api/v1/auth/token/refresh (the `RefreshToken` operationId).
-	RefreshTokenWithResponse(ctx context.Context, params *RefreshTokenParams, body RefreshTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*RefreshTokenResponse, error)
+	// Corresponds with POST /api/v1/auth/token (the `ExchangeToken` operationId).
+	ExchangeTokenWithResponse(ctx context.Context, params *ExchangeTokenParams, body ExchangeTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*ExchangeTokenResponse, error)
+
+	// ExchangeTokenWithFormdataBodyWithResponse Exchange a service account's secret for an access token
+	//
+	// The client credentials grant of OAuth 2.0, as JSON or as a form; client id and secret may also come in the Authorization header (Basic). Errors have the one body of the schema Fault.
+	//
+	// Takes a body of the `application/x-www-form-urlencoded` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/auth/token (the `ExchangeToken` operationId).
+	ExchangeTokenWithFormdataBodyWithResponse(ctx context.Context, params *ExchangeTokenParams, body ExchangeTokenFormdataRequestBody, reqEditors ...RequestEditorFn) (*ExchangeTokenResponse, error)
 
 	// GetBalanceWithResponse Show a tenant's balance
 	//
@@ -6388,6 +7230,13 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/billing/ledger (the `ListLedgerEntries` operationId).
 	ListLedgerEntriesWithResponse(ctx context.Context, params *ListLedgerEntriesParams, reqEditors ...RequestEditorFn) (*ListLedgerEntriesResponse, error)
 
+	// ListEvidenceKeysWithResponse List the public keys that evidence was ever signed with
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/evidence/keys (the `ListEvidenceKeys` operationId).
+	ListEvidenceKeysWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListEvidenceKeysResponse, error)
+
 	// GetMeWithResponse Say who is signed in
 	//
 	// Makes the user, the personal tenant, its default project and its billing account at the first sign-in.
@@ -6396,6 +7245,77 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /api/v1/me (the `GetMe` operationId).
 	GetMeWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetMeResponse, error)
+
+	// ListServiceAccountsWithResponse List a tenant's service accounts
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/service-accounts (the `ListServiceAccounts` operationId).
+	ListServiceAccountsWithResponse(ctx context.Context, params *ListServiceAccountsParams, reqEditors ...RequestEditorFn) (*ListServiceAccountsResponse, error)
+
+	// CreateServiceAccountWithBodyWithResponse Make a service account, without a secret yet
+	//
+	// It belongs to a tenant or to one project, in a role that holds nothing its maker does not hold there.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/service-accounts (the `CreateServiceAccount` operationId).
+	CreateServiceAccountWithBodyWithResponse(ctx context.Context, params *CreateServiceAccountParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateServiceAccountResponse, error)
+
+	// CreateServiceAccountWithResponse Make a service account, without a secret yet
+	//
+	// It belongs to a tenant or to one project, in a role that holds nothing its maker does not hold there.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/service-accounts (the `CreateServiceAccount` operationId).
+	CreateServiceAccountWithResponse(ctx context.Context, params *CreateServiceAccountParams, body CreateServiceAccountJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateServiceAccountResponse, error)
+
+	// GetServiceAccountWithResponse Show one service account
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/service-accounts/{service_account_id} (the `GetServiceAccount` operationId).
+	GetServiceAccountWithResponse(ctx context.Context, serviceAccountID ServiceAccountID, reqEditors ...RequestEditorFn) (*GetServiceAccountResponse, error)
+
+	// UpdateServiceAccountWithBodyWithResponse Disable a service account with every token it has, or enable it again
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /api/v1/service-accounts/{service_account_id} (the `UpdateServiceAccount` operationId).
+	UpdateServiceAccountWithBodyWithResponse(ctx context.Context, serviceAccountID ServiceAccountID, params *UpdateServiceAccountParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateServiceAccountResponse, error)
+
+	// UpdateServiceAccountWithResponse Disable a service account with every token it has, or enable it again
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PATCH /api/v1/service-accounts/{service_account_id} (the `UpdateServiceAccount` operationId).
+	UpdateServiceAccountWithResponse(ctx context.Context, serviceAccountID ServiceAccountID, params *UpdateServiceAccountParams, body UpdateServiceAccountJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateServiceAccountResponse, error)
+
+	// CreateServiceAccountSecretWithBodyWithResponse Make a secret, and let the ones before it end after an overlap
+	//
+	// The secret is answered once and kept only as a hash; a repeated request is answered with it again while its key is the same.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/service-accounts/{service_account_id}/secrets (the `CreateServiceAccountSecret` operationId).
+	CreateServiceAccountSecretWithBodyWithResponse(ctx context.Context, serviceAccountID ServiceAccountID, params *CreateServiceAccountSecretParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateServiceAccountSecretResponse, error)
+
+	// CreateServiceAccountSecretWithResponse Make a secret, and let the ones before it end after an overlap
+	//
+	// The secret is answered once and kept only as a hash; a repeated request is answered with it again while its key is the same.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/service-accounts/{service_account_id}/secrets (the `CreateServiceAccountSecret` operationId).
+	CreateServiceAccountSecretWithResponse(ctx context.Context, serviceAccountID ServiceAccountID, params *CreateServiceAccountSecretParams, body CreateServiceAccountSecretJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateServiceAccountSecretResponse, error)
+
+	// RevokeServiceAccountSecretWithResponse Revoke a secret at once, with the access tokens that it was exchanged for
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /api/v1/service-accounts/{service_account_id}/secrets/{secret_id} (the `RevokeServiceAccountSecret` operationId).
+	RevokeServiceAccountSecretWithResponse(ctx context.Context, serviceAccountID ServiceAccountID, secretID string, params *RevokeServiceAccountSecretParams, reqEditors ...RequestEditorFn) (*RevokeServiceAccountSecretResponse, error)
 
 	// ListSkusWithResponse List what can be rented
 	//
@@ -6410,6 +7330,77 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /api/v1/skus/{sku} (the `GetSKU` operationId).
 	GetSKUWithResponse(ctx context.Context, sku SKUSlug, reqEditors ...RequestEditorFn) (*GetSKUResponse, error)
+
+	// ListSSHKeysWithResponse List the public keys of a project or of all of a tenant's projects
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/ssh-keys (the `ListSSHKeys` operationId).
+	ListSSHKeysWithResponse(ctx context.Context, params *ListSSHKeysParams, reqEditors ...RequestEditorFn) (*ListSSHKeysResponse, error)
+
+	// CreateSSHKeyWithBodyWithResponse Keep a public key for the allocations of a project
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/ssh-keys (the `CreateSSHKey` operationId).
+	CreateSSHKeyWithBodyWithResponse(ctx context.Context, params *CreateSSHKeyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateSSHKeyResponse, error)
+
+	// CreateSSHKeyWithResponse Keep a public key for the allocations of a project
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/ssh-keys (the `CreateSSHKey` operationId).
+	CreateSSHKeyWithResponse(ctx context.Context, params *CreateSSHKeyParams, body CreateSSHKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateSSHKeyResponse, error)
+
+	// DeleteSSHKeyWithResponse Forget a public key
+	//
+	// Allocations that were made with it keep it.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /api/v1/ssh-keys/{ssh_key_id} (the `DeleteSSHKey` operationId).
+	DeleteSSHKeyWithResponse(ctx context.Context, sshKeyID string, params *DeleteSSHKeyParams, reqEditors ...RequestEditorFn) (*DeleteSSHKeyResponse, error)
+
+	// ListTenantAuditWithResponse Search a tenant's audit log, newest first
+	//
+	// What its members, its programs, the platform and its operators did; an operator's views are among it.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/tenants/{tenant_id}/audit (the `ListTenantAudit` operationId).
+	ListTenantAuditWithResponse(ctx context.Context, tenantID string, params *ListTenantAuditParams, reqEditors ...RequestEditorFn) (*ListTenantAuditResponse, error)
+
+	// ListTokensWithResponse List your personal access tokens
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/tokens (the `ListTokens` operationId).
+	ListTokensWithResponse(ctx context.Context, params *ListTokensParams, reqEditors ...RequestEditorFn) (*ListTokensResponse, error)
+
+	// CreateTokenWithBodyWithResponse Make a personal access token
+	//
+	// The token is answered once and kept only as a hash; a repeated request is answered with it again while its key is the same. It is good for its scopes and never for more than its owner's role holds at the time of use.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/tokens (the `CreateToken` operationId).
+	CreateTokenWithBodyWithResponse(ctx context.Context, params *CreateTokenParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateTokenResponse, error)
+
+	// CreateTokenWithResponse Make a personal access token
+	//
+	// The token is answered once and kept only as a hash; a repeated request is answered with it again while its key is the same. It is good for its scopes and never for more than its owner's role holds at the time of use.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/tokens (the `CreateToken` operationId).
+	CreateTokenWithResponse(ctx context.Context, params *CreateTokenParams, body CreateTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateTokenResponse, error)
+
+	// RevokeTokenWithResponse Revoke a personal access token at once
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /api/v1/tokens/{token_id} (the `RevokeToken` operationId).
+	RevokeTokenWithResponse(ctx context.Context, tokenID TokenID, params *RevokeTokenParams, reqEditors ...RequestEditorFn) (*RevokeTokenResponse, error)
 
 	// GetHealthWithResponse Say that the process lives
 	//
@@ -6664,6 +7655,54 @@ func (r ForceReleaseAllocationResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ForceReleaseAllocationResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListAuditResponse200Headers the declared response headers of an HTTP 200 response for ListAudit
+type ListAuditResponse200Headers struct {
+	XCorrelationID string
+}
+
+type ListAuditResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AuditList
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListAuditResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListAuditResponse) GetJSON200() *AuditList {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ListAuditResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListAuditResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListAuditResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListAuditResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -7157,55 +8196,6 @@ func (r ListPoliciesResponse) ContentType() string {
 	return ""
 }
 
-// SetPoliciesResponse200Headers the declared response headers of an HTTP 200 response for SetPolicies
-type SetPoliciesResponse200Headers struct {
-	IdempotencyReplayed *string
-	XCorrelationID      string
-}
-
-type SetPoliciesResponse struct {
-	Body         []byte
-	HTTPResponse *http.Response
-	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *PolicyList
-	// Headers200 the parsed response headers for an HTTP 200 response
-	Headers200 *SetPoliciesResponse200Headers
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r SetPoliciesResponse) GetJSON200() *PolicyList {
-	return r.JSON200
-}
-
-// GetBody returns the raw response body bytes
-func (r SetPoliciesResponse) GetBody() []byte {
-	return r.Body
-}
-
-// Status returns HTTPResponse.Status
-func (r SetPoliciesResponse) Status() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Status
-	}
-	return http.StatusText(0)
-}
-
-// StatusCode returns HTTPResponse.StatusCode
-func (r SetPoliciesResponse) StatusCode() int {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.StatusCode
-	}
-	return 0
-}
-
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r SetPoliciesResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
 // GetPolicyResponse200Headers the declared response headers of an HTTP 200 response for GetPolicy
 type GetPolicyResponse200Headers struct {
 	XCorrelationID string
@@ -7297,103 +8287,6 @@ func (r SetPolicyResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r SetPolicyResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
-// ListPolicyVersionsResponse200Headers the declared response headers of an HTTP 200 response for ListPolicyVersions
-type ListPolicyVersionsResponse200Headers struct {
-	XCorrelationID string
-}
-
-type ListPolicyVersionsResponse struct {
-	Body         []byte
-	HTTPResponse *http.Response
-	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *PolicyVersionList
-	// Headers200 the parsed response headers for an HTTP 200 response
-	Headers200 *ListPolicyVersionsResponse200Headers
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r ListPolicyVersionsResponse) GetJSON200() *PolicyVersionList {
-	return r.JSON200
-}
-
-// GetBody returns the raw response body bytes
-func (r ListPolicyVersionsResponse) GetBody() []byte {
-	return r.Body
-}
-
-// Status returns HTTPResponse.Status
-func (r ListPolicyVersionsResponse) Status() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Status
-	}
-	return http.StatusText(0)
-}
-
-// StatusCode returns HTTPResponse.StatusCode
-func (r ListPolicyVersionsResponse) StatusCode() int {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.StatusCode
-	}
-	return 0
-}
-
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r ListPolicyVersionsResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
-// RollbackPolicyResponse200Headers the declared response headers of an HTTP 200 response for RollbackPolicy
-type RollbackPolicyResponse200Headers struct {
-	IdempotencyReplayed *string
-	XCorrelationID      string
-}
-
-type RollbackPolicyResponse struct {
-	Body         []byte
-	HTTPResponse *http.Response
-	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *Policy
-	// Headers200 the parsed response headers for an HTTP 200 response
-	Headers200 *RollbackPolicyResponse200Headers
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r RollbackPolicyResponse) GetJSON200() *Policy {
-	return r.JSON200
-}
-
-// GetBody returns the raw response body bytes
-func (r RollbackPolicyResponse) GetBody() []byte {
-	return r.Body
-}
-
-// Status returns HTTPResponse.Status
-func (r RollbackPolicyResponse) Status() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Status
-	}
-	return http.StatusText(0)
-}
-
-// StatusCode returns HTTPResponse.StatusCode
-func (r RollbackPolicyResponse) StatusCode() int {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.StatusCode
-	}
-	return 0
-}
-
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r RollbackPolicyResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -7540,248 +8433,6 @@ func (r AddSKUPriceResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r AddSKUPriceResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
-// ListTenantPoliciesResponse200Headers the declared response headers of an HTTP 200 response for ListTenantPolicies
-type ListTenantPoliciesResponse200Headers struct {
-	XCorrelationID string
-}
-
-type ListTenantPoliciesResponse struct {
-	Body         []byte
-	HTTPResponse *http.Response
-	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *TenantPolicyList
-	// Headers200 the parsed response headers for an HTTP 200 response
-	Headers200 *ListTenantPoliciesResponse200Headers
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r ListTenantPoliciesResponse) GetJSON200() *TenantPolicyList {
-	return r.JSON200
-}
-
-// GetBody returns the raw response body bytes
-func (r ListTenantPoliciesResponse) GetBody() []byte {
-	return r.Body
-}
-
-// Status returns HTTPResponse.Status
-func (r ListTenantPoliciesResponse) Status() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Status
-	}
-	return http.StatusText(0)
-}
-
-// StatusCode returns HTTPResponse.StatusCode
-func (r ListTenantPoliciesResponse) StatusCode() int {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.StatusCode
-	}
-	return 0
-}
-
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r ListTenantPoliciesResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
-// SetTenantPoliciesResponse200Headers the declared response headers of an HTTP 200 response for SetTenantPolicies
-type SetTenantPoliciesResponse200Headers struct {
-	IdempotencyReplayed *string
-	XCorrelationID      string
-}
-
-type SetTenantPoliciesResponse struct {
-	Body         []byte
-	HTTPResponse *http.Response
-	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *TenantPolicyList
-	// Headers200 the parsed response headers for an HTTP 200 response
-	Headers200 *SetTenantPoliciesResponse200Headers
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r SetTenantPoliciesResponse) GetJSON200() *TenantPolicyList {
-	return r.JSON200
-}
-
-// GetBody returns the raw response body bytes
-func (r SetTenantPoliciesResponse) GetBody() []byte {
-	return r.Body
-}
-
-// Status returns HTTPResponse.Status
-func (r SetTenantPoliciesResponse) Status() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Status
-	}
-	return http.StatusText(0)
-}
-
-// StatusCode returns HTTPResponse.StatusCode
-func (r SetTenantPoliciesResponse) StatusCode() int {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.StatusCode
-	}
-	return 0
-}
-
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r SetTenantPoliciesResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
-// ListTenantPolicyVersionsResponse200Headers the declared response headers of an HTTP 200 response for ListTenantPolicyVersions
-type ListTenantPolicyVersionsResponse200Headers struct {
-	XCorrelationID string
-}
-
-type ListTenantPolicyVersionsResponse struct {
-	Body         []byte
-	HTTPResponse *http.Response
-	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *PolicyVersionList
-	// Headers200 the parsed response headers for an HTTP 200 response
-	Headers200 *ListTenantPolicyVersionsResponse200Headers
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r ListTenantPolicyVersionsResponse) GetJSON200() *PolicyVersionList {
-	return r.JSON200
-}
-
-// GetBody returns the raw response body bytes
-func (r ListTenantPolicyVersionsResponse) GetBody() []byte {
-	return r.Body
-}
-
-// Status returns HTTPResponse.Status
-func (r ListTenantPolicyVersionsResponse) Status() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Status
-	}
-	return http.StatusText(0)
-}
-
-// StatusCode returns HTTPResponse.StatusCode
-func (r ListTenantPolicyVersionsResponse) StatusCode() int {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.StatusCode
-	}
-	return 0
-}
-
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r ListTenantPolicyVersionsResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
-// ListTenantPricesResponse200Headers the declared response headers of an HTTP 200 response for ListTenantPrices
-type ListTenantPricesResponse200Headers struct {
-	XCorrelationID string
-}
-
-type ListTenantPricesResponse struct {
-	Body         []byte
-	HTTPResponse *http.Response
-	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *TenantPriceList
-	// Headers200 the parsed response headers for an HTTP 200 response
-	Headers200 *ListTenantPricesResponse200Headers
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r ListTenantPricesResponse) GetJSON200() *TenantPriceList {
-	return r.JSON200
-}
-
-// GetBody returns the raw response body bytes
-func (r ListTenantPricesResponse) GetBody() []byte {
-	return r.Body
-}
-
-// Status returns HTTPResponse.Status
-func (r ListTenantPricesResponse) Status() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Status
-	}
-	return http.StatusText(0)
-}
-
-// StatusCode returns HTTPResponse.StatusCode
-func (r ListTenantPricesResponse) StatusCode() int {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.StatusCode
-	}
-	return 0
-}
-
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r ListTenantPricesResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
-// SetTenantPriceResponse201Headers the declared response headers of an HTTP 201 response for SetTenantPrice
-type SetTenantPriceResponse201Headers struct {
-	IdempotencyReplayed *string
-	XCorrelationID      string
-}
-
-type SetTenantPriceResponse struct {
-	Body         []byte
-	HTTPResponse *http.Response
-	// JSON201 the response for an HTTP 201 `application/json` response
-	JSON201 *TenantPrice
-	// Headers201 the parsed response headers for an HTTP 201 response
-	Headers201 *SetTenantPriceResponse201Headers
-}
-
-// GetJSON201 returns the response for an HTTP 201 `application/json` response
-func (r SetTenantPriceResponse) GetJSON201() *TenantPrice {
-	return r.JSON201
-}
-
-// GetBody returns the raw response body bytes
-func (r SetTenantPriceResponse) GetBody() []byte {
-	return r.Body
-}
-
-// Status returns HTTPResponse.Status
-func (r SetTenantPriceResponse) Status() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Status
-	}
-	return http.StatusText(0)
-}
-
-// StatusCode returns HTTPResponse.StatusCode
-func (r SetTenantPriceResponse) StatusCode() int {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.StatusCode
-	}
-	return 0
-}
-
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r SetTenantPriceResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -7982,6 +8633,54 @@ func (r GetAllocationResponse) ContentType() string {
 	return ""
 }
 
+// GetAllocationEvidenceResponse200Headers the declared response headers of an HTTP 200 response for GetAllocationEvidence
+type GetAllocationEvidenceResponse200Headers struct {
+	XCorrelationID string
+}
+
+type GetAllocationEvidenceResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *EvidenceEnvelope
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetAllocationEvidenceResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetAllocationEvidenceResponse) GetJSON200() *EvidenceEnvelope {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetAllocationEvidenceResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetAllocationEvidenceResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetAllocationEvidenceResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetAllocationEvidenceResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // ExplainAllocationResponse200Headers the declared response headers of an HTTP 200 response for ExplainAllocation
 type ExplainAllocationResponse200Headers struct {
 	XCorrelationID string
@@ -8175,34 +8874,33 @@ func (r WaitAllocationResponse) ContentType() string {
 	return ""
 }
 
-// LogInResponse200Headers the declared response headers of an HTTP 200 response for LogIn
-type LogInResponse200Headers struct {
-	CacheControl        *string
+// ExchangeTokenResponse200Headers the declared response headers of an HTTP 200 response for ExchangeToken
+type ExchangeTokenResponse200Headers struct {
 	IdempotencyReplayed *string
 	XCorrelationID      string
 }
 
-type LogInResponse struct {
+type ExchangeTokenResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *Tokens
+	JSON200 *AccessToken
 	// Headers200 the parsed response headers for an HTTP 200 response
-	Headers200 *LogInResponse200Headers
+	Headers200 *ExchangeTokenResponse200Headers
 }
 
 // GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r LogInResponse) GetJSON200() *Tokens {
+func (r ExchangeTokenResponse) GetJSON200() *AccessToken {
 	return r.JSON200
 }
 
 // GetBody returns the raw response body bytes
-func (r LogInResponse) GetBody() []byte {
+func (r ExchangeTokenResponse) GetBody() []byte {
 	return r.Body
 }
 
 // Status returns HTTPResponse.Status
-func (r LogInResponse) Status() string {
+func (r ExchangeTokenResponse) Status() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Status
 	}
@@ -8210,7 +8908,7 @@ func (r LogInResponse) Status() string {
 }
 
 // StatusCode returns HTTPResponse.StatusCode
-func (r LogInResponse) StatusCode() int {
+func (r ExchangeTokenResponse) StatusCode() int {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.StatusCode
 	}
@@ -8218,148 +8916,7 @@ func (r LogInResponse) StatusCode() int {
 }
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r LogInResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
-// SignOutResponse204Headers the declared response headers of an HTTP 204 response for SignOut
-type SignOutResponse204Headers struct {
-	IdempotencyReplayed *string
-	XCorrelationID      string
-}
-
-type SignOutResponse struct {
-	Body         []byte
-	HTTPResponse *http.Response
-	// Headers204 the parsed response headers for an HTTP 204 response
-	Headers204 *SignOutResponse204Headers
-}
-
-// GetBody returns the raw response body bytes
-func (r SignOutResponse) GetBody() []byte {
-	return r.Body
-}
-
-// Status returns HTTPResponse.Status
-func (r SignOutResponse) Status() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Status
-	}
-	return http.StatusText(0)
-}
-
-// StatusCode returns HTTPResponse.StatusCode
-func (r SignOutResponse) StatusCode() int {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.StatusCode
-	}
-	return 0
-}
-
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r SignOutResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
-// GetSessionResponse200Headers the declared response headers of an HTTP 200 response for GetSession
-type GetSessionResponse200Headers struct {
-	CacheControl   *string
-	XCorrelationID string
-}
-
-type GetSessionResponse struct {
-	Body         []byte
-	HTTPResponse *http.Response
-	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *Session
-	// Headers200 the parsed response headers for an HTTP 200 response
-	Headers200 *GetSessionResponse200Headers
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r GetSessionResponse) GetJSON200() *Session {
-	return r.JSON200
-}
-
-// GetBody returns the raw response body bytes
-func (r GetSessionResponse) GetBody() []byte {
-	return r.Body
-}
-
-// Status returns HTTPResponse.Status
-func (r GetSessionResponse) Status() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Status
-	}
-	return http.StatusText(0)
-}
-
-// StatusCode returns HTTPResponse.StatusCode
-func (r GetSessionResponse) StatusCode() int {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.StatusCode
-	}
-	return 0
-}
-
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r GetSessionResponse) ContentType() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Header.Get("Content-Type")
-	}
-	return ""
-}
-
-// RefreshTokenResponse200Headers the declared response headers of an HTTP 200 response for RefreshToken
-type RefreshTokenResponse200Headers struct {
-	CacheControl        *string
-	IdempotencyReplayed *string
-	XCorrelationID      string
-}
-
-type RefreshTokenResponse struct {
-	Body         []byte
-	HTTPResponse *http.Response
-	// JSON200 the response for an HTTP 200 `application/json` response
-	JSON200 *Tokens
-	// Headers200 the parsed response headers for an HTTP 200 response
-	Headers200 *RefreshTokenResponse200Headers
-}
-
-// GetJSON200 returns the response for an HTTP 200 `application/json` response
-func (r RefreshTokenResponse) GetJSON200() *Tokens {
-	return r.JSON200
-}
-
-// GetBody returns the raw response body bytes
-func (r RefreshTokenResponse) GetBody() []byte {
-	return r.Body
-}
-
-// Status returns HTTPResponse.Status
-func (r RefreshTokenResponse) Status() string {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.Status
-	}
-	return http.StatusText(0)
-}
-
-// StatusCode returns HTTPResponse.StatusCode
-func (r RefreshTokenResponse) StatusCode() int {
-	if r.HTTPResponse != nil {
-		return r.HTTPResponse.StatusCode
-	}
-	return 0
-}
-
-// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
-func (r RefreshTokenResponse) ContentType() string {
+func (r ExchangeTokenResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -8462,6 +9019,54 @@ func (r ListLedgerEntriesResponse) ContentType() string {
 	return ""
 }
 
+// ListEvidenceKeysResponse200Headers the declared response headers of an HTTP 200 response for ListEvidenceKeys
+type ListEvidenceKeysResponse200Headers struct {
+	XCorrelationID string
+}
+
+type ListEvidenceKeysResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *EvidenceKeyList
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListEvidenceKeysResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListEvidenceKeysResponse) GetJSON200() *EvidenceKeyList {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ListEvidenceKeysResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListEvidenceKeysResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListEvidenceKeysResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListEvidenceKeysResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // GetMeResponse200Headers the declared response headers of an HTTP 200 response for GetMe
 type GetMeResponse200Headers struct {
 	XCorrelationID string
@@ -8504,6 +9109,298 @@ func (r GetMeResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetMeResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListServiceAccountsResponse200Headers the declared response headers of an HTTP 200 response for ListServiceAccounts
+type ListServiceAccountsResponse200Headers struct {
+	XCorrelationID string
+}
+
+type ListServiceAccountsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ServiceAccountList
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListServiceAccountsResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListServiceAccountsResponse) GetJSON200() *ServiceAccountList {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ListServiceAccountsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListServiceAccountsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListServiceAccountsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListServiceAccountsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CreateServiceAccountResponse201Headers the declared response headers of an HTTP 201 response for CreateServiceAccount
+type CreateServiceAccountResponse201Headers struct {
+	IdempotencyReplayed *string
+	XCorrelationID      string
+}
+
+type CreateServiceAccountResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *ServiceAccount
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *CreateServiceAccountResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r CreateServiceAccountResponse) GetJSON201() *ServiceAccount {
+	return r.JSON201
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateServiceAccountResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateServiceAccountResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateServiceAccountResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateServiceAccountResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetServiceAccountResponse200Headers the declared response headers of an HTTP 200 response for GetServiceAccount
+type GetServiceAccountResponse200Headers struct {
+	XCorrelationID string
+}
+
+type GetServiceAccountResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ServiceAccount
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetServiceAccountResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetServiceAccountResponse) GetJSON200() *ServiceAccount {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetServiceAccountResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetServiceAccountResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetServiceAccountResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetServiceAccountResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// UpdateServiceAccountResponse200Headers the declared response headers of an HTTP 200 response for UpdateServiceAccount
+type UpdateServiceAccountResponse200Headers struct {
+	IdempotencyReplayed *string
+	XCorrelationID      string
+}
+
+type UpdateServiceAccountResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ServiceAccount
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *UpdateServiceAccountResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r UpdateServiceAccountResponse) GetJSON200() *ServiceAccount {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r UpdateServiceAccountResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r UpdateServiceAccountResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r UpdateServiceAccountResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r UpdateServiceAccountResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CreateServiceAccountSecretResponse201Headers the declared response headers of an HTTP 201 response for CreateServiceAccountSecret
+type CreateServiceAccountSecretResponse201Headers struct {
+	IdempotencyReplayed *string
+	XCorrelationID      string
+}
+
+type CreateServiceAccountSecretResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *MintedServiceAccountSecret
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *CreateServiceAccountSecretResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r CreateServiceAccountSecretResponse) GetJSON201() *MintedServiceAccountSecret {
+	return r.JSON201
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateServiceAccountSecretResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateServiceAccountSecretResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateServiceAccountSecretResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateServiceAccountSecretResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// RevokeServiceAccountSecretResponse200Headers the declared response headers of an HTTP 200 response for RevokeServiceAccountSecret
+type RevokeServiceAccountSecretResponse200Headers struct {
+	IdempotencyReplayed *string
+	XCorrelationID      string
+}
+
+type RevokeServiceAccountSecretResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ServiceAccount
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *RevokeServiceAccountSecretResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RevokeServiceAccountSecretResponse) GetJSON200() *ServiceAccount {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r RevokeServiceAccountSecretResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RevokeServiceAccountSecretResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RevokeServiceAccountSecretResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RevokeServiceAccountSecretResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -8600,6 +9497,346 @@ func (r GetSKUResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetSKUResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListSSHKeysResponse200Headers the declared response headers of an HTTP 200 response for ListSSHKeys
+type ListSSHKeysResponse200Headers struct {
+	XCorrelationID string
+}
+
+type ListSSHKeysResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SSHKeyList
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListSSHKeysResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListSSHKeysResponse) GetJSON200() *SSHKeyList {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ListSSHKeysResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListSSHKeysResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListSSHKeysResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListSSHKeysResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CreateSSHKeyResponse201Headers the declared response headers of an HTTP 201 response for CreateSSHKey
+type CreateSSHKeyResponse201Headers struct {
+	IdempotencyReplayed *string
+	XCorrelationID      string
+}
+
+type CreateSSHKeyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *SSHKey
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *CreateSSHKeyResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r CreateSSHKeyResponse) GetJSON201() *SSHKey {
+	return r.JSON201
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateSSHKeyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateSSHKeyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateSSHKeyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateSSHKeyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// DeleteSSHKeyResponse200Headers the declared response headers of an HTTP 200 response for DeleteSSHKey
+type DeleteSSHKeyResponse200Headers struct {
+	IdempotencyReplayed *string
+	XCorrelationID      string
+}
+
+type DeleteSSHKeyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SSHKey
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *DeleteSSHKeyResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DeleteSSHKeyResponse) GetJSON200() *SSHKey {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteSSHKeyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteSSHKeyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteSSHKeyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteSSHKeyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListTenantAuditResponse200Headers the declared response headers of an HTTP 200 response for ListTenantAudit
+type ListTenantAuditResponse200Headers struct {
+	XCorrelationID string
+}
+
+type ListTenantAuditResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AuditList
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListTenantAuditResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListTenantAuditResponse) GetJSON200() *AuditList {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ListTenantAuditResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListTenantAuditResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListTenantAuditResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListTenantAuditResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListTokensResponse200Headers the declared response headers of an HTTP 200 response for ListTokens
+type ListTokensResponse200Headers struct {
+	XCorrelationID string
+}
+
+type ListTokensResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *TokenList
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListTokensResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListTokensResponse) GetJSON200() *TokenList {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ListTokensResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListTokensResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListTokensResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListTokensResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CreateTokenResponse201Headers the declared response headers of an HTTP 201 response for CreateToken
+type CreateTokenResponse201Headers struct {
+	IdempotencyReplayed *string
+	XCorrelationID      string
+}
+
+type CreateTokenResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *CreatedToken
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *CreateTokenResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r CreateTokenResponse) GetJSON201() *CreatedToken {
+	return r.JSON201
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateTokenResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateTokenResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateTokenResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateTokenResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// RevokeTokenResponse200Headers the declared response headers of an HTTP 200 response for RevokeToken
+type RevokeTokenResponse200Headers struct {
+	IdempotencyReplayed *string
+	XCorrelationID      string
+}
+
+type RevokeTokenResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Token
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *RevokeTokenResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RevokeTokenResponse) GetJSON200() *Token {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r RevokeTokenResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RevokeTokenResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RevokeTokenResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RevokeTokenResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -8801,6 +10038,19 @@ func (c *ClientWithResponses) ForceReleaseAllocationWithResponse(ctx context.Con
 		return nil, err
 	}
 	return ParseForceReleaseAllocationResponse(rsp)
+}
+
+// ListAuditWithResponse Search the audit log of the platform and of all tenants, newest first
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/admin/audit (the `ListAudit` operationId).
+func (c *ClientWithResponses) ListAuditWithResponse(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*ListAuditResponse, error) {
+	rsp, err := c.ListAudit(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListAuditResponse(rsp)
 }
 
 // ListNodesWithResponse List the fleet
@@ -9028,36 +10278,6 @@ func (c *ClientWithResponses) ListPoliciesWithResponse(ctx context.Context, reqE
 	return ParseListPoliciesResponse(rsp)
 }
 
-// SetPoliciesWithBodyWithResponse Change several policy values at once
-//
-// All of them change or none does. Values that bound each other can be moved only so.
-//
-// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
-//
-// Corresponds with PUT /api/v1/admin/policies (the `SetPolicies` operationId).
-func (c *ClientWithResponses) SetPoliciesWithBodyWithResponse(ctx context.Context, params *SetPoliciesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetPoliciesResponse, error) {
-	rsp, err := c.SetPoliciesWithBody(ctx, params, contentType, body, reqEditors...)
-	if err != nil {
-		return nil, err
-	}
-	return ParseSetPoliciesResponse(rsp)
-}
-
-// SetPoliciesWithResponse Change several policy values at once
-//
-// All of them change or none does. Values that bound each other can be moved only so.
-//
-// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
-//
-// Corresponds with PUT /api/v1/admin/policies (the `SetPolicies` operationId).
-func (c *ClientWithResponses) SetPoliciesWithResponse(ctx context.Context, params *SetPoliciesParams, body SetPoliciesJSONRequestBody, reqEditors ...RequestEditorFn) (*SetPoliciesResponse, error) {
-	rsp, err := c.SetPolicies(ctx, params, body, reqEditors...)
-	if err != nil {
-		return nil, err
-	}
-	return ParseSetPoliciesResponse(rsp)
-}
-
 // GetPolicyWithResponse Show one policy key
 //
 // Returns a wrapper object for the known response body format(s).
@@ -9095,49 +10315,6 @@ func (c *ClientWithResponses) SetPolicyWithResponse(ctx context.Context, key Pol
 		return nil, err
 	}
 	return ParseSetPolicyResponse(rsp)
-}
-
-// ListPolicyVersionsWithResponse List every value a policy key was ever set to
-//
-// Returns a wrapper object for the known response body format(s).
-//
-// Corresponds with GET /api/v1/admin/policies/{key}/history (the `ListPolicyVersions` operationId).
-func (c *ClientWithResponses) ListPolicyVersionsWithResponse(ctx context.Context, key PolicyKey, params *ListPolicyVersionsParams, reqEditors ...RequestEditorFn) (*ListPolicyVersionsResponse, error) {
-	rsp, err := c.ListPolicyVersions(ctx, key, params, reqEditors...)
-	if err != nil {
-		return nil, err
-	}
-	return ParseListPolicyVersionsResponse(rsp)
-}
-
-// RollbackPolicyWithBodyWithResponse Set a policy key to what it was
-//
-// The value of an earlier version becomes a new version; version 0 is the default. Today's rules apply to it.
-//
-// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
-//
-// Corresponds with POST /api/v1/admin/policies/{key}/rollback (the `RollbackPolicy` operationId).
-func (c *ClientWithResponses) RollbackPolicyWithBodyWithResponse(ctx context.Context, key PolicyKey, params *RollbackPolicyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RollbackPolicyResponse, error) {
-	rsp, err := c.RollbackPolicyWithBody(ctx, key, params, contentType, body, reqEditors...)
-	if err != nil {
-		return nil, err
-	}
-	return ParseRollbackPolicyResponse(rsp)
-}
-
-// RollbackPolicyWithResponse Set a policy key to what it was
-//
-// The value of an earlier version becomes a new version; version 0 is the default. Today's rules apply to it.
-//
-// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
-//
-// Corresponds with POST /api/v1/admin/policies/{key}/rollback (the `RollbackPolicy` operationId).
-func (c *ClientWithResponses) RollbackPolicyWithResponse(ctx context.Context, key PolicyKey, params *RollbackPolicyParams, body RollbackPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*RollbackPolicyResponse, error) {
-	rsp, err := c.RollbackPolicy(ctx, key, params, body, reqEditors...)
-	if err != nil {
-		return nil, err
-	}
-	return ParseRollbackPolicyResponse(rsp)
 }
 
 // PutSKUWithBodyWithResponse Create or replace a SKU's description
@@ -9213,105 +10390,6 @@ func (c *ClientWithResponses) AddSKUPriceWithResponse(ctx context.Context, sku S
 	return ParseAddSKUPriceResponse(rsp)
 }
 
-// ListTenantPoliciesWithResponse List what may be set for one tenant, with what holds for it
-//
-// Returns a wrapper object for the known response body format(s).
-//
-// Corresponds with GET /api/v1/admin/tenants/{tenant_id}/policies (the `ListTenantPolicies` operationId).
-func (c *ClientWithResponses) ListTenantPoliciesWithResponse(ctx context.Context, tenantID TenantID, reqEditors ...RequestEditorFn) (*ListTenantPoliciesResponse, error) {
-	rsp, err := c.ListTenantPolicies(ctx, tenantID, reqEditors...)
-	if err != nil {
-		return nil, err
-	}
-	return ParseListTenantPoliciesResponse(rsp)
-}
-
-// SetTenantPoliciesWithBodyWithResponse Set or end policy values of one tenant
-//
-// All of them change or none does. A change without a value ends what was set, and the platform's holds again.
-//
-// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
-//
-// Corresponds with PUT /api/v1/admin/tenants/{tenant_id}/policies (the `SetTenantPolicies` operationId).
-func (c *ClientWithResponses) SetTenantPoliciesWithBodyWithResponse(ctx context.Context, tenantID TenantID, params *SetTenantPoliciesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetTenantPoliciesResponse, error) {
-	rsp, err := c.SetTenantPoliciesWithBody(ctx, tenantID, params, contentType, body, reqEditors...)
-	if err != nil {
-		return nil, err
-	}
-	return ParseSetTenantPoliciesResponse(rsp)
-}
-
-// SetTenantPoliciesWithResponse Set or end policy values of one tenant
-//
-// All of them change or none does. A change without a value ends what was set, and the platform's holds again.
-//
-// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
-//
-// Corresponds with PUT /api/v1/admin/tenants/{tenant_id}/policies (the `SetTenantPolicies` operationId).
-func (c *ClientWithResponses) SetTenantPoliciesWithResponse(ctx context.Context, tenantID TenantID, params *SetTenantPoliciesParams, body SetTenantPoliciesJSONRequestBody, reqEditors ...RequestEditorFn) (*SetTenantPoliciesResponse, error) {
-	rsp, err := c.SetTenantPolicies(ctx, tenantID, params, body, reqEditors...)
-	if err != nil {
-		return nil, err
-	}
-	return ParseSetTenantPoliciesResponse(rsp)
-}
-
-// ListTenantPolicyVersionsWithResponse List every value a policy key was ever set to for one tenant
-//
-// Returns a wrapper object for the known response body format(s).
-//
-// Corresponds with GET /api/v1/admin/tenants/{tenant_id}/policies/{key}/history (the `ListTenantPolicyVersions` operationId).
-func (c *ClientWithResponses) ListTenantPolicyVersionsWithResponse(ctx context.Context, tenantID TenantID, key PolicyKey, params *ListTenantPolicyVersionsParams, reqEditors ...RequestEditorFn) (*ListTenantPolicyVersionsResponse, error) {
-	rsp, err := c.ListTenantPolicyVersions(ctx, tenantID, key, params, reqEditors...)
-	if err != nil {
-		return nil, err
-	}
-	return ParseListTenantPolicyVersionsResponse(rsp)
-}
-
-// ListTenantPricesWithResponse List every price that was set for one tenant
-//
-// Returns a wrapper object for the known response body format(s).
-//
-// Corresponds with GET /api/v1/admin/tenants/{tenant_id}/prices (the `ListTenantPrices` operationId).
-func (c *ClientWithResponses) ListTenantPricesWithResponse(ctx context.Context, tenantID TenantID, params *ListTenantPricesParams, reqEditors ...RequestEditorFn) (*ListTenantPricesResponse, error) {
-	rsp, err := c.ListTenantPrices(ctx, tenantID, params, reqEditors...)
-	if err != nil {
-		return nil, err
-	}
-	return ParseListTenantPricesResponse(rsp)
-}
-
-// SetTenantPriceWithBodyWithResponse Set or withdraw a price for one tenant
-//
-// A tenant's price wins over the list price for what it starts from valid_from on, until it is withdrawn. Nobody else sees it.
-//
-// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
-//
-// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/prices (the `SetTenantPrice` operationId).
-func (c *ClientWithResponses) SetTenantPriceWithBodyWithResponse(ctx context.Context, tenantID TenantID, params *SetTenantPriceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetTenantPriceResponse, error) {
-	rsp, err := c.SetTenantPriceWithBody(ctx, tenantID, params, contentType, body, reqEditors...)
-	if err != nil {
-		return nil, err
-	}
-	return ParseSetTenantPriceResponse(rsp)
-}
-
-// SetTenantPriceWithResponse Set or withdraw a price for one tenant
-//
-// A tenant's price wins over the list price for what it starts from valid_from on, until it is withdrawn. Nobody else sees it.
-//
-// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
-//
-// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/prices (the `SetTenantPrice` operationId).
-func (c *ClientWithResponses) SetTenantPriceWithResponse(ctx context.Context, tenantID TenantID, params *SetTenantPriceParams, body SetTenantPriceJSONRequestBody, reqEditors ...RequestEditorFn) (*SetTenantPriceResponse, error) {
-	rsp, err := c.SetTenantPrice(ctx, tenantID, params, body, reqEditors...)
-	if err != nil {
-		return nil, err
-	}
-	return ParseSetTenantPriceResponse(rsp)
-}
-
 // ListUsersWithResponse List users of all tenants
 //
 // Returns a wrapper object for the known response body format(s).
@@ -9381,6 +10459,21 @@ func (c *ClientWithResponses) GetAllocationWithResponse(ctx context.Context, all
 	return ParseGetAllocationResponse(rsp)
 }
 
+// GetAllocationEvidenceWithResponse Prove an allocation by a signed bundle
+//
+// A DSSE envelope with one Ed25519 signature over canonical JSON (RFC 8785): who asked for what and when, every transition, every ledger entry with both accounts, price and windows as pinned, custody of the node and how it was handed back, the certificates that the node held, and the audit rows. While the allocation is not terminal the bundle says that it is not final. `gpuaas evidence verify` checks it offline.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/allocations/{allocation_id}/evidence (the `GetAllocationEvidence` operationId).
+func (c *ClientWithResponses) GetAllocationEvidenceWithResponse(ctx context.Context, allocationID AllocationID, reqEditors ...RequestEditorFn) (*GetAllocationEvidenceResponse, error) {
+	rsp, err := c.GetAllocationEvidence(ctx, allocationID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetAllocationEvidenceResponse(rsp)
+}
+
 // ExplainAllocationWithResponse Say what is going on in an allocation right now
 //
 // Asks the running workflow; where no worker answers, the database alone does, and source says so.
@@ -9439,97 +10532,49 @@ func (c *ClientWithResponses) WaitAllocationWithResponse(ctx context.Context, al
 	return ParseWaitAllocationResponse(rsp)
 }
 
-// LogInWithBodyWithResponse Trade a password for tokens, for development
+// ExchangeTokenWithBodyWithResponse Exchange a service account's secret for an access token
 //
-// Off unless the installation allows it.
-//
-// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
-//
-// Corresponds with POST /api/v1/auth/login (the `LogIn` operationId).
-func (c *ClientWithResponses) LogInWithBodyWithResponse(ctx context.Context, params *LogInParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*LogInResponse, error) {
-	rsp, err := c.LogInWithBody(ctx, params, contentType, body, reqEditors...)
-	if err != nil {
-		return nil, err
-	}
-	return ParseLogInResponse(rsp)
-}
-
-// LogInWithResponse Trade a password for tokens, for development
-//
-// Off unless the installation allows it.
-//
-// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
-//
-// Corresponds with POST /api/v1/auth/login (the `LogIn` operationId).
-func (c *ClientWithResponses) LogInWithResponse(ctx context.Context, params *LogInParams, body LogInJSONRequestBody, reqEditors ...RequestEditorFn) (*LogInResponse, error) {
-	rsp, err := c.LogIn(ctx, params, body, reqEditors...)
-	if err != nil {
-		return nil, err
-	}
-	return ParseLogInResponse(rsp)
-}
-
-// SignOutWithResponse Sign this browser out, here and with the identity provider
-//
-// Does nothing for a browser that is not signed in.
-//
-// Returns a wrapper object for the known response body format(s).
-//
-// Corresponds with POST /api/v1/auth/logout (the `SignOut` operationId).
-func (c *ClientWithResponses) SignOutWithResponse(ctx context.Context, params *SignOutParams, reqEditors ...RequestEditorFn) (*SignOutResponse, error) {
-	rsp, err := c.SignOut(ctx, params, reqEditors...)
-	if err != nil {
-		return nil, err
-	}
-	return ParseSignOutResponse(rsp)
-}
-
-// GetSessionWithResponse Say whether this browser is signed in
-//
-// A browser signs in by going to `/api/v1/auth/signin?return_to=/path`, which leads it to the identity provider and back. From
-// then on it holds a cookie, and every operation takes that in place of a bearer token; tokens never reach the browser. A change
-// must carry `csrf_token` of this answer as `X-CSRF-Token`. The token changes when the session is renewed: a page that is refused
-// with `csrf_token_invalid` reads it again.
-//
-// Returns a wrapper object for the known response body format(s).
-//
-// Corresponds with GET /api/v1/auth/session (the `GetSession` operationId).
-func (c *ClientWithResponses) GetSessionWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetSessionResponse, error) {
-	rsp, err := c.GetSession(ctx, reqEditors...)
-	if err != nil {
-		return nil, err
-	}
-	return ParseGetSessionResponse(rsp)
-}
-
-// RefreshTokenWithBodyWithResponse Trade a refresh token for new tokens
-//
-// A refresh token is good once; the answer holds the next one.
+// The client credentials grant of OAuth 2.0, as JSON or as a form; client id and secret may also come in the Authorization header (Basic). Errors have the one body of the schema Fault.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
-// Corresponds with POST /api/v1/auth/token/refresh (the `RefreshToken` operationId).
-func (c *ClientWithResponses) RefreshTokenWithBodyWithResponse(ctx context.Context, params *RefreshTokenParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RefreshTokenResponse, error) {
-	rsp, err := c.RefreshTokenWithBody(ctx, params, contentType, body, reqEditors...)
+// Corresponds with POST /api/v1/auth/token (the `ExchangeToken` operationId).
+func (c *ClientWithResponses) ExchangeTokenWithBodyWithResponse(ctx context.Context, params *ExchangeTokenParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ExchangeTokenResponse, error) {
+	rsp, err := c.ExchangeTokenWithBody(ctx, params, contentType, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
-	return ParseRefreshTokenResponse(rsp)
+	return ParseExchangeTokenResponse(rsp)
 }
 
-// RefreshTokenWithResponse Trade a refresh token for new tokens
+// ExchangeTokenWithResponse Exchange a service account's secret for an access token
 //
-// A refresh token is good once; the answer holds the next one.
+// The client credentials grant of OAuth 2.0, as JSON or as a form; client id and secret may also come in the Authorization header (Basic). Errors have the one body of the schema Fault.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
-// Corresponds with POST /api/v1/auth/token/refresh (the `RefreshToken` operationId).
-func (c *ClientWithResponses) RefreshTokenWithResponse(ctx context.Context, params *RefreshTokenParams, body RefreshTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*RefreshTokenResponse, error) {
-	rsp, err := c.RefreshToken(ctx, params, body, reqEditors...)
+// Corresponds with POST /api/v1/auth/token (the `ExchangeToken` operationId).
+func (c *ClientWithResponses) ExchangeTokenWithResponse(ctx context.Context, params *ExchangeTokenParams, body ExchangeTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*ExchangeTokenResponse, error) {
+	rsp, err := c.ExchangeToken(ctx, params, body, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
-	return ParseRefreshTokenResponse(rsp)
+	return ParseExchangeTokenResponse(rsp)
+}
+
+// ExchangeTokenWithFormdataBodyWithResponse Exchange a service account's secret for an access token
+//
+// The client credentials grant of OAuth 2.0, as JSON or as a form; client id and secret may also come in the Authorization header (Basic). Errors have the one body of the schema Fault.
+//
+// Takes a body of the `application/x-www-form-urlencoded` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/auth/token (the `ExchangeToken` operationId).
+func (c *ClientWithResponses) ExchangeTokenWithFormdataBodyWithResponse(ctx context.Context, params *ExchangeTokenParams, body ExchangeTokenFormdataRequestBody, reqEditors ...RequestEditorFn) (*ExchangeTokenResponse, error) {
+	rsp, err := c.ExchangeTokenWithFormdataBody(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseExchangeTokenResponse(rsp)
 }
 
 // GetBalanceWithResponse Show a tenant's balance
@@ -9558,6 +10603,19 @@ func (c *ClientWithResponses) ListLedgerEntriesWithResponse(ctx context.Context,
 	return ParseListLedgerEntriesResponse(rsp)
 }
 
+// ListEvidenceKeysWithResponse List the public keys that evidence was ever signed with
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/evidence/keys (the `ListEvidenceKeys` operationId).
+func (c *ClientWithResponses) ListEvidenceKeysWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListEvidenceKeysResponse, error) {
+	rsp, err := c.ListEvidenceKeys(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListEvidenceKeysResponse(rsp)
+}
+
 // GetMeWithResponse Say who is signed in
 //
 // Makes the user, the personal tenant, its default project and its billing account at the first sign-in.
@@ -9571,6 +10629,131 @@ func (c *ClientWithResponses) GetMeWithResponse(ctx context.Context, reqEditors 
 		return nil, err
 	}
 	return ParseGetMeResponse(rsp)
+}
+
+// ListServiceAccountsWithResponse List a tenant's service accounts
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/service-accounts (the `ListServiceAccounts` operationId).
+func (c *ClientWithResponses) ListServiceAccountsWithResponse(ctx context.Context, params *ListServiceAccountsParams, reqEditors ...RequestEditorFn) (*ListServiceAccountsResponse, error) {
+	rsp, err := c.ListServiceAccounts(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListServiceAccountsResponse(rsp)
+}
+
+// CreateServiceAccountWithBodyWithResponse Make a service account, without a secret yet
+//
+// It belongs to a tenant or to one project, in a role that holds nothing its maker does not hold there.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/service-accounts (the `CreateServiceAccount` operationId).
+func (c *ClientWithResponses) CreateServiceAccountWithBodyWithResponse(ctx context.Context, params *CreateServiceAccountParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateServiceAccountResponse, error) {
+	rsp, err := c.CreateServiceAccountWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateServiceAccountResponse(rsp)
+}
+
+// CreateServiceAccountWithResponse Make a service account, without a secret yet
+//
+// It belongs to a tenant or to one project, in a role that holds nothing its maker does not hold there.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/service-accounts (the `CreateServiceAccount` operationId).
+func (c *ClientWithResponses) CreateServiceAccountWithResponse(ctx context.Context, params *CreateServiceAccountParams, body CreateServiceAccountJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateServiceAccountResponse, error) {
+	rsp, err := c.CreateServiceAccount(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateServiceAccountResponse(rsp)
+}
+
+// GetServiceAccountWithResponse Show one service account
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/service-accounts/{service_account_id} (the `GetServiceAccount` operationId).
+func (c *ClientWithResponses) GetServiceAccountWithResponse(ctx context.Context, serviceAccountID ServiceAccountID, reqEditors ...RequestEditorFn) (*GetServiceAccountResponse, error) {
+	rsp, err := c.GetServiceAccount(ctx, serviceAccountID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetServiceAccountResponse(rsp)
+}
+
+// UpdateServiceAccountWithBodyWithResponse Disable a service account with every token it has, or enable it again
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /api/v1/service-accounts/{service_account_id} (the `UpdateServiceAccount` operationId).
+func (c *ClientWithResponses) UpdateServiceAccountWithBodyWithResponse(ctx context.Context, serviceAccountID ServiceAccountID, params *UpdateServiceAccountParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*UpdateServiceAccountResponse, error) {
+	rsp, err := c.UpdateServiceAccountWithBody(ctx, serviceAccountID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateServiceAccountResponse(rsp)
+}
+
+// UpdateServiceAccountWithResponse Disable a service account with every token it has, or enable it again
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PATCH /api/v1/service-accounts/{service_account_id} (the `UpdateServiceAccount` operationId).
+func (c *ClientWithResponses) UpdateServiceAccountWithResponse(ctx context.Context, serviceAccountID ServiceAccountID, params *UpdateServiceAccountParams, body UpdateServiceAccountJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateServiceAccountResponse, error) {
+	rsp, err := c.UpdateServiceAccount(ctx, serviceAccountID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseUpdateServiceAccountResponse(rsp)
+}
+
+// CreateServiceAccountSecretWithBodyWithResponse Make a secret, and let the ones before it end after an overlap
+//
+// The secret is answered once and kept only as a hash; a repeated request is answered with it again while its key is the same.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/service-accounts/{service_account_id}/secrets (the `CreateServiceAccountSecret` operationId).
+func (c *ClientWithResponses) CreateServiceAccountSecretWithBodyWithResponse(ctx context.Context, serviceAccountID ServiceAccountID, params *CreateServiceAccountSecretParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateServiceAccountSecretResponse, error) {
+	rsp, err := c.CreateServiceAccountSecretWithBody(ctx, serviceAccountID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateServiceAccountSecretResponse(rsp)
+}
+
+// CreateServiceAccountSecretWithResponse Make a secret, and let the ones before it end after an overlap
+//
+// The secret is answered once and kept only as a hash; a repeated request is answered with it again while its key is the same.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/service-accounts/{service_account_id}/secrets (the `CreateServiceAccountSecret` operationId).
+func (c *ClientWithResponses) CreateServiceAccountSecretWithResponse(ctx context.Context, serviceAccountID ServiceAccountID, params *CreateServiceAccountSecretParams, body CreateServiceAccountSecretJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateServiceAccountSecretResponse, error) {
+	rsp, err := c.CreateServiceAccountSecret(ctx, serviceAccountID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateServiceAccountSecretResponse(rsp)
+}
+
+// RevokeServiceAccountSecretWithResponse Revoke a secret at once, with the access tokens that it was exchanged for
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /api/v1/service-accounts/{service_account_id}/secrets/{secret_id} (the `RevokeServiceAccountSecret` operationId).
+func (c *ClientWithResponses) RevokeServiceAccountSecretWithResponse(ctx context.Context, serviceAccountID ServiceAccountID, secretID string, params *RevokeServiceAccountSecretParams, reqEditors ...RequestEditorFn) (*RevokeServiceAccountSecretResponse, error) {
+	rsp, err := c.RevokeServiceAccountSecret(ctx, serviceAccountID, secretID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRevokeServiceAccountSecretResponse(rsp)
 }
 
 // ListSkusWithResponse List what can be rented
@@ -9597,6 +10780,131 @@ func (c *ClientWithResponses) GetSKUWithResponse(ctx context.Context, sku SKUSlu
 		return nil, err
 	}
 	return ParseGetSKUResponse(rsp)
+}
+
+// ListSSHKeysWithResponse List the public keys of a project or of all of a tenant's projects
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/ssh-keys (the `ListSSHKeys` operationId).
+func (c *ClientWithResponses) ListSSHKeysWithResponse(ctx context.Context, params *ListSSHKeysParams, reqEditors ...RequestEditorFn) (*ListSSHKeysResponse, error) {
+	rsp, err := c.ListSSHKeys(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListSSHKeysResponse(rsp)
+}
+
+// CreateSSHKeyWithBodyWithResponse Keep a public key for the allocations of a project
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/ssh-keys (the `CreateSSHKey` operationId).
+func (c *ClientWithResponses) CreateSSHKeyWithBodyWithResponse(ctx context.Context, params *CreateSSHKeyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateSSHKeyResponse, error) {
+	rsp, err := c.CreateSSHKeyWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateSSHKeyResponse(rsp)
+}
+
+// CreateSSHKeyWithResponse Keep a public key for the allocations of a project
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/ssh-keys (the `CreateSSHKey` operationId).
+func (c *ClientWithResponses) CreateSSHKeyWithResponse(ctx context.Context, params *CreateSSHKeyParams, body CreateSSHKeyJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateSSHKeyResponse, error) {
+	rsp, err := c.CreateSSHKey(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateSSHKeyResponse(rsp)
+}
+
+// DeleteSSHKeyWithResponse Forget a public key
+//
+// Allocations that were made with it keep it.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /api/v1/ssh-keys/{ssh_key_id} (the `DeleteSSHKey` operationId).
+func (c *ClientWithResponses) DeleteSSHKeyWithResponse(ctx context.Context, sshKeyID string, params *DeleteSSHKeyParams, reqEditors ...RequestEditorFn) (*DeleteSSHKeyResponse, error) {
+	rsp, err := c.DeleteSSHKey(ctx, sshKeyID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteSSHKeyResponse(rsp)
+}
+
+// ListTenantAuditWithResponse Search a tenant's audit log, newest first
+//
+// What its members, its programs, the platform and its operators did; an operator's views are among it.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/tenants/{tenant_id}/audit (the `ListTenantAudit` operationId).
+func (c *ClientWithResponses) ListTenantAuditWithResponse(ctx context.Context, tenantID string, params *ListTenantAuditParams, reqEditors ...RequestEditorFn) (*ListTenantAuditResponse, error) {
+	rsp, err := c.ListTenantAudit(ctx, tenantID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListTenantAuditResponse(rsp)
+}
+
+// ListTokensWithResponse List your personal access tokens
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/tokens (the `ListTokens` operationId).
+func (c *ClientWithResponses) ListTokensWithResponse(ctx context.Context, params *ListTokensParams, reqEditors ...RequestEditorFn) (*ListTokensResponse, error) {
+	rsp, err := c.ListTokens(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListTokensResponse(rsp)
+}
+
+// CreateTokenWithBodyWithResponse Make a personal access token
+//
+// The token is answered once and kept only as a hash; a repeated request is answered with it again while its key is the same. It is good for its scopes and never for more than its owner's role holds at the time of use.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/tokens (the `CreateToken` operationId).
+func (c *ClientWithResponses) CreateTokenWithBodyWithResponse(ctx context.Context, params *CreateTokenParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateTokenResponse, error) {
+	rsp, err := c.CreateTokenWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateTokenResponse(rsp)
+}
+
+// CreateTokenWithResponse Make a personal access token
+//
+// The token is answered once and kept only as a hash; a repeated request is answered with it again while its key is the same. It is good for its scopes and never for more than its owner's role holds at the time of use.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/tokens (the `CreateToken` operationId).
+func (c *ClientWithResponses) CreateTokenWithResponse(ctx context.Context, params *CreateTokenParams, body CreateTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateTokenResponse, error) {
+	rsp, err := c.CreateToken(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateTokenResponse(rsp)
+}
+
+// RevokeTokenWithResponse Revoke a personal access token at once
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /api/v1/tokens/{token_id} (the `RevokeToken` operationId).
+func (c *ClientWithResponses) RevokeTokenWithResponse(ctx context.Context, tokenID TokenID, params *RevokeTokenParams, reqEditors ...RequestEditorFn) (*RevokeTokenResponse, error) {
+	rsp, err := c.RevokeToken(ctx, tokenID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRevokeTokenResponse(rsp)
 }
 
 // GetHealthWithResponse Say that the process lives
@@ -9831,6 +11139,45 @@ func ParseForceReleaseAllocationResponse(rsp *http.Response) (*ForceReleaseAlloc
 			headers.XCorrelationID = value
 		}
 		response.Headers202 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListAuditResponse parses an HTTP response from a ListAuditWithResponse call
+func ParseListAuditResponse(rsp *http.Response) (*ListAuditResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListAuditResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AuditList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListAuditResponse200Headers
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
 	}
 
 	return response, nil
@@ -10275,52 +11622,6 @@ func ParseListPoliciesResponse(rsp *http.Response) (*ListPoliciesResponse, error
 	return response, nil
 }
 
-// ParseSetPoliciesResponse parses an HTTP response from a SetPoliciesWithResponse call
-func ParseSetPoliciesResponse(rsp *http.Response) (*SetPoliciesResponse, error) {
-	bodyBytes, err := io.ReadAll(rsp.Body)
-	defer func() { _ = rsp.Body.Close() }()
-	if err != nil {
-		return nil, err
-	}
-
-	response := &SetPoliciesResponse{
-		Body:         bodyBytes,
-		HTTPResponse: rsp,
-	}
-
-	switch {
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest PolicyList
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSON200 = &dest
-
-	}
-
-	switch {
-	case rsp.StatusCode == 200:
-		var headers SetPoliciesResponse200Headers
-		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
-			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.IdempotencyReplayed = &value
-		}
-		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
-			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.XCorrelationID = value
-		}
-		response.Headers200 = &headers
-	}
-
-	return response, nil
-}
-
 // ParseGetPolicyResponse parses an HTTP response from a GetPolicyWithResponse call
 func ParseGetPolicyResponse(rsp *http.Response) (*GetPolicyResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -10386,91 +11687,6 @@ func ParseSetPolicyResponse(rsp *http.Response) (*SetPolicyResponse, error) {
 	switch {
 	case rsp.StatusCode == 200:
 		var headers SetPolicyResponse200Headers
-		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
-			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.IdempotencyReplayed = &value
-		}
-		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
-			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.XCorrelationID = value
-		}
-		response.Headers200 = &headers
-	}
-
-	return response, nil
-}
-
-// ParseListPolicyVersionsResponse parses an HTTP response from a ListPolicyVersionsWithResponse call
-func ParseListPolicyVersionsResponse(rsp *http.Response) (*ListPolicyVersionsResponse, error) {
-	bodyBytes, err := io.ReadAll(rsp.Body)
-	defer func() { _ = rsp.Body.Close() }()
-	if err != nil {
-		return nil, err
-	}
-
-	response := &ListPolicyVersionsResponse{
-		Body:         bodyBytes,
-		HTTPResponse: rsp,
-	}
-
-	switch {
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest PolicyVersionList
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSON200 = &dest
-
-	}
-
-	switch {
-	case rsp.StatusCode == 200:
-		var headers ListPolicyVersionsResponse200Headers
-		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
-			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.XCorrelationID = value
-		}
-		response.Headers200 = &headers
-	}
-
-	return response, nil
-}
-
-// ParseRollbackPolicyResponse parses an HTTP response from a RollbackPolicyWithResponse call
-func ParseRollbackPolicyResponse(rsp *http.Response) (*RollbackPolicyResponse, error) {
-	bodyBytes, err := io.ReadAll(rsp.Body)
-	defer func() { _ = rsp.Body.Close() }()
-	if err != nil {
-		return nil, err
-	}
-
-	response := &RollbackPolicyResponse{
-		Body:         bodyBytes,
-		HTTPResponse: rsp,
-	}
-
-	switch {
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest Policy
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSON200 = &dest
-
-	}
-
-	switch {
-	case rsp.StatusCode == 200:
-		var headers RollbackPolicyResponse200Headers
 		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
@@ -10602,215 +11818,6 @@ func ParseAddSKUPriceResponse(rsp *http.Response) (*AddSKUPriceResponse, error) 
 	switch {
 	case rsp.StatusCode == 201:
 		var headers AddSKUPriceResponse201Headers
-		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
-			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.IdempotencyReplayed = &value
-		}
-		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
-			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.XCorrelationID = value
-		}
-		response.Headers201 = &headers
-	}
-
-	return response, nil
-}
-
-// ParseListTenantPoliciesResponse parses an HTTP response from a ListTenantPoliciesWithResponse call
-func ParseListTenantPoliciesResponse(rsp *http.Response) (*ListTenantPoliciesResponse, error) {
-	bodyBytes, err := io.ReadAll(rsp.Body)
-	defer func() { _ = rsp.Body.Close() }()
-	if err != nil {
-		return nil, err
-	}
-
-	response := &ListTenantPoliciesResponse{
-		Body:         bodyBytes,
-		HTTPResponse: rsp,
-	}
-
-	switch {
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest TenantPolicyList
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSON200 = &dest
-
-	}
-
-	switch {
-	case rsp.StatusCode == 200:
-		var headers ListTenantPoliciesResponse200Headers
-		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
-			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.XCorrelationID = value
-		}
-		response.Headers200 = &headers
-	}
-
-	return response, nil
-}
-
-// ParseSetTenantPoliciesResponse parses an HTTP response from a SetTenantPoliciesWithResponse call
-func ParseSetTenantPoliciesResponse(rsp *http.Response) (*SetTenantPoliciesResponse, error) {
-	bodyBytes, err := io.ReadAll(rsp.Body)
-	defer func() { _ = rsp.Body.Close() }()
-	if err != nil {
-		return nil, err
-	}
-
-	response := &SetTenantPoliciesResponse{
-		Body:         bodyBytes,
-		HTTPResponse: rsp,
-	}
-
-	switch {
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest TenantPolicyList
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSON200 = &dest
-
-	}
-
-	switch {
-	case rsp.StatusCode == 200:
-		var headers SetTenantPoliciesResponse200Headers
-		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
-			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.IdempotencyReplayed = &value
-		}
-		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
-			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.XCorrelationID = value
-		}
-		response.Headers200 = &headers
-	}
-
-	return response, nil
-}
-
-// ParseListTenantPolicyVersionsResponse parses an HTTP response from a ListTenantPolicyVersionsWithResponse call
-func ParseListTenantPolicyVersionsResponse(rsp *http.Response) (*ListTenantPolicyVersionsResponse, error) {
-	bodyBytes, err := io.ReadAll(rsp.Body)
-	defer func() { _ = rsp.Body.Close() }()
-	if err != nil {
-		return nil, err
-	}
-
-	response := &ListTenantPolicyVersionsResponse{
-		Body:         bodyBytes,
-		HTTPResponse: rsp,
-	}
-
-	switch {
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest PolicyVersionList
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSON200 = &dest
-
-	}
-
-	switch {
-	case rsp.StatusCode == 200:
-		var headers ListTenantPolicyVersionsResponse200Headers
-		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
-			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.XCorrelationID = value
-		}
-		response.Headers200 = &headers
-	}
-
-	return response, nil
-}
-
-// ParseListTenantPricesResponse parses an HTTP response from a ListTenantPricesWithResponse call
-func ParseListTenantPricesResponse(rsp *http.Response) (*ListTenantPricesResponse, error) {
-	bodyBytes, err := io.ReadAll(rsp.Body)
-	defer func() { _ = rsp.Body.Close() }()
-	if err != nil {
-		return nil, err
-	}
-
-	response := &ListTenantPricesResponse{
-		Body:         bodyBytes,
-		HTTPResponse: rsp,
-	}
-
-	switch {
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest TenantPriceList
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSON200 = &dest
-
-	}
-
-	switch {
-	case rsp.StatusCode == 200:
-		var headers ListTenantPricesResponse200Headers
-		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
-			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.XCorrelationID = value
-		}
-		response.Headers200 = &headers
-	}
-
-	return response, nil
-}
-
-// ParseSetTenantPriceResponse parses an HTTP response from a SetTenantPriceWithResponse call
-func ParseSetTenantPriceResponse(rsp *http.Response) (*SetTenantPriceResponse, error) {
-	bodyBytes, err := io.ReadAll(rsp.Body)
-	defer func() { _ = rsp.Body.Close() }()
-	if err != nil {
-		return nil, err
-	}
-
-	response := &SetTenantPriceResponse{
-		Body:         bodyBytes,
-		HTTPResponse: rsp,
-	}
-
-	switch {
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
-		var dest TenantPrice
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSON201 = &dest
-
-	}
-
-	switch {
-	case rsp.StatusCode == 201:
-		var headers SetTenantPriceResponse201Headers
 		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
@@ -11001,6 +12008,45 @@ func ParseGetAllocationResponse(rsp *http.Response) (*GetAllocationResponse, err
 	return response, nil
 }
 
+// ParseGetAllocationEvidenceResponse parses an HTTP response from a GetAllocationEvidenceWithResponse call
+func ParseGetAllocationEvidenceResponse(rsp *http.Response) (*GetAllocationEvidenceResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetAllocationEvidenceResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest EvidenceEnvelope
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetAllocationEvidenceResponse200Headers
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseExplainAllocationResponse parses an HTTP response from a ExplainAllocationWithResponse call
 func ParseExplainAllocationResponse(rsp *http.Response) (*ExplainAllocationResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -11164,22 +12210,22 @@ func ParseWaitAllocationResponse(rsp *http.Response) (*WaitAllocationResponse, e
 	return response, nil
 }
 
-// ParseLogInResponse parses an HTTP response from a LogInWithResponse call
-func ParseLogInResponse(rsp *http.Response) (*LogInResponse, error) {
+// ParseExchangeTokenResponse parses an HTTP response from a ExchangeTokenWithResponse call
+func ParseExchangeTokenResponse(rsp *http.Response) (*ExchangeTokenResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
 	defer func() { _ = rsp.Body.Close() }()
 	if err != nil {
 		return nil, err
 	}
 
-	response := &LogInResponse{
+	response := &ExchangeTokenResponse{
 		Body:         bodyBytes,
 		HTTPResponse: rsp,
 	}
 
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest Tokens
+		var dest AccessToken
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -11189,149 +12235,7 @@ func ParseLogInResponse(rsp *http.Response) (*LogInResponse, error) {
 
 	switch {
 	case rsp.StatusCode == 200:
-		var headers LogInResponse200Headers
-		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
-			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.CacheControl = &value
-		}
-		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
-			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.IdempotencyReplayed = &value
-		}
-		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
-			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.XCorrelationID = value
-		}
-		response.Headers200 = &headers
-	}
-
-	return response, nil
-}
-
-// ParseSignOutResponse parses an HTTP response from a SignOutWithResponse call
-func ParseSignOutResponse(rsp *http.Response) (*SignOutResponse, error) {
-	bodyBytes, err := io.ReadAll(rsp.Body)
-	defer func() { _ = rsp.Body.Close() }()
-	if err != nil {
-		return nil, err
-	}
-
-	response := &SignOutResponse{
-		Body:         bodyBytes,
-		HTTPResponse: rsp,
-	}
-
-	switch {
-	case rsp.StatusCode == 204:
-		var headers SignOutResponse204Headers
-		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
-			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.IdempotencyReplayed = &value
-		}
-		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
-			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.XCorrelationID = value
-		}
-		response.Headers204 = &headers
-	}
-
-	return response, nil
-}
-
-// ParseGetSessionResponse parses an HTTP response from a GetSessionWithResponse call
-func ParseGetSessionResponse(rsp *http.Response) (*GetSessionResponse, error) {
-	bodyBytes, err := io.ReadAll(rsp.Body)
-	defer func() { _ = rsp.Body.Close() }()
-	if err != nil {
-		return nil, err
-	}
-
-	response := &GetSessionResponse{
-		Body:         bodyBytes,
-		HTTPResponse: rsp,
-	}
-
-	switch {
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest Session
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSON200 = &dest
-
-	}
-
-	switch {
-	case rsp.StatusCode == 200:
-		var headers GetSessionResponse200Headers
-		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
-			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.CacheControl = &value
-		}
-		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
-			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.XCorrelationID = value
-		}
-		response.Headers200 = &headers
-	}
-
-	return response, nil
-}
-
-// ParseRefreshTokenResponse parses an HTTP response from a RefreshTokenWithResponse call
-func ParseRefreshTokenResponse(rsp *http.Response) (*RefreshTokenResponse, error) {
-	bodyBytes, err := io.ReadAll(rsp.Body)
-	defer func() { _ = rsp.Body.Close() }()
-	if err != nil {
-		return nil, err
-	}
-
-	response := &RefreshTokenResponse{
-		Body:         bodyBytes,
-		HTTPResponse: rsp,
-	}
-
-	switch {
-	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
-		var dest Tokens
-		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
-			return nil, err
-		}
-		response.JSON200 = &dest
-
-	}
-
-	switch {
-	case rsp.StatusCode == 200:
-		var headers RefreshTokenResponse200Headers
-		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
-			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
-				return nil, err
-			}
-			headers.CacheControl = &value
-		}
+		var headers ExchangeTokenResponse200Headers
 		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
@@ -11430,6 +12334,45 @@ func ParseListLedgerEntriesResponse(rsp *http.Response) (*ListLedgerEntriesRespo
 	return response, nil
 }
 
+// ParseListEvidenceKeysResponse parses an HTTP response from a ListEvidenceKeysWithResponse call
+func ParseListEvidenceKeysResponse(rsp *http.Response) (*ListEvidenceKeysResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListEvidenceKeysResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest EvidenceKeyList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListEvidenceKeysResponse200Headers
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseGetMeResponse parses an HTTP response from a GetMeWithResponse call
 func ParseGetMeResponse(rsp *http.Response) (*GetMeResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -11456,6 +12399,268 @@ func ParseGetMeResponse(rsp *http.Response) (*GetMeResponse, error) {
 	switch {
 	case rsp.StatusCode == 200:
 		var headers GetMeResponse200Headers
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListServiceAccountsResponse parses an HTTP response from a ListServiceAccountsWithResponse call
+func ParseListServiceAccountsResponse(rsp *http.Response) (*ListServiceAccountsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListServiceAccountsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ServiceAccountList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListServiceAccountsResponse200Headers
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseCreateServiceAccountResponse parses an HTTP response from a CreateServiceAccountWithResponse call
+func ParseCreateServiceAccountResponse(rsp *http.Response) (*CreateServiceAccountResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateServiceAccountResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest ServiceAccount
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers CreateServiceAccountResponse201Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetServiceAccountResponse parses an HTTP response from a GetServiceAccountWithResponse call
+func ParseGetServiceAccountResponse(rsp *http.Response) (*GetServiceAccountResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetServiceAccountResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ServiceAccount
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetServiceAccountResponse200Headers
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseUpdateServiceAccountResponse parses an HTTP response from a UpdateServiceAccountWithResponse call
+func ParseUpdateServiceAccountResponse(rsp *http.Response) (*UpdateServiceAccountResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &UpdateServiceAccountResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ServiceAccount
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers UpdateServiceAccountResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseCreateServiceAccountSecretResponse parses an HTTP response from a CreateServiceAccountSecretWithResponse call
+func ParseCreateServiceAccountSecretResponse(rsp *http.Response) (*CreateServiceAccountSecretResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateServiceAccountSecretResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest MintedServiceAccountSecret
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers CreateServiceAccountSecretResponse201Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseRevokeServiceAccountSecretResponse parses an HTTP response from a RevokeServiceAccountSecretWithResponse call
+func ParseRevokeServiceAccountSecretResponse(rsp *http.Response) (*RevokeServiceAccountSecretResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RevokeServiceAccountSecretResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ServiceAccount
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers RevokeServiceAccountSecretResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
 		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
@@ -11534,6 +12739,307 @@ func ParseGetSKUResponse(rsp *http.Response) (*GetSKUResponse, error) {
 	switch {
 	case rsp.StatusCode == 200:
 		var headers GetSKUResponse200Headers
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListSSHKeysResponse parses an HTTP response from a ListSSHKeysWithResponse call
+func ParseListSSHKeysResponse(rsp *http.Response) (*ListSSHKeysResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListSSHKeysResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SSHKeyList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListSSHKeysResponse200Headers
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseCreateSSHKeyResponse parses an HTTP response from a CreateSSHKeyWithResponse call
+func ParseCreateSSHKeyResponse(rsp *http.Response) (*CreateSSHKeyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateSSHKeyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest SSHKey
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers CreateSSHKeyResponse201Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseDeleteSSHKeyResponse parses an HTTP response from a DeleteSSHKeyWithResponse call
+func ParseDeleteSSHKeyResponse(rsp *http.Response) (*DeleteSSHKeyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteSSHKeyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SSHKey
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers DeleteSSHKeyResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListTenantAuditResponse parses an HTTP response from a ListTenantAuditWithResponse call
+func ParseListTenantAuditResponse(rsp *http.Response) (*ListTenantAuditResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListTenantAuditResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AuditList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListTenantAuditResponse200Headers
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListTokensResponse parses an HTTP response from a ListTokensWithResponse call
+func ParseListTokensResponse(rsp *http.Response) (*ListTokensResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListTokensResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest TokenList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListTokensResponse200Headers
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseCreateTokenResponse parses an HTTP response from a CreateTokenWithResponse call
+func ParseCreateTokenResponse(rsp *http.Response) (*CreateTokenResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateTokenResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest CreatedToken
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers CreateTokenResponse201Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseRevokeTokenResponse parses an HTTP response from a RevokeTokenWithResponse call
+func ParseRevokeTokenResponse(rsp *http.Response) (*RevokeTokenResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RevokeTokenResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Token
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers RevokeTokenResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
 		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {

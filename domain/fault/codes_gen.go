@@ -125,6 +125,12 @@ const (
 	UserAlreadyExists Code = "user_already_exists"
 	// TenantNotFound (404): There is no such tenant.
 	TenantNotFound Code = "tenant_not_found"
+	// SSHKeyNotFound (404): There is no such SSH key.
+	SSHKeyNotFound Code = "ssh_key_not_found"
+	// SSHKeyAlreadyExists (409): The project keeps this SSH key already.
+	SSHKeyAlreadyExists Code = "ssh_key_already_exists"
+	// EvidenceUnavailable (503): The platform has no key to sign evidence with.
+	EvidenceUnavailable Code = "evidence_unavailable"
 	// ServiceAccountNotFound (404): There is no such service account.
 	ServiceAccountNotFound Code = "service_account_not_found"
 	// ServiceAccountAlreadyExists (409): The tenant has a service account of this name.
@@ -229,6 +235,9 @@ var codes = []Code{
 	UserNotFound,
 	UserAlreadyExists,
 	TenantNotFound,
+	SSHKeyNotFound,
+	SSHKeyAlreadyExists,
+	EvidenceUnavailable,
 	ServiceAccountNotFound,
 	ServiceAccountAlreadyExists,
 	ProjectNotFound,
@@ -308,6 +317,9 @@ var catalogue = map[Code]Entry{
 	UserNotFound:                {Code: UserNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no such user.", Group: GroupUser},
 	UserAlreadyExists:           {Code: UserAlreadyExists, HTTPStatus: 409, Retryable: false, Sentence: "A user with this identity already exists.", Group: GroupUser},
 	TenantNotFound:              {Code: TenantNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no such tenant.", Group: GroupTenancy},
+	SSHKeyNotFound:              {Code: SSHKeyNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no such SSH key.", Group: GroupTenancy},
+	SSHKeyAlreadyExists:         {Code: SSHKeyAlreadyExists, HTTPStatus: 409, Retryable: false, Sentence: "The project keeps this SSH key already.", Group: GroupTenancy},
+	EvidenceUnavailable:         {Code: EvidenceUnavailable, HTTPStatus: 503, Retryable: true, Sentence: "The platform has no key to sign evidence with.", Group: GroupTenancy},
 	ServiceAccountNotFound:      {Code: ServiceAccountNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no such service account.", Group: GroupTenancy},
 	ServiceAccountAlreadyExists: {Code: ServiceAccountAlreadyExists, HTTPStatus: 409, Retryable: false, Sentence: "The tenant has a service account of this name.", Group: GroupTenancy},
 	ProjectNotFound:             {Code: ProjectNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no such project.", Group: GroupTenancy},

@@ -316,6 +316,24 @@ export const errorCatalogue = {
     sentence: "There is no such tenant.",
     group: "tenancy",
   },
+  ssh_key_not_found: {
+    httpStatus: 404,
+    retryable: false,
+    sentence: "There is no such SSH key.",
+    group: "tenancy",
+  },
+  ssh_key_already_exists: {
+    httpStatus: 409,
+    retryable: false,
+    sentence: "The project keeps this SSH key already.",
+    group: "tenancy",
+  },
+  evidence_unavailable: {
+    httpStatus: 503,
+    retryable: true,
+    sentence: "The platform has no key to sign evidence with.",
+    group: "tenancy",
+  },
   service_account_not_found: {
     httpStatus: 404,
     retryable: false,

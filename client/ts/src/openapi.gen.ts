@@ -157,6 +157,80 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/tenants/{tenant_id}/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Search a tenant's audit log, newest first
+         * @description What its members, its programs, the platform and its operators did; an operator's views are among it.
+         */
+        get: operations["listTenantAudit"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Search the audit log of the platform and of all tenants, newest first */
+        get: operations["listAudit"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/allocations/{allocation_id}/evidence": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Prove an allocation by a signed bundle
+         * @description A DSSE envelope with one Ed25519 signature over canonical JSON (RFC 8785): who asked for what and when, every transition, every ledger entry with both accounts, price and windows as pinned, custody of the node and how it was handed back, the certificates that the node held, and the audit rows. While the allocation is not terminal the bundle says that it is not final. `gpuaas evidence verify` checks it offline.
+         */
+        get: operations["getAllocationEvidence"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/evidence/keys": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List the public keys that evidence was ever signed with */
+        get: operations["listEvidenceKeys"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/billing/balance": {
         parameters: {
             query?: never;
@@ -484,87 +558,8 @@ export interface paths {
         };
         /** List every policy key with its value */
         get: operations["listPolicies"];
-        /**
-         * Change several policy values at once
-         * @description All of them change or none does. Values that bound each other can be moved only so.
-         */
-        put: operations["setPolicies"];
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/admin/tenants/{tenant_id}/policies": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** List what may be set for one tenant, with what holds for it */
-        get: operations["listTenantPolicies"];
-        /**
-         * Set or end policy values of one tenant
-         * @description All of them change or none does. A change without a value ends what was set, and the platform's holds again.
-         */
-        put: operations["setTenantPolicies"];
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/admin/tenants/{tenant_id}/policies/{key}/history": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** List every value a policy key was ever set to for one tenant */
-        get: operations["listTenantPolicyVersions"];
         put?: never;
         post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/admin/policies/{key}/history": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** List every value a policy key was ever set to */
-        get: operations["listPolicyVersions"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/admin/policies/{key}/rollback": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        /**
-         * Set a policy key to what it was
-         * @description The value of an earlier version becomes a new version; version 0 is the default. Today's rules apply to it.
-         */
-        post: operations["rollbackPolicy"];
         delete?: never;
         options?: never;
         head?: never;
@@ -589,30 +584,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/v1/auth/session": {
+    "/api/v1/service-accounts": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
+        /** List a tenant's service accounts */
+        get: operations["listServiceAccounts"];
+        put?: never;
         /**
-         * Say whether this browser is signed in
-         * @description A browser signs in by going to `/api/v1/auth/signin?return_to=/path`, which leads it to the identity provider and back. From
-         *     then on it holds a cookie, and every operation takes that in place of a bearer token; tokens never reach the browser. A change
-         *     must carry `csrf_token` of this answer as `X-CSRF-Token`. The token changes when the session is renewed: a page that is refused
-         *     with `csrf_token_invalid` reads it again.
+         * Make a service account, without a secret yet
+         * @description It belongs to a tenant or to one project, in a role that holds nothing its maker does not hold there.
          */
-        get: operations["getSession"];
+        post: operations["createServiceAccount"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/service-accounts/{service_account_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show one service account */
+        get: operations["getServiceAccount"];
         put?: never;
         post?: never;
         delete?: never;
         options?: never;
         head?: never;
-        patch?: never;
+        /** Disable a service account with every token it has, or enable it again */
+        patch: operations["updateServiceAccount"];
         trace?: never;
     };
-    "/api/v1/auth/logout": {
+    "/api/v1/service-accounts/{service_account_id}/secrets": {
         parameters: {
             query?: never;
             header?: never;
@@ -622,17 +633,17 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Sign this browser out, here and with the identity provider
-         * @description Does nothing for a browser that is not signed in.
+         * Make a secret, and let the ones before it end after an overlap
+         * @description The secret is answered once and kept only as a hash; a repeated request is answered with it again while its key is the same.
          */
-        post: operations["signOut"];
+        post: operations["createServiceAccountSecret"];
         delete?: never;
         options?: never;
         head?: never;
         patch?: never;
         trace?: never;
     };
-    "/api/v1/auth/login": {
+    "/api/v1/service-accounts/{service_account_id}/secrets/{secret_id}": {
         parameters: {
             query?: never;
             header?: never;
@@ -641,32 +652,9 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /**
-         * Trade a password for tokens, for development
-         * @description Off unless the installation allows it.
-         */
-        post: operations["logIn"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/auth/token/refresh": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        /**
-         * Trade a refresh token for new tokens
-         * @description A refresh token is good once; the answer holds the next one.
-         */
-        post: operations["refreshToken"];
-        delete?: never;
+        post?: never;
+        /** Revoke a secret at once, with the access tokens that it was exchanged for */
+        delete: operations["revokeServiceAccountSecret"];
         options?: never;
         head?: never;
         patch?: never;
@@ -747,22 +735,97 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/v1/admin/tenants/{tenant_id}/prices": {
+    "/api/v1/ssh-keys": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        /** List every price that was set for one tenant */
-        get: operations["listTenantPrices"];
+        /** List the public keys of a project or of all of a tenant's projects */
+        get: operations["listSSHKeys"];
+        put?: never;
+        /** Keep a public key for the allocations of a project */
+        post: operations["createSSHKey"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/ssh-keys/{ssh_key_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Forget a public key
+         * @description Allocations that were made with it keep it.
+         */
+        delete: operations["deleteSSHKey"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/auth/token": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
         put?: never;
         /**
-         * Set or withdraw a price for one tenant
-         * @description A tenant's price wins over the list price for what it starts from valid_from on, until it is withdrawn. Nobody else sees it.
+         * Exchange a service account's secret for an access token
+         * @description The client credentials grant of OAuth 2.0, as JSON or as a form; client id and secret may also come in the Authorization header (Basic). Errors have the one body of the schema Fault.
          */
-        post: operations["setTenantPrice"];
+        post: operations["exchangeToken"];
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List your personal access tokens */
+        get: operations["listTokens"];
+        put?: never;
+        /**
+         * Make a personal access token
+         * @description The token is answered once and kept only as a hash; a repeated request is answered with it again while its key is the same. It is good for its scopes and never for more than its owner's role holds at the time of use.
+         */
+        post: operations["createToken"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tokens/{token_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Revoke a personal access token at once */
+        delete: operations["revokeToken"];
         options?: never;
         head?: never;
         patch?: never;
@@ -796,6 +859,8 @@ export interface components {
             };
             /** @description Public keys in authorized_keys form, without options; policy limits how many. */
             ssh_keys?: string[];
+            /** @description Keys that the project keeps, beside those of ssh_keys. */
+            ssh_key_ids?: string[];
             /** @description The default project when absent. */
             project_id?: string;
         };
@@ -1005,6 +1070,96 @@ export interface components {
         AllocationWait: {
             reached: boolean;
             allocation: components["schemas"]["Allocation"];
+        };
+        /**
+         * @example {
+         *       "id": 4711,
+         *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+         *       "actor_user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+         *       "actor_role": "admin",
+         *       "action": "allocation.force_release",
+         *       "target_type": "allocation",
+         *       "target_id": "alloc_mfrggzdfmztwq2lknnwg23tpob",
+         *       "result": "success",
+         *       "details": {
+         *         "reason": "node repaired"
+         *       },
+         *       "correlation_id": "01JBY6T4W2Z8Q1M0V5K3N7R9XD",
+         *       "created_at": "2026-01-05T09:30:00.000Z"
+         *     }
+         */
+        AuditRow: {
+            /** Format: int64 */
+            id: number;
+            /** @description Absent for what concerns the platform alone. */
+            tenant_id?: string;
+            actor_user_id: string;
+            actor_role: string;
+            action: string;
+            target_type: string;
+            target_id: string;
+            /** @enum {string} */
+            result: "success" | "refused";
+            details: {
+                [key: string]: unknown;
+            };
+            correlation_id: string;
+            /** Format: date-time */
+            created_at: string;
+        };
+        AuditList: {
+            items: components["schemas"]["AuditRow"][];
+            next_cursor?: string;
+        };
+        /**
+         * @example {
+         *       "keyid": "5f0d8a2b9c1e4f3a7b6d5c4e3f2a1b0c9d8e7f6a5b4c3d2e1f0a9b8c7d6e5f4a",
+         *       "sig": "3q2+7w=="
+         *     }
+         */
+        EvidenceSignature: {
+            /** @description The key, as /api/v1/evidence/keys lists it. */
+            keyid: string;
+            /** @description Base64 of the Ed25519 signature. */
+            sig: string;
+        };
+        /**
+         * @example {
+         *       "payloadType": "application/vnd.gpuaas.allocation-evidence+json",
+         *       "payload": "eyJ2ZXJzaW9uIjoxfQ==",
+         *       "signatures": [
+         *         {
+         *           "keyid": "5f0d8a2b9c1e4f3a7b6d5c4e3f2a1b0c9d8e7f6a5b4c3d2e1f0a9b8c7d6e5f4a",
+         *           "sig": "3q2+7w=="
+         *         }
+         *       ]
+         *     }
+         */
+        EvidenceEnvelope: {
+            payloadType: string;
+            /** @description Base64 of the bundle as canonical JSON (RFC 8785). */
+            payload: string;
+            signatures: components["schemas"]["EvidenceSignature"][];
+        };
+        /**
+         * @example {
+         *       "key_id": "5f0d8a2b9c1e4f3a7b6d5c4e3f2a1b0c9d8e7f6a5b4c3d2e1f0a9b8c7d6e5f4a",
+         *       "algorithm": "ed25519",
+         *       "public_key": "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC KEY-----\n",
+         *       "current": true
+         *     }
+         */
+        EvidenceKey: {
+            key_id: string;
+            /** @enum {string} */
+            algorithm: "ed25519";
+            /** @description In PEM form. */
+            public_key: string;
+            /** @description Whether it signs now. */
+            current: boolean;
+        };
+        EvidenceKeyList: {
+            items: components["schemas"]["EvidenceKey"][];
         };
         /**
          * @example {
@@ -1405,7 +1560,6 @@ export interface components {
          *       "unit": "seconds",
          *       "meaning": "How long one billing window is; each window is one ledger entry.",
          *       "pinned": true,
-         *       "tenant": false,
          *       "version": 0
          *     }
          */
@@ -1428,8 +1582,6 @@ export interface components {
             danger?: string;
             /** @description Whether running allocations keep the value they were admitted with. */
             pinned: boolean;
-            /** @description Whether an operator may set another value for a single tenant. */
-            tenant: boolean;
             /**
              * Format: int64
              * @description How often it was set; 0 means never.
@@ -1441,8 +1593,6 @@ export interface components {
             changed_by?: string;
             /** Format: date-time */
             changed_at?: string;
-            /** @description What was last set, where this release no longer accepts it: then the default holds. */
-            unfit_value?: unknown;
         };
         PolicyList: {
             items: components["schemas"]["Policy"][];
@@ -1464,244 +1614,116 @@ export interface components {
             expected_version?: number;
         };
         /**
-         * @example {
-         *       "key": "allocation.max_concurrent_per_user",
-         *       "type": "int",
-         *       "value": 200,
-         *       "platform_value": 50,
-         *       "overridden": true,
-         *       "min": 0,
-         *       "max": 100000,
-         *       "unit": "allocations",
-         *       "meaning": "How many allocations one user may hold at once; those in release_failed do not count.",
-         *       "version": 1,
-         *       "reason": "agreed with sales",
-         *       "changed_by": "user_mfrggzdfmztwq2lknnwg23tpob",
-         *       "changed_at": "2026-01-05T09:30:00.000Z"
-         *     }
+         * @description A role that a program may have.
+         * @example member
+         * @enum {string}
          */
-        TenantPolicy: {
-            key: string;
-            /** @enum {string} */
-            type: "int" | "bool" | "string";
-            /** @description What holds for the tenant. */
-            value: unknown;
-            /** @description What holds for everybody else. */
-            platform_value: unknown;
-            /** @description Whether a value of the tenant's own holds. */
-            overridden: boolean;
-            /** Format: int64 */
-            min?: number;
-            /** Format: int64 */
-            max?: number;
-            allowed?: string[];
-            unit?: string;
-            meaning: string;
-            /**
-             * Format: int64
-             * @description How often it was set or ended for the tenant; 0 means never.
-             */
-            version: number;
-            /** @description Why it was last set or ended for the tenant. */
-            reason?: string;
-            /** @description The user who last did so. */
-            changed_by?: string;
+        ServiceRole: "admin" | "member" | "viewer" | "billing";
+        ServiceAccountSecret: {
+            id: string;
             /** Format: date-time */
-            changed_at?: string;
-            /** @description What was last set for the tenant, where it does not fit or go together with other values any more: then the platform's holds. */
-            unfit_value?: unknown;
-        };
-        /**
-         * @example {
-         *       "key": "allocation.max_concurrent_per_user",
-         *       "value": 200
-         *     }
-         */
-        TenantPolicyChange: {
-            key: string;
-            /** @description Of the key's type; absent to end what was set. */
-            value?: unknown;
+            created_at: string;
             /**
-             * Format: int64
-             * @description Refuse the change if the version is another one by now.
+             * Format: date-time
+             * @description When the overlap with its successor ends.
              */
-            expected_version?: number;
-        };
-        /**
-         * @example {
-         *       "changes": [
-         *         {
-         *           "key": "allocation.max_concurrent_per_user",
-         *           "value": 200
-         *         },
-         *         {
-         *           "key": "billing.runway_seconds"
-         *         }
-         *       ],
-         *       "reason": "agreed with sales"
-         *     }
-         */
-        SetTenantPoliciesRequest: {
-            changes: components["schemas"]["TenantPolicyChange"][];
-            reason: string;
-        };
-        TenantPolicyList: {
-            items: components["schemas"]["TenantPolicy"][];
-        };
-        /**
-         * @example {
-         *       "key": "billing.minimum_deposit_minor",
-         *       "value": 150000
-         *     }
-         */
-        PolicyChange: {
-            key: string;
-            /** @description Of the key's type: a whole number, true or false, or a word. */
-            value: unknown;
+            expires_at?: string;
             /**
-             * Format: int64
-             * @description Refuse the change if the version is another one by now.
+             * Format: date-time
+             * @description The minute of its last use.
              */
-            expected_version?: number;
+            last_used_at?: string;
         };
         /**
          * @example {
-         *       "changes": [
-         *         {
-         *           "key": "billing.minimum_deposit_minor",
-         *           "value": 150000
-         *         },
-         *         {
-         *           "key": "billing.maximum_deposit_minor",
-         *           "value": 500000
-         *         }
-         *       ],
-         *       "reason": "larger deposits"
+         *       "id": "cred_mfrggzdfmztwq2lknnwg23tpob",
+         *       "created_at": "2026-01-05T09:30:00.000Z",
+         *       "client_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+         *       "client_secret": "gpuaas_sas_example"
          *     }
          */
-        SetPoliciesRequest: {
-            changes: components["schemas"]["PolicyChange"][];
-            reason: string;
-        };
-        /**
-         * @example {
-         *       "key": "billing.window_seconds",
-         *       "version": 3,
-         *       "value": 30,
-         *       "fits": true,
-         *       "reason": "shorter windows for the demonstration",
-         *       "changed_by": "user_mfrggzdfmztwq2lknnwg23tpob",
-         *       "changed_at": "2026-01-05T09:30:00.000Z"
-         *     }
-         */
-        PolicyVersion: {
-            key: string;
-            /** Format: int64 */
-            version: number;
-            /** @description Of the key's type: a whole number, true or false, or a word. */
-            value: unknown;
-            /** @description Whether this release still accepts the value, so that one can roll back to it. */
-            fits: boolean;
-            reason: string;
-            changed_by: string;
+        MintedServiceAccountSecret: {
+            id: string;
             /** Format: date-time */
-            changed_at: string;
+            created_at: string;
+            /**
+             * Format: date-time
+             * @description When the overlap with its successor ends.
+             */
+            expires_at?: string;
+            /**
+             * Format: date-time
+             * @description The minute of its last use.
+             */
+            last_used_at?: string;
+            client_id: string;
+            /** @description Shown once. */
+            client_secret: string;
         };
         /**
          * @example {
-         *       "items": [
+         *       "id": "user_mfrggzdfmztwq2lknnwg23tpob",
+         *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+         *       "name": "nightly-training",
+         *       "role": "member",
+         *       "created_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+         *       "created_at": "2026-01-05T09:30:00.000Z",
+         *       "secrets": [
          *         {
-         *           "key": "billing.window_seconds",
-         *           "version": 1,
-         *           "value": 30,
-         *           "fits": true,
-         *           "reason": "a trial",
-         *           "changed_by": "user_mfrggzdfmztwq2lknnwg23tpob",
-         *           "changed_at": "2026-01-05T09:30:00.000Z"
+         *           "id": "cred_mfrggzdfmztwq2lknnwg23tpob",
+         *           "created_at": "2026-01-05T09:30:00.000Z"
          *         }
          *       ]
          *     }
          */
-        PolicyVersionList: {
-            items: components["schemas"]["PolicyVersion"][];
+        ServiceAccount: {
+            /** @description Also the client id. */
+            id: string;
+            tenant_id: string;
+            /** @description The one project it belongs to; absent for the whole tenant. */
+            project_id?: string;
+            name: string;
+            role: components["schemas"]["ServiceRole"];
+            created_by: string;
+            /** Format: date-time */
+            created_at: string;
+            /** Format: date-time */
+            disabled_at?: string;
+            /** @description Those that can be exchanged now, newest first. */
+            secrets: components["schemas"]["ServiceAccountSecret"][];
+        };
+        ServiceAccountList: {
+            items: components["schemas"]["ServiceAccount"][];
             next_cursor?: string;
         };
         /**
          * @example {
-         *       "version": 2,
-         *       "reason": "the shorter windows cost too much"
+         *       "name": "nightly-training",
+         *       "role": "member"
          *     }
          */
-        RollbackPolicyRequest: {
+        CreateServiceAccountRequest: {
+            name: string;
+            role: components["schemas"]["ServiceRole"];
+            /** @description The one project it belongs to; the whole tenant when absent. */
+            project_id?: string;
+            /** @description Your own tenant when neither is named. */
+            tenant_id?: string;
+        };
+        UpdateServiceAccountRequest: {
+            disabled: boolean;
+        };
+        /**
+         * @example {
+         *       "overlap_seconds": 3600
+         *     }
+         */
+        CreateServiceAccountSecretRequest: {
             /**
              * Format: int64
-             * @description The version whose value is to hold again; 0 is the default.
+             * @description For how long the secrets before it stay valid; policy's value when absent.
              */
-            version: number;
-            reason: string;
-            /**
-             * Format: int64
-             * @description Refuse the change if the version is another one by now.
-             */
-            expected_version?: number;
-        };
-        /**
-         * @example {
-         *       "signed_in": true,
-         *       "username": "dev-user",
-         *       "roles": [
-         *         "user"
-         *       ],
-         *       "csrf_token": "3q2-7wEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE",
-         *       "expires_at": "2026-01-05T21:30:00.000Z"
-         *     }
-         */
-        Session: {
-            /** @description Whether the browser has a session. */
-            signed_in: boolean;
-            username?: string;
-            roles?: string[];
-            /** @description To be sent as X-CSRF-Token with every change. */
-            csrf_token?: string;
-            /** Format: date-time */
-            expires_at?: string;
-        };
-        /**
-         * @example {
-         *       "username": "dev-user",
-         *       "password": "dev123"
-         *     }
-         */
-        LogInRequest: {
-            username: string;
-            password: string;
-        };
-        /**
-         * @example {
-         *       "refresh_token": "opaque",
-         *       "client_id": "gpuaas-cli"
-         *     }
-         */
-        RefreshTokenRequest: {
-            refresh_token: string;
-            /** @default gpuaas-cli */
-            client_id: string;
-        };
-        /**
-         * @example {
-         *       "access_token": "header.claims.signature",
-         *       "refresh_token": "opaque",
-         *       "token_type": "Bearer",
-         *       "expires_at": "2026-01-05T09:35:00.000Z"
-         *     }
-         */
-        Tokens: {
-            access_token: string;
-            refresh_token?: string;
-            /** @enum {string} */
-            token_type: "Bearer";
-            /** Format: date-time */
-            expires_at: string;
+            overlap_seconds?: number;
         };
         /**
          * @example {
@@ -1827,60 +1849,6 @@ export interface components {
             /** Format: date-time */
             created_at: string;
         };
-        /**
-         * @example {
-         *       "id": "price_mfrggzdfmztwq2lknnwg23tpob",
-         *       "sku": "h100-8x",
-         *       "currency": "usd",
-         *       "rate_micros_per_hour": 19900000,
-         *       "withdrawn": false,
-         *       "valid_from": "2026-01-01T00:00:00.000Z",
-         *       "created_at": "2025-12-20T10:00:00.000Z"
-         *     }
-         */
-        TenantPrice: {
-            id: string;
-            sku: string;
-            currency: string;
-            /**
-             * Format: int64
-             * @description 0 where it was withdrawn.
-             */
-            rate_micros_per_hour: number;
-            /** @description Whether the list price holds from then on. */
-            withdrawn: boolean;
-            /** Format: date-time */
-            valid_from: string;
-            /** Format: date-time */
-            created_at: string;
-        };
-        TenantPriceList: {
-            items: components["schemas"]["TenantPrice"][];
-            next_cursor?: string;
-        };
-        /**
-         * @example {
-         *       "sku": "h100-8x",
-         *       "currency": "usd",
-         *       "rate_micros_per_hour": 19900000,
-         *       "reason": "agreed with sales"
-         *     }
-         */
-        SetTenantPriceRequest: {
-            sku: string;
-            currency: string;
-            /**
-             * Format: int64
-             * @description The price; absent to withdraw the one there is.
-             */
-            rate_micros_per_hour?: number;
-            /**
-             * Format: date-time
-             * @description From when it holds; now when absent. Not in the past.
-             */
-            valid_from?: string;
-            reason: string;
-        };
         SkuPriceList: {
             items: components["schemas"]["SkuPrice"][];
             next_cursor?: string;
@@ -1900,6 +1868,180 @@ export interface components {
              * @description From when it holds; now when absent. Not in the past.
              */
             valid_from?: string;
+        };
+        /**
+         * @example {
+         *       "id": "key_mfrggzdfmztwq2lknnwg23tpob",
+         *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+         *       "project_id": "proj_mfrggzdfmztwq2lknnwg23tpob",
+         *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+         *       "name": "laptop",
+         *       "public_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE",
+         *       "fingerprint": "SHA256:mVPwvezndPv/ARoIadVY98vAC0g+P/5633yTC4d/wXE",
+         *       "created_at": "2026-01-05T09:30:00.000Z"
+         *     }
+         */
+        SSHKey: {
+            id: string;
+            tenant_id: string;
+            project_id: string;
+            /** @description Who added it. */
+            user_id: string;
+            name: string;
+            /** @description Type and key, without options and comment. */
+            public_key: string;
+            /** @description SHA-256, as ssh-keygen -l shows it. */
+            fingerprint: string;
+            /** Format: date-time */
+            created_at: string;
+        };
+        SSHKeyList: {
+            items: components["schemas"]["SSHKey"][];
+            next_cursor?: string;
+        };
+        /**
+         * @example {
+         *       "name": "laptop",
+         *       "public_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE laptop"
+         *     }
+         */
+        CreateSSHKeyRequest: {
+            name: string;
+            /** @description One line in authorized_keys form. */
+            public_key: string;
+            /** @description The default project when absent. */
+            project_id?: string;
+        };
+        /**
+         * @description A permission, "noun:verb"; a token needs it and so does its owner's role.
+         * @example allocations:read
+         * @enum {string}
+         */
+        Scope: "profile:read" | "profile:write" | "catalog:read" | "allocations:read" | "allocations:write" | "allocations:manage" | "keys:read" | "keys:write" | "billing:read" | "billing:write" | "projects:read" | "projects:write" | "members:read" | "members:write" | "service_accounts:read" | "service_accounts:write" | "audit:read" | "tenant:read" | "tenant:write" | "tenant:own" | "platform:read" | "platform:write";
+        /**
+         * @example {
+         *       "grant_type": "client_credentials",
+         *       "client_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+         *       "client_secret": "gpuaas_sas_example",
+         *       "scope": "allocations:read allocations:write"
+         *     }
+         */
+        ExchangeTokenRequest: {
+            /** @enum {string} */
+            grant_type: "client_credentials";
+            /** @description The service account's id, unless the Authorization header names it (Basic). */
+            client_id?: string;
+            client_secret?: string;
+            /** @description Scopes with a space between them; everything that the account's role holds when absent. */
+            scope?: string;
+        };
+        /**
+         * @example {
+         *       "access_token": "gpuaas_sa_example",
+         *       "token_type": "Bearer",
+         *       "expires_in": 900,
+         *       "scope": "allocations:read allocations:write"
+         *     }
+         */
+        AccessToken: {
+            access_token: string;
+            /** @enum {string} */
+            token_type: "Bearer";
+            /**
+             * Format: int64
+             * @description Seconds.
+             */
+            expires_in: number;
+            /** @description What it is good for, with a space between the scopes. */
+            scope: string;
+        };
+        /**
+         * @example {
+         *       "id": "cred_mfrggzdfmztwq2lknnwg23tpob",
+         *       "name": "nightly training",
+         *       "scopes": [
+         *         "allocations:read",
+         *         "allocations:write"
+         *       ],
+         *       "created_at": "2026-01-05T09:30:00.000Z",
+         *       "expires_at": "2026-04-05T09:30:00.000Z"
+         *     }
+         */
+        Token: {
+            id: string;
+            name: string;
+            scopes: components["schemas"]["Scope"][];
+            /** Format: date-time */
+            created_at: string;
+            /** Format: date-time */
+            expires_at: string;
+            /**
+             * Format: date-time
+             * @description The minute of its last use.
+             */
+            last_used_at?: string;
+            /**
+             * Format: date-time
+             * @description When it, or the token that made it, was revoked.
+             */
+            revoked_at?: string;
+        };
+        /**
+         * @example {
+         *       "id": "cred_mfrggzdfmztwq2lknnwg23tpob",
+         *       "name": "nightly training",
+         *       "scopes": [
+         *         "allocations:read",
+         *         "allocations:write"
+         *       ],
+         *       "created_at": "2026-01-05T09:30:00.000Z",
+         *       "expires_at": "2026-04-05T09:30:00.000Z",
+         *       "token": "gpuaas_api_example"
+         *     }
+         */
+        CreatedToken: {
+            id: string;
+            name: string;
+            scopes: components["schemas"]["Scope"][];
+            /** Format: date-time */
+            created_at: string;
+            /** Format: date-time */
+            expires_at: string;
+            /**
+             * Format: date-time
+             * @description The minute of its last use.
+             */
+            last_used_at?: string;
+            /**
+             * Format: date-time
+             * @description When it, or the token that made it, was revoked.
+             */
+            revoked_at?: string;
+            /** @description Shown once. */
+            token: string;
+        };
+        TokenList: {
+            items: components["schemas"]["Token"][];
+            next_cursor?: string;
+        };
+        /**
+         * @example {
+         *       "name": "nightly training",
+         *       "scopes": [
+         *         "allocations:read",
+         *         "allocations:write"
+         *       ],
+         *       "expires_in_seconds": 2592000
+         *     }
+         */
+        CreateTokenRequest: {
+            name: string;
+            scopes: components["schemas"]["Scope"][];
+            /**
+             * Format: int64
+             * @description As long as policy allows when absent.
+             */
+            expires_in_seconds?: number;
         };
     };
     responses: {
@@ -1926,32 +2068,6 @@ export interface components {
                 "application/json": components["schemas"]["Fault"] & {
                     /** @enum {string} */
                     code: "idempotency_conflict" | "idempotency_in_flight" | "node_state_conflict";
-                };
-            };
-        };
-        /** @description idempotency_conflict, idempotency_in_flight, policy_combination_refused, policy_version_conflict. */
-        IdempotencyConflictOrIdempotencyInFlightOrPolicyCombinationRefusedOrPolicyVersionConflict: {
-            headers: {
-                "X-Correlation-Id": components["headers"]["CorrelationId"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Fault"] & {
-                    /** @enum {string} */
-                    code: "idempotency_conflict" | "idempotency_in_flight" | "policy_combination_refused" | "policy_version_conflict";
-                };
-            };
-        };
-        /** @description idempotency_conflict, idempotency_in_flight, price_conflict. */
-        IdempotencyConflictOrIdempotencyInFlightOrPriceConflict: {
-            headers: {
-                "X-Correlation-Id": components["headers"]["CorrelationId"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Fault"] & {
-                    /** @enum {string} */
-                    code: "idempotency_conflict" | "idempotency_in_flight" | "price_conflict";
                 };
             };
         };
@@ -2072,8 +2188,8 @@ export interface components {
                 };
             };
         };
-        /** @description not_found, tenant_not_found. */
-        NotFoundOrTenantNotFound: {
+        /** @description not_found, service_account_not_found. */
+        NotFoundOrServiceAccountNotFound: {
             headers: {
                 "X-Correlation-Id": components["headers"]["CorrelationId"];
                 [name: string]: unknown;
@@ -2081,20 +2197,7 @@ export interface components {
             content: {
                 "application/json": components["schemas"]["Fault"] & {
                     /** @enum {string} */
-                    code: "not_found" | "tenant_not_found";
-                };
-            };
-        };
-        /** @description not_found, tenant_not_found, policy_not_found. */
-        NotFoundOrTenantNotFoundOrPolicyNotFound: {
-            headers: {
-                "X-Correlation-Id": components["headers"]["CorrelationId"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Fault"] & {
-                    /** @enum {string} */
-                    code: "not_found" | "tenant_not_found" | "policy_not_found";
+                    code: "not_found" | "service_account_not_found";
                 };
             };
         };
@@ -2164,20 +2267,6 @@ export interface components {
                 };
             };
         };
-        /** @description token_invalid: The token is not one that this platform accepts. */
-        TokenInvalid: {
-            headers: {
-                "X-Correlation-Id": components["headers"]["CorrelationId"];
-                "WWW-Authenticate": components["headers"]["Challenge"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Fault"] & {
-                    /** @enum {string} */
-                    code: "token_invalid";
-                };
-            };
-        };
         /** @description token_missing, token_invalid, token_expired. */
         TokenMissingOrTokenInvalidOrTokenExpired: {
             headers: {
@@ -2215,6 +2304,19 @@ export interface components {
                 "application/json": components["schemas"]["Fault"] & {
                     /** @enum {string} */
                     code: "token_scope_invalid" | "insufficient_permissions" | "user_suspended" | "approval_pending" | "tenant_suspended";
+                };
+            };
+        };
+        /** @description token_scope_invalid, insufficient_permissions, user_suspended, approval_pending, tenant_suspended, ownership_required. */
+        TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrOwnershipRequired: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "token_scope_invalid" | "insufficient_permissions" | "user_suspended" | "approval_pending" | "tenant_suspended" | "ownership_required";
                 };
             };
         };
@@ -2257,19 +2359,6 @@ export interface components {
                 };
             };
         };
-        /** @description validation_error, policy_value_invalid. */
-        ValidationErrorOrPolicyValueInvalid: {
-            headers: {
-                "X-Correlation-Id": components["headers"]["CorrelationId"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Fault"] & {
-                    /** @enum {string} */
-                    code: "validation_error" | "policy_value_invalid";
-                };
-            };
-        };
     };
     parameters: {
         /** @example alloc_mfrggzdfmztwq2lknnwg23tpob */
@@ -2279,6 +2368,29 @@ export interface components {
          * @example requested
          */
         AllocationState: components["schemas"]["AllocationStateName"];
+        /**
+         * @description Only what this user, service account or node did.
+         * @example user_mfrggzdfmztwq2lknnwg23tpob
+         */
+        AuditActor: string;
+        /** @example allocation.force_release */
+        AuditAction: string;
+        /** @example allocation */
+        AuditTargetType: string;
+        /** @example alloc_mfrggzdfmztwq2lknnwg23tpob */
+        AuditTargetId: string;
+        /** @example success */
+        AuditResult: "success" | "refused";
+        /**
+         * @description From this instant on.
+         * @example 2026-01-05T09:30:00.000Z
+         */
+        AuditSince: string;
+        /**
+         * @description Before this instant.
+         * @example 2026-01-05T09:30:00.000Z
+         */
+        AuditUntil: string;
         /** @example acct_mfrggzdfmztwq2lknnwg23tpob */
         AccountId: string;
         /**
@@ -2313,20 +2425,22 @@ export interface components {
         Cursor: string;
         /** @example node_mfrggzdfmztwq2lknnwg23tpob */
         NodeId: string;
-        /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
-        TenantID: string;
         /** @example billing.window_seconds */
         PolicyKey: string;
-        /**
-         * @description The csrf_token of the browser's session; needed where a session cookie stands in for a bearer token.
-         * @example 3q2-7wEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE
-         */
-        CSRFToken: string;
+        /** @example user_mfrggzdfmztwq2lknnwg23tpob */
+        ServiceAccountId: string;
         /**
          * @description The SKU's slug.
          * @example h100-8x
          */
         SkuSlug: string;
+        /**
+         * @description Without effect: every request gets a token of its own.
+         * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+         */
+        IdempotencyKeyWithoutEffect: string;
+        /** @example cred_mfrggzdfmztwq2lknnwg23tpob */
+        TokenId: string;
     };
     requestBodies: never;
     headers: {
@@ -2350,11 +2464,6 @@ export interface components {
          * @example 7
          */
         RetryAfter: number;
-        /**
-         * @description No cache keeps this answer.
-         * @example no-store
-         */
-        NotKept: string;
     };
     pathItems: never;
 }
@@ -2698,19 +2807,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            /** @description token_scope_invalid, insufficient_permissions, user_suspended, approval_pending, tenant_suspended, ownership_required. */
-            403: {
-                headers: {
-                    "X-Correlation-Id": components["headers"]["CorrelationId"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Fault"] & {
-                        /** @enum {string} */
-                        code: "token_scope_invalid" | "insufficient_permissions" | "user_suspended" | "approval_pending" | "tenant_suspended" | "ownership_required";
-                    };
-                };
-            };
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrOwnershipRequired"];
             404: components["responses"]["NotFoundOrAllocationNotFound"];
             408: components["responses"]["RequestTimeout"];
             /** @description idempotency_conflict, idempotency_in_flight, allocation_not_active, allocation_already_releasing. */
@@ -3089,6 +3186,285 @@ export interface operations {
             500: components["responses"]["InternalError"];
             502: components["responses"]["UpstreamError"];
             503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listTenantAudit: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Only what this user, service account or node did.
+                 * @example user_mfrggzdfmztwq2lknnwg23tpob
+                 */
+                actor_user_id?: components["parameters"]["AuditActor"];
+                /** @example allocation.force_release */
+                action?: components["parameters"]["AuditAction"];
+                /** @example allocation */
+                target_type?: components["parameters"]["AuditTargetType"];
+                /** @example alloc_mfrggzdfmztwq2lknnwg23tpob */
+                target_id?: components["parameters"]["AuditTargetId"];
+                /** @example success */
+                result?: components["parameters"]["AuditResult"];
+                /**
+                 * @description From this instant on.
+                 * @example 2026-01-05T09:30:00.000Z
+                 */
+                since?: components["parameters"]["AuditSince"];
+                /**
+                 * @description Before this instant.
+                 * @example 2026-01-05T09:30:00.000Z
+                 */
+                until?: components["parameters"]["AuditUntil"];
+                /**
+                 * @description How many items to answer at most.
+                 * @example 50
+                 */
+                limit?: components["parameters"]["Limit"];
+                /**
+                 * @description The next_cursor of the page before; opaque.
+                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
+                 */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path: {
+                /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
+                tenant_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of the audit log. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": 4711,
+                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "actor_user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "actor_role": "admin",
+                     *           "action": "allocation.force_release",
+                     *           "target_type": "allocation",
+                     *           "target_id": "alloc_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "result": "success",
+                     *           "details": {
+                     *             "reason": "node repaired"
+                     *           },
+                     *           "correlation_id": "01JBY6T4W2Z8Q1M0V5K3N7R9XD",
+                     *           "created_at": "2026-01-05T09:30:00.000Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["AuditList"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            /** @description not_found, tenant_not_found. */
+            404: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "not_found" | "tenant_not_found";
+                    };
+                };
+            };
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listAudit: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Only this tenant's.
+                 * @example tenant_mfrggzdfmztwq2lknnwg23tpob
+                 */
+                tenant_id?: string;
+                /**
+                 * @description Only what this user, service account or node did.
+                 * @example user_mfrggzdfmztwq2lknnwg23tpob
+                 */
+                actor_user_id?: components["parameters"]["AuditActor"];
+                /** @example allocation.force_release */
+                action?: components["parameters"]["AuditAction"];
+                /** @example allocation */
+                target_type?: components["parameters"]["AuditTargetType"];
+                /** @example alloc_mfrggzdfmztwq2lknnwg23tpob */
+                target_id?: components["parameters"]["AuditTargetId"];
+                /** @example success */
+                result?: components["parameters"]["AuditResult"];
+                /**
+                 * @description From this instant on.
+                 * @example 2026-01-05T09:30:00.000Z
+                 */
+                since?: components["parameters"]["AuditSince"];
+                /**
+                 * @description Before this instant.
+                 * @example 2026-01-05T09:30:00.000Z
+                 */
+                until?: components["parameters"]["AuditUntil"];
+                /**
+                 * @description How many items to answer at most.
+                 * @example 50
+                 */
+                limit?: components["parameters"]["Limit"];
+                /**
+                 * @description The next_cursor of the page before; opaque.
+                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
+                 */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of the audit log. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": 4711,
+                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "actor_user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "actor_role": "admin",
+                     *           "action": "allocation.force_release",
+                     *           "target_type": "allocation",
+                     *           "target_id": "alloc_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "result": "success",
+                     *           "details": {
+                     *             "reason": "node repaired"
+                     *           },
+                     *           "correlation_id": "01JBY6T4W2Z8Q1M0V5K3N7R9XD",
+                     *           "created_at": "2026-01-05T09:30:00.000Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["AuditList"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getAllocationEvidence: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example alloc_mfrggzdfmztwq2lknnwg23tpob */
+                allocation_id: components["parameters"]["AllocationId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The envelope. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "payloadType": "application/vnd.gpuaas.allocation-evidence+json",
+                     *       "payload": "eyJ2ZXJzaW9uIjoxfQ==",
+                     *       "signatures": [
+                     *         {
+                     *           "keyid": "5f0d8a2b9c1e4f3a7b6d5c4e3f2a1b0c9d8e7f6a5b4c3d2e1f0a9b8c7d6e5f4a",
+                     *           "sig": "3q2+7w=="
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["EvidenceEnvelope"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["NotFoundOrAllocationNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            /** @description evidence_unavailable, service_unavailable. */
+            503: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "evidence_unavailable" | "service_unavailable";
+                    };
+                };
+            };
+        };
+    };
+    listEvidenceKeys: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The keys, the current one first. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "key_id": "5f0d8a2b9c1e4f3a7b6d5c4e3f2a1b0c9d8e7f6a5b4c3d2e1f0a9b8c7d6e5f4a",
+                     *           "algorithm": "ed25519",
+                     *           "public_key": "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC KEY-----\n",
+                     *           "current": true
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["EvidenceKeyList"];
+                };
+            };
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
         };
     };
     getBalance: {
@@ -4302,7 +4678,6 @@ export interface operations {
                      *           "unit": "seconds",
                      *           "meaning": "How long one billing window is; each window is one ledger entry.",
                      *           "pinned": true,
-                     *           "tenant": false,
                      *           "version": 0
                      *         }
                      *       ]
@@ -4314,444 +4689,6 @@ export interface operations {
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
             403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
             422: components["responses"]["ValidationError"];
-            429: components["responses"]["RateLimitExceeded"];
-            500: components["responses"]["InternalError"];
-            502: components["responses"]["UpstreamError"];
-            503: components["responses"]["ServiceUnavailable"];
-        };
-    };
-    setPolicies: {
-        parameters: {
-            query?: never;
-            header?: {
-                /**
-                 * @description Makes the request safe to repeat; choose a new one for every new intent.
-                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
-                 */
-                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
-            };
-            path?: never;
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                /**
-                 * @example {
-                 *       "changes": [
-                 *         {
-                 *           "key": "billing.minimum_deposit_minor",
-                 *           "value": 150000
-                 *         },
-                 *         {
-                 *           "key": "billing.maximum_deposit_minor",
-                 *           "value": 500000
-                 *         }
-                 *       ],
-                 *       "reason": "larger deposits"
-                 *     }
-                 */
-                "application/json": components["schemas"]["SetPoliciesRequest"];
-            };
-        };
-        responses: {
-            /** @description The keys that were changed, in the order of the request. */
-            200: {
-                headers: {
-                    "X-Correlation-Id": components["headers"]["CorrelationId"];
-                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    /**
-                     * @example {
-                     *       "items": [
-                     *         {
-                     *           "key": "billing.window_seconds",
-                     *           "type": "int",
-                     *           "value": 60,
-                     *           "default": 60,
-                     *           "min": 1,
-                     *           "max": 3600,
-                     *           "unit": "seconds",
-                     *           "meaning": "How long one billing window is; each window is one ledger entry.",
-                     *           "pinned": true,
-                     *           "tenant": false,
-                     *           "version": 0
-                     *         }
-                     *       ]
-                     *     }
-                     */
-                    "application/json": components["schemas"]["PolicyList"];
-                };
-            };
-            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
-            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
-            /** @description policy_not_found: There is no such policy key. */
-            404: {
-                headers: {
-                    "X-Correlation-Id": components["headers"]["CorrelationId"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Fault"] & {
-                        /** @enum {string} */
-                        code: "policy_not_found";
-                    };
-                };
-            };
-            408: components["responses"]["RequestTimeout"];
-            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrPolicyCombinationRefusedOrPolicyVersionConflict"];
-            413: components["responses"]["RequestTooLarge"];
-            415: components["responses"]["UnsupportedMediaType"];
-            422: components["responses"]["ValidationErrorOrPolicyValueInvalid"];
-            429: components["responses"]["RateLimitExceeded"];
-            500: components["responses"]["InternalError"];
-            502: components["responses"]["UpstreamError"];
-            503: components["responses"]["ServiceUnavailable"];
-        };
-    };
-    listTenantPolicies: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
-                tenant_id: components["parameters"]["TenantID"];
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description The keys that may be set for a tenant, in the catalogue's order. */
-            200: {
-                headers: {
-                    "X-Correlation-Id": components["headers"]["CorrelationId"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    /**
-                     * @example {
-                     *       "items": [
-                     *         {
-                     *           "key": "allocation.max_concurrent_per_user",
-                     *           "type": "int",
-                     *           "value": 200,
-                     *           "platform_value": 50,
-                     *           "overridden": true,
-                     *           "min": 0,
-                     *           "max": 100000,
-                     *           "unit": "allocations",
-                     *           "meaning": "How many allocations one user may hold at once; those in release_failed do not count.",
-                     *           "version": 1,
-                     *           "reason": "agreed with sales",
-                     *           "changed_by": "user_mfrggzdfmztwq2lknnwg23tpob",
-                     *           "changed_at": "2026-01-05T09:30:00.000Z"
-                     *         }
-                     *       ]
-                     *     }
-                     */
-                    "application/json": components["schemas"]["TenantPolicyList"];
-                };
-            };
-            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
-            404: components["responses"]["NotFoundOrTenantNotFound"];
-            422: components["responses"]["ValidationError"];
-            429: components["responses"]["RateLimitExceeded"];
-            500: components["responses"]["InternalError"];
-            502: components["responses"]["UpstreamError"];
-            503: components["responses"]["ServiceUnavailable"];
-        };
-    };
-    setTenantPolicies: {
-        parameters: {
-            query?: never;
-            header?: {
-                /**
-                 * @description Makes the request safe to repeat; choose a new one for every new intent.
-                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
-                 */
-                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
-            };
-            path: {
-                /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
-                tenant_id: components["parameters"]["TenantID"];
-            };
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                /**
-                 * @example {
-                 *       "changes": [
-                 *         {
-                 *           "key": "allocation.max_concurrent_per_user",
-                 *           "value": 200
-                 *         },
-                 *         {
-                 *           "key": "billing.runway_seconds"
-                 *         }
-                 *       ],
-                 *       "reason": "agreed with sales"
-                 *     }
-                 */
-                "application/json": components["schemas"]["SetTenantPoliciesRequest"];
-            };
-        };
-        responses: {
-            /** @description The keys that were changed, in the order of the request. */
-            200: {
-                headers: {
-                    "X-Correlation-Id": components["headers"]["CorrelationId"];
-                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    /**
-                     * @example {
-                     *       "items": [
-                     *         {
-                     *           "key": "allocation.max_concurrent_per_user",
-                     *           "type": "int",
-                     *           "value": 200,
-                     *           "platform_value": 50,
-                     *           "overridden": true,
-                     *           "min": 0,
-                     *           "max": 100000,
-                     *           "unit": "allocations",
-                     *           "meaning": "How many allocations one user may hold at once; those in release_failed do not count.",
-                     *           "version": 1,
-                     *           "reason": "agreed with sales",
-                     *           "changed_by": "user_mfrggzdfmztwq2lknnwg23tpob",
-                     *           "changed_at": "2026-01-05T09:30:00.000Z"
-                     *         }
-                     *       ]
-                     *     }
-                     */
-                    "application/json": components["schemas"]["TenantPolicyList"];
-                };
-            };
-            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
-            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
-            404: components["responses"]["NotFoundOrTenantNotFoundOrPolicyNotFound"];
-            408: components["responses"]["RequestTimeout"];
-            /** @description idempotency_conflict, idempotency_in_flight, policy_not_per_tenant, policy_combination_refused, policy_version_conflict. */
-            409: {
-                headers: {
-                    "X-Correlation-Id": components["headers"]["CorrelationId"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Fault"] & {
-                        /** @enum {string} */
-                        code: "idempotency_conflict" | "idempotency_in_flight" | "policy_not_per_tenant" | "policy_combination_refused" | "policy_version_conflict";
-                    };
-                };
-            };
-            413: components["responses"]["RequestTooLarge"];
-            415: components["responses"]["UnsupportedMediaType"];
-            422: components["responses"]["ValidationErrorOrPolicyValueInvalid"];
-            429: components["responses"]["RateLimitExceeded"];
-            500: components["responses"]["InternalError"];
-            502: components["responses"]["UpstreamError"];
-            503: components["responses"]["ServiceUnavailable"];
-        };
-    };
-    listTenantPolicyVersions: {
-        parameters: {
-            query?: {
-                /**
-                 * @description How many items to answer at most.
-                 * @example 50
-                 */
-                limit?: components["parameters"]["Limit"];
-                /**
-                 * @description The next_cursor of the page before; opaque.
-                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
-                 */
-                cursor?: components["parameters"]["Cursor"];
-            };
-            header?: never;
-            path: {
-                /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
-                tenant_id: components["parameters"]["TenantID"];
-                /** @example billing.window_seconds */
-                key: components["parameters"]["PolicyKey"];
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description A page of versions, the newest first; one whose value is null ended what was set. */
-            200: {
-                headers: {
-                    "X-Correlation-Id": components["headers"]["CorrelationId"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    /**
-                     * @example {
-                     *       "items": [
-                     *         {
-                     *           "key": "billing.window_seconds",
-                     *           "version": 1,
-                     *           "value": 30,
-                     *           "fits": true,
-                     *           "reason": "a trial",
-                     *           "changed_by": "user_mfrggzdfmztwq2lknnwg23tpob",
-                     *           "changed_at": "2026-01-05T09:30:00.000Z"
-                     *         }
-                     *       ]
-                     *     }
-                     */
-                    "application/json": components["schemas"]["PolicyVersionList"];
-                };
-            };
-            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
-            404: components["responses"]["NotFoundOrTenantNotFoundOrPolicyNotFound"];
-            422: components["responses"]["ValidationError"];
-            429: components["responses"]["RateLimitExceeded"];
-            500: components["responses"]["InternalError"];
-            502: components["responses"]["UpstreamError"];
-            503: components["responses"]["ServiceUnavailable"];
-        };
-    };
-    listPolicyVersions: {
-        parameters: {
-            query?: {
-                /**
-                 * @description How many items to answer at most.
-                 * @example 50
-                 */
-                limit?: components["parameters"]["Limit"];
-                /**
-                 * @description The next_cursor of the page before; opaque.
-                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
-                 */
-                cursor?: components["parameters"]["Cursor"];
-            };
-            header?: never;
-            path: {
-                /** @example billing.window_seconds */
-                key: components["parameters"]["PolicyKey"];
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description A page of versions, the newest first. */
-            200: {
-                headers: {
-                    "X-Correlation-Id": components["headers"]["CorrelationId"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    /**
-                     * @example {
-                     *       "items": [
-                     *         {
-                     *           "key": "billing.window_seconds",
-                     *           "version": 1,
-                     *           "value": 30,
-                     *           "fits": true,
-                     *           "reason": "a trial",
-                     *           "changed_by": "user_mfrggzdfmztwq2lknnwg23tpob",
-                     *           "changed_at": "2026-01-05T09:30:00.000Z"
-                     *         }
-                     *       ]
-                     *     }
-                     */
-                    "application/json": components["schemas"]["PolicyVersionList"];
-                };
-            };
-            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
-            404: components["responses"]["NotFoundOrPolicyNotFound"];
-            422: components["responses"]["ValidationError"];
-            429: components["responses"]["RateLimitExceeded"];
-            500: components["responses"]["InternalError"];
-            502: components["responses"]["UpstreamError"];
-            503: components["responses"]["ServiceUnavailable"];
-        };
-    };
-    rollbackPolicy: {
-        parameters: {
-            query?: never;
-            header?: {
-                /**
-                 * @description Makes the request safe to repeat; choose a new one for every new intent.
-                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
-                 */
-                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
-            };
-            path: {
-                /** @example billing.window_seconds */
-                key: components["parameters"]["PolicyKey"];
-            };
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                /**
-                 * @example {
-                 *       "version": 2,
-                 *       "reason": "the shorter windows cost too much"
-                 *     }
-                 */
-                "application/json": components["schemas"]["RollbackPolicyRequest"];
-            };
-        };
-        responses: {
-            /** @description The key with its new version. */
-            200: {
-                headers: {
-                    "X-Correlation-Id": components["headers"]["CorrelationId"];
-                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    /**
-                     * @example {
-                     *       "key": "billing.window_seconds",
-                     *       "type": "int",
-                     *       "value": 60,
-                     *       "default": 60,
-                     *       "min": 1,
-                     *       "max": 3600,
-                     *       "unit": "seconds",
-                     *       "meaning": "How long one billing window is; each window is one ledger entry.",
-                     *       "pinned": true,
-                     *       "tenant": false,
-                     *       "version": 0
-                     *     }
-                     */
-                    "application/json": components["schemas"]["Policy"];
-                };
-            };
-            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
-            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
-            /** @description not_found, policy_not_found, policy_version_not_found. */
-            404: {
-                headers: {
-                    "X-Correlation-Id": components["headers"]["CorrelationId"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Fault"] & {
-                        /** @enum {string} */
-                        code: "not_found" | "policy_not_found" | "policy_version_not_found";
-                    };
-                };
-            };
-            408: components["responses"]["RequestTimeout"];
-            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrPolicyCombinationRefusedOrPolicyVersionConflict"];
-            413: components["responses"]["RequestTooLarge"];
-            415: components["responses"]["UnsupportedMediaType"];
-            422: components["responses"]["ValidationErrorOrPolicyValueInvalid"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
             502: components["responses"]["UpstreamError"];
@@ -4788,7 +4725,6 @@ export interface operations {
                      *       "unit": "seconds",
                      *       "meaning": "How long one billing window is; each window is one ledger entry.",
                      *       "pinned": true,
-                     *       "tenant": false,
                      *       "version": 0
                      *     }
                      */
@@ -4852,7 +4788,6 @@ export interface operations {
                      *       "unit": "seconds",
                      *       "meaning": "How long one billing window is; each window is one ledger entry.",
                      *       "pinned": true,
-                     *       "tenant": false,
                      *       "version": 0
                      *     }
                      */
@@ -4864,54 +4799,111 @@ export interface operations {
             403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
             404: components["responses"]["NotFoundOrPolicyNotFound"];
             408: components["responses"]["RequestTimeout"];
-            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrPolicyCombinationRefusedOrPolicyVersionConflict"];
+            /** @description idempotency_conflict, idempotency_in_flight, policy_combination_refused, policy_version_conflict. */
+            409: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "idempotency_conflict" | "idempotency_in_flight" | "policy_combination_refused" | "policy_version_conflict";
+                    };
+                };
+            };
             413: components["responses"]["RequestTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
-            422: components["responses"]["ValidationErrorOrPolicyValueInvalid"];
+            /** @description validation_error, policy_value_invalid. */
+            422: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "validation_error" | "policy_value_invalid";
+                    };
+                };
+            };
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
             502: components["responses"]["UpstreamError"];
             503: components["responses"]["ServiceUnavailable"];
         };
     };
-    getSession: {
+    listServiceAccounts: {
         parameters: {
-            query?: never;
+            query?: {
+                /**
+                 * @description How many items to answer at most.
+                 * @example 50
+                 */
+                limit?: components["parameters"]["Limit"];
+                /**
+                 * @description The next_cursor of the page before; opaque.
+                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
+                 */
+                cursor?: components["parameters"]["Cursor"];
+                /**
+                 * @description Only this project's.
+                 * @example proj_mfrggzdfmztwq2lknnwg23tpob
+                 */
+                project_id?: components["parameters"]["InProject"];
+                /**
+                 * @description This tenant's; your own when absent.
+                 * @example tenant_mfrggzdfmztwq2lknnwg23tpob
+                 */
+                tenant_id?: components["parameters"]["InTenant"];
+            };
             header?: never;
             path?: never;
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description The session, or that there is none. */
+            /** @description A page of service accounts. */
             200: {
                 headers: {
-                    "Cache-Control": components["headers"]["NotKept"];
                     "X-Correlation-Id": components["headers"]["CorrelationId"];
                     [name: string]: unknown;
                 };
                 content: {
                     /**
                      * @example {
-                     *       "signed_in": true,
-                     *       "username": "dev-user",
-                     *       "roles": [
-                     *         "user"
-                     *       ],
-                     *       "csrf_token": "3q2-7wEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE",
-                     *       "expires_at": "2026-01-05T21:30:00.000Z"
+                     *       "items": [
+                     *         {
+                     *           "id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "name": "nightly-training",
+                     *           "role": "member",
+                     *           "created_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "created_at": "2026-01-05T09:30:00.000Z",
+                     *           "secrets": [
+                     *             {
+                     *               "id": "cred_mfrggzdfmztwq2lknnwg23tpob",
+                     *               "created_at": "2026-01-05T09:30:00.000Z"
+                     *             }
+                     *           ]
+                     *         }
+                     *       ]
                      *     }
                      */
-                    "application/json": components["schemas"]["Session"];
+                    "application/json": components["schemas"]["ServiceAccountList"];
                 };
             };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["TenantNotFoundOrProjectNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
             503: components["responses"]["ServiceUnavailable"];
         };
     };
-    signOut: {
+    createServiceAccount: {
         parameters: {
             query?: never;
             header?: {
@@ -4920,50 +4912,125 @@ export interface operations {
                  * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
                  */
                 "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
-                /**
-                 * @description The csrf_token of the browser's session; needed where a session cookie stands in for a bearer token.
-                 * @example 3q2-7wEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE
-                 */
-                "X-CSRF-Token"?: components["parameters"]["CSRFToken"];
             };
             path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "name": "nightly-training",
+                 *       "role": "member"
+                 *     }
+                 */
+                "application/json": components["schemas"]["CreateServiceAccountRequest"];
+            };
+        };
+        responses: {
+            /** @description The service account. */
+            201: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "name": "nightly-training",
+                     *       "role": "member",
+                     *       "created_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "created_at": "2026-01-05T09:30:00.000Z",
+                     *       "secrets": [
+                     *         {
+                     *           "id": "cred_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "created_at": "2026-01-05T09:30:00.000Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ServiceAccount"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["TenantNotFoundOrProjectNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            /** @description idempotency_conflict, idempotency_in_flight, service_account_already_exists. */
+            409: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "idempotency_conflict" | "idempotency_in_flight" | "service_account_already_exists";
+                    };
+                };
+            };
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getServiceAccount: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example user_mfrggzdfmztwq2lknnwg23tpob */
+                service_account_id: components["parameters"]["ServiceAccountId"];
+            };
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description The browser is signed out. */
-            204: {
-                headers: {
-                    "X-Correlation-Id": components["headers"]["CorrelationId"];
-                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
-                    [name: string]: unknown;
-                };
-                content?: never;
-            };
-            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
-            /** @description csrf_token_invalid: A change by session cookie must come from this site's own pages, with the session's csrf_token in X-CSRF-Token. */
-            403: {
+            /** @description The service account. */
+            200: {
                 headers: {
                     "X-Correlation-Id": components["headers"]["CorrelationId"];
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Fault"] & {
-                        /** @enum {string} */
-                        code: "csrf_token_invalid";
-                    };
+                    /**
+                     * @example {
+                     *       "id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "name": "nightly-training",
+                     *       "role": "member",
+                     *       "created_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "created_at": "2026-01-05T09:30:00.000Z",
+                     *       "secrets": [
+                     *         {
+                     *           "id": "cred_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "created_at": "2026-01-05T09:30:00.000Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ServiceAccount"];
                 };
             };
-            408: components["responses"]["RequestTimeout"];
-            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
-            413: components["responses"]["RequestTooLarge"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["NotFoundOrServiceAccountNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
             503: components["responses"]["ServiceUnavailable"];
         };
     };
-    logIn: {
+    updateServiceAccount: {
         parameters: {
             query?: never;
             header?: {
@@ -4973,25 +5040,26 @@ export interface operations {
                  */
                 "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
             };
-            path?: never;
+            path: {
+                /** @example user_mfrggzdfmztwq2lknnwg23tpob */
+                service_account_id: components["parameters"]["ServiceAccountId"];
+            };
             cookie?: never;
         };
         requestBody: {
             content: {
                 /**
                  * @example {
-                 *       "username": "dev-user",
-                 *       "password": "dev123"
+                 *       "disabled": true
                  *     }
                  */
-                "application/json": components["schemas"]["LogInRequest"];
+                "application/json": components["schemas"]["UpdateServiceAccountRequest"];
             };
         };
         responses: {
-            /** @description The tokens. */
+            /** @description The service account as it is now. */
             200: {
                 headers: {
-                    "Cache-Control": components["headers"]["NotKept"];
                     "X-Correlation-Id": components["headers"]["CorrelationId"];
                     "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
                     [name: string]: unknown;
@@ -4999,30 +5067,27 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "access_token": "header.claims.signature",
-                     *       "refresh_token": "opaque",
-                     *       "token_type": "Bearer",
-                     *       "expires_at": "2026-01-05T09:35:00.000Z"
+                     *       "id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "name": "nightly-training",
+                     *       "role": "member",
+                     *       "created_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "created_at": "2026-01-05T09:30:00.000Z",
+                     *       "secrets": [
+                     *         {
+                     *           "id": "cred_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "created_at": "2026-01-05T09:30:00.000Z"
+                     *         }
+                     *       ]
                      *     }
                      */
-                    "application/json": components["schemas"]["Tokens"];
+                    "application/json": components["schemas"]["ServiceAccount"];
                 };
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
-            401: components["responses"]["TokenInvalid"];
-            /** @description password_login_disabled: This installation takes no passwords; sign in through the identity provider. */
-            403: {
-                headers: {
-                    "X-Correlation-Id": components["headers"]["CorrelationId"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Fault"] & {
-                        /** @enum {string} */
-                        code: "password_login_disabled";
-                    };
-                };
-            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["NotFoundOrServiceAccountNotFound"];
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
             413: components["responses"]["RequestTooLarge"];
@@ -5030,10 +5095,11 @@ export interface operations {
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
             503: components["responses"]["ServiceUnavailable"];
         };
     };
-    refreshToken: {
+    createServiceAccountSecret: {
         parameters: {
             query?: never;
             header?: {
@@ -5043,25 +5109,26 @@ export interface operations {
                  */
                 "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
             };
-            path?: never;
+            path: {
+                /** @example user_mfrggzdfmztwq2lknnwg23tpob */
+                service_account_id: components["parameters"]["ServiceAccountId"];
+            };
             cookie?: never;
         };
         requestBody: {
             content: {
                 /**
                  * @example {
-                 *       "refresh_token": "opaque",
-                 *       "client_id": "gpuaas-cli"
+                 *       "overlap_seconds": 3600
                  *     }
                  */
-                "application/json": components["schemas"]["RefreshTokenRequest"];
+                "application/json": components["schemas"]["CreateServiceAccountSecretRequest"];
             };
         };
         responses: {
-            /** @description The tokens. */
-            200: {
+            /** @description The secret, shown once. */
+            201: {
                 headers: {
-                    "Cache-Control": components["headers"]["NotKept"];
                     "X-Correlation-Id": components["headers"]["CorrelationId"];
                     "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
                     [name: string]: unknown;
@@ -5069,17 +5136,19 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "access_token": "header.claims.signature",
-                     *       "refresh_token": "opaque",
-                     *       "token_type": "Bearer",
-                     *       "expires_at": "2026-01-05T09:35:00.000Z"
+                     *       "id": "cred_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "created_at": "2026-01-05T09:30:00.000Z",
+                     *       "client_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "client_secret": "gpuaas_sas_example"
                      *     }
                      */
-                    "application/json": components["schemas"]["Tokens"];
+                    "application/json": components["schemas"]["MintedServiceAccountSecret"];
                 };
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
-            401: components["responses"]["TokenInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["NotFoundOrServiceAccountNotFound"];
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
             413: components["responses"]["RequestTooLarge"];
@@ -5087,6 +5156,80 @@ export interface operations {
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    revokeServiceAccountSecret: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @example user_mfrggzdfmztwq2lknnwg23tpob */
+                service_account_id: components["parameters"]["ServiceAccountId"];
+                /** @example cred_mfrggzdfmztwq2lknnwg23tpob */
+                secret_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The service account as it is now. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "name": "nightly-training",
+                     *       "role": "member",
+                     *       "created_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "created_at": "2026-01-05T09:30:00.000Z",
+                     *       "secrets": [
+                     *         {
+                     *           "id": "cred_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "created_at": "2026-01-05T09:30:00.000Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ServiceAccount"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            /** @description token_not_found, not_found, service_account_not_found. */
+            404: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "token_not_found" | "not_found" | "service_account_not_found";
+                    };
+                };
+            };
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
+            413: components["responses"]["RequestTooLarge"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
             503: components["responses"]["ServiceUnavailable"];
         };
     };
@@ -5448,7 +5591,19 @@ export interface operations {
             403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
             404: components["responses"]["NotFoundOrSKUNotFound"];
             408: components["responses"]["RequestTimeout"];
-            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrPriceConflict"];
+            /** @description idempotency_conflict, idempotency_in_flight, price_conflict. */
+            409: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "idempotency_conflict" | "idempotency_in_flight" | "price_conflict";
+                    };
+                };
+            };
             413: components["responses"]["RequestTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["ValidationError"];
@@ -5458,7 +5613,320 @@ export interface operations {
             503: components["responses"]["ServiceUnavailable"];
         };
     };
-    listTenantPrices: {
+    listSSHKeys: {
+        parameters: {
+            query?: {
+                /**
+                 * @description How many items to answer at most.
+                 * @example 50
+                 */
+                limit?: components["parameters"]["Limit"];
+                /**
+                 * @description The next_cursor of the page before; opaque.
+                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
+                 */
+                cursor?: components["parameters"]["Cursor"];
+                /**
+                 * @description Only this project's.
+                 * @example proj_mfrggzdfmztwq2lknnwg23tpob
+                 */
+                project_id?: components["parameters"]["InProject"];
+                /**
+                 * @description This tenant's; your own when absent.
+                 * @example tenant_mfrggzdfmztwq2lknnwg23tpob
+                 */
+                tenant_id?: components["parameters"]["InTenant"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of keys. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": "key_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "project_id": "proj_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "name": "laptop",
+                     *           "public_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE",
+                     *           "fingerprint": "SHA256:mVPwvezndPv/ARoIadVY98vAC0g+P/5633yTC4d/wXE",
+                     *           "created_at": "2026-01-05T09:30:00.000Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["SSHKeyList"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["TenantNotFoundOrProjectNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    createSSHKey: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "name": "laptop",
+                 *       "public_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE laptop"
+                 *     }
+                 */
+                "application/json": components["schemas"]["CreateSSHKeyRequest"];
+            };
+        };
+        responses: {
+            /** @description The key. */
+            201: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "key_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "project_id": "proj_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "name": "laptop",
+                     *       "public_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE",
+                     *       "fingerprint": "SHA256:mVPwvezndPv/ARoIadVY98vAC0g+P/5633yTC4d/wXE",
+                     *       "created_at": "2026-01-05T09:30:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["SSHKey"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            /** @description project_not_found: There is no such project. */
+            404: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "project_not_found";
+                    };
+                };
+            };
+            408: components["responses"]["RequestTimeout"];
+            /** @description idempotency_conflict, idempotency_in_flight, ssh_key_already_exists. */
+            409: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "idempotency_conflict" | "idempotency_in_flight" | "ssh_key_already_exists";
+                    };
+                };
+            };
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    deleteSSHKey: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @example key_mfrggzdfmztwq2lknnwg23tpob */
+                ssh_key_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The key that was forgotten. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "key_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "project_id": "proj_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "name": "laptop",
+                     *       "public_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE",
+                     *       "fingerprint": "SHA256:mVPwvezndPv/ARoIadVY98vAC0g+P/5633yTC4d/wXE",
+                     *       "created_at": "2026-01-05T09:30:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["SSHKey"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrOwnershipRequired"];
+            /** @description not_found, ssh_key_not_found. */
+            404: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "not_found" | "ssh_key_not_found";
+                    };
+                };
+            };
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
+            413: components["responses"]["RequestTooLarge"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    exchangeToken: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Without effect: every request gets a token of its own.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKeyWithoutEffect"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "grant_type": "client_credentials",
+                 *       "client_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                 *       "client_secret": "gpuaas_sas_example",
+                 *       "scope": "allocations:read allocations:write"
+                 *     }
+                 */
+                "application/json": components["schemas"]["ExchangeTokenRequest"];
+                /**
+                 * @example {
+                 *       "grant_type": "client_credentials",
+                 *       "client_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                 *       "client_secret": "gpuaas_sas_example",
+                 *       "scope": "allocations:read allocations:write"
+                 *     }
+                 */
+                "application/x-www-form-urlencoded": components["schemas"]["ExchangeTokenRequest"];
+            };
+        };
+        responses: {
+            /** @description The access token, shown once. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "access_token": "gpuaas_sa_example",
+                     *       "token_type": "Bearer",
+                     *       "expires_in": 900,
+                     *       "scope": "allocations:read allocations:write"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["AccessToken"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            /** @description token_invalid: The token is not one that this platform accepts. */
+            401: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "WWW-Authenticate": components["headers"]["Challenge"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "token_invalid";
+                    };
+                };
+            };
+            /** @description token_scope_invalid, user_suspended. */
+            403: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "token_scope_invalid" | "user_suspended";
+                    };
+                };
+            };
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listTokens: {
         parameters: {
             query?: {
                 /**
@@ -5473,15 +5941,12 @@ export interface operations {
                 cursor?: components["parameters"]["Cursor"];
             };
             header?: never;
-            path: {
-                /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
-                tenant_id: components["parameters"]["TenantID"];
-            };
+            path?: never;
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description A page of prices, the newest valid_from first. */
+            /** @description A page of tokens, without the tokens themselves. */
             200: {
                 headers: {
                     "X-Correlation-Id": components["headers"]["CorrelationId"];
@@ -5492,23 +5957,23 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "id": "price_mfrggzdfmztwq2lknnwg23tpob",
-                     *           "sku": "h100-8x",
-                     *           "currency": "usd",
-                     *           "rate_micros_per_hour": 19900000,
-                     *           "withdrawn": false,
-                     *           "valid_from": "2026-01-01T00:00:00.000Z",
-                     *           "created_at": "2025-12-20T10:00:00.000Z"
+                     *           "id": "cred_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "name": "nightly training",
+                     *           "scopes": [
+                     *             "allocations:read",
+                     *             "allocations:write"
+                     *           ],
+                     *           "created_at": "2026-01-05T09:30:00.000Z",
+                     *           "expires_at": "2026-04-05T09:30:00.000Z"
                      *         }
                      *       ]
                      *     }
                      */
-                    "application/json": components["schemas"]["TenantPriceList"];
+                    "application/json": components["schemas"]["TokenList"];
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
-            404: components["responses"]["NotFoundOrTenantNotFound"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
@@ -5516,7 +5981,74 @@ export interface operations {
             503: components["responses"]["ServiceUnavailable"];
         };
     };
-    setTenantPrice: {
+    createToken: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "name": "nightly training",
+                 *       "scopes": [
+                 *         "allocations:read",
+                 *         "allocations:write"
+                 *       ],
+                 *       "expires_in_seconds": 2592000
+                 *     }
+                 */
+                "application/json": components["schemas"]["CreateTokenRequest"];
+            };
+        };
+        responses: {
+            /** @description The token, shown once. */
+            201: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "cred_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "name": "nightly training",
+                     *       "scopes": [
+                     *         "allocations:read",
+                     *         "allocations:write"
+                     *       ],
+                     *       "created_at": "2026-01-05T09:30:00.000Z",
+                     *       "expires_at": "2026-04-05T09:30:00.000Z",
+                     *       "token": "gpuaas_api_example"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["CreatedToken"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    revokeToken: {
         parameters: {
             query?: never;
             header?: {
@@ -5527,27 +6059,15 @@ export interface operations {
                 "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
             };
             path: {
-                /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
-                tenant_id: components["parameters"]["TenantID"];
+                /** @example cred_mfrggzdfmztwq2lknnwg23tpob */
+                token_id: components["parameters"]["TokenId"];
             };
             cookie?: never;
         };
-        requestBody: {
-            content: {
-                /**
-                 * @example {
-                 *       "sku": "h100-8x",
-                 *       "currency": "usd",
-                 *       "rate_micros_per_hour": 19900000,
-                 *       "reason": "agreed with sales"
-                 *     }
-                 */
-                "application/json": components["schemas"]["SetTenantPriceRequest"];
-            };
-        };
+        requestBody?: never;
         responses: {
-            /** @description The price, or its withdrawal. */
-            201: {
+            /** @description The token as it is now. */
+            200: {
                 headers: {
                     "X-Correlation-Id": components["headers"]["CorrelationId"];
                     "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
@@ -5556,22 +6076,23 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "price_mfrggzdfmztwq2lknnwg23tpob",
-                     *       "sku": "h100-8x",
-                     *       "currency": "usd",
-                     *       "rate_micros_per_hour": 19900000,
-                     *       "withdrawn": false,
-                     *       "valid_from": "2026-01-01T00:00:00.000Z",
-                     *       "created_at": "2025-12-20T10:00:00.000Z"
+                     *       "id": "cred_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "name": "nightly training",
+                     *       "scopes": [
+                     *         "allocations:read",
+                     *         "allocations:write"
+                     *       ],
+                     *       "created_at": "2026-01-05T09:30:00.000Z",
+                     *       "expires_at": "2026-04-05T09:30:00.000Z"
                      *     }
                      */
-                    "application/json": components["schemas"]["TenantPrice"];
+                    "application/json": components["schemas"]["Token"];
                 };
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
-            /** @description not_found, tenant_not_found, sku_not_found. */
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            /** @description token_not_found, not_found. */
             404: {
                 headers: {
                     "X-Correlation-Id": components["headers"]["CorrelationId"];
@@ -5580,14 +6101,13 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Fault"] & {
                         /** @enum {string} */
-                        code: "not_found" | "tenant_not_found" | "sku_not_found";
+                        code: "token_not_found" | "not_found";
                     };
                 };
             };
             408: components["responses"]["RequestTimeout"];
-            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrPriceConflict"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
             413: components["responses"]["RequestTooLarge"];
-            415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];

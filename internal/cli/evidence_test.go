@@ -1,0 +1,213 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/gpuaas/gpuaas/domain/evidence/evidencetest"
+	"github.com/gpuaas/gpuaas/internal/evidence"
+)
+
+// proof is a sealed bundle and the key that it was sealed with, in files.
+type proof struct {
+	t                *testing.T
+	directory        string
+	envelope         map[string]any
+	publicKey, other string
+}
+
+func newProof(t *testing.T) proof {
+	t.Helper()
+	p := proof{t: t, directory: t.TempDir()}
+	keys := func(name string) (*evidence.Keys, string) {
+		private, err := evidence.Generate()
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := p.write(name+".pem", private)
+		loaded, err := evidence.LoadKeys(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		published, err := loaded.Published()
+		if err != nil || len(published) != 1 || !published[0].Current {
+			t.Fatalf("published are %+v, %v", published, err)
+		}
+		return loaded, p.write(name+".pub.pem", []byte(published[0].PEM))
+	}
+	signing, public := keys("signing")
+	_, p.other = keys("other")
+	p.publicKey = public
+	sealed, err := signing.Seal(t.Context(), evidencetest.Bundle())
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(sealed)
+	if err != nil || json.Unmarshal(text, &p.envelope) != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func (p proof) write(name string, text []byte) string {
+	p.t.Helper()
+	path := filepath.Join(p.directory, name)
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+	return path
+}
+
+func (p proof) verify(envelope any, publicKey string) (int, string) {
+	p.t.Helper()
+	text, err := json.Marshal(envelope)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	var out, errs bytes.Buffer
+	code := Main(p.t.Context(), Terminal{In: strings.NewReader(""), Out: &out, Err: &errs, Environment: func(string) string { return "" }},
+		[]string{"evidence", "verify", p.write("bundle.json", text), "--public-key", publicKey})
+	return code, out.String() + errs.String()
+}
+
+// flips answers a copy of a JSON value for each of its leaves and for each of its fields, with that one changed or gone.
+func flips(value any) map[string]any {
+	found := map[string]any{}
+	switch typed := value.(type) {
+	case map[string]any:
+		for name, held := range typed {
+			with := func(change func(map[string]any)) map[string]any {
+				copied := map[string]any{}
+				for k, v := range typed {
+					copied[k] = v
+				}
+				change(copied)
+				return copied
+			}
+			found[name+" gone"] = with(func(m map[string]any) { delete(m, name) })
+			for at, flipped := range flips(held) {
+				found[name+"."+at] = with(func(m map[string]any) { m[name] = flipped })
+			}
+		}
+	case []any:
+		for i, held := range typed {
+			found[fmt.Sprintf("%d gone", i)] = append(append([]any{}, typed[:i]...), typed[i+1:]...)
+			for at, flipped := range flips(held) {
+				copied := append([]any{}, typed...)
+				copied[i] = flipped
+				found[fmt.Sprintf("%d.%s", i, at)] = copied
+			}
+		}
+	case string:
+		found["longer"] = typed + "x"
+		if typed != "" {
+			flipped := []byte(typed)
+			flipped[len(flipped)/2] ^= 1
+			found["flipped"] = string(flipped)
+		}
+	case float64:
+		found["more"] = typed + 1
+	case bool:
+		found["the other"] = !typed
+	}
+	return found
+}
+
+func TestEveryChangeOfABundleIsNoticed(t *testing.T) {
+	p := newProof(t)
+	code, said := p.verify(p.envelope, p.publicKey)
+	if code != ExitOK || !strings.Contains(said, "holds  the signature") || strings.Count(said, "holds  ") != 8 || !strings.Contains(said, "0.15 usd") {
+		t.Fatalf("the bundle itself: %d %s", code, said)
+	}
+	if code, said = p.verify(p.envelope, p.other); code == ExitOK || !strings.Contains(said, "not among the public keys") {
+		t.Errorf("another key: %d %s", code, said)
+	}
+	changes := 0
+	for at, changed := range flips(p.envelope) {
+		changes++
+		if code, said := p.verify(changed, p.publicKey); code == ExitOK {
+			t.Errorf("the envelope's %s: %s", at, said)
+		}
+	}
+	payload, err := base64.StdEncoding.DecodeString(p.envelope["payload"].(string))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var bundle map[string]any
+	if err := json.Unmarshal(payload, &bundle); err != nil {
+		t.Fatal(err)
+	}
+	for at, changed := range flips(bundle) {
+		changes++
+		text, err := json.Marshal(changed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		envelope := map[string]any{"payloadType": p.envelope["payloadType"], "payload": base64.StdEncoding.EncodeToString(text), "signatures": p.envelope["signatures"]}
+		if code, said := p.verify(envelope, p.publicKey); code == ExitOK {
+			t.Errorf("the bundle's %s: %s", at, said)
+		}
+	}
+	if changes < 200 {
+		t.Errorf("only %d changes were tried", changes)
+	}
+	twice := map[string]any{"payloadType": p.envelope["payloadType"], "payload": p.envelope["payload"], "signatures": append(p.envelope["signatures"].([]any), p.envelope["signatures"].([]any)...)}
+	if code, _ := p.verify(twice, p.publicKey); code == ExitOK {
+		t.Error("a second signature was taken")
+	}
+}
+
+func TestVerifyingNeedsAKeyOfOnesOwn(t *testing.T) {
+	p := newProof(t)
+	text, _ := json.Marshal(p.envelope)
+	bundle := p.write("bundle.json", text)
+	for name, arguments := range map[string][]string{
+		"no key":        {"evidence", "verify", bundle},
+		"no such key":   {"evidence", "verify", bundle, "--public-key", filepath.Join(p.directory, "absent.pem")},
+		"a private key": {"evidence", "verify", bundle, "--public-key", filepath.Join(p.directory, "signing.pem")},
+		"no key in it":  {"evidence", "verify", bundle, "--public-key", bundle},
+		"no bundle":     {"evidence", "verify", filepath.Join(p.directory, "absent.json"), "--public-key", p.publicKey},
+	} {
+		var out, errs bytes.Buffer
+		if code := Main(t.Context(), Terminal{In: strings.NewReader(""), Out: &out, Err: &errs, Environment: func(string) string { return "" }}, arguments); code != ExitUsage {
+			t.Errorf("%s: exit code %d, %s", name, code, errs.String())
+		}
+	}
+}
+
+// A key that was replaced stays published, so that what it signed can be verified.
+func TestAnOlderKeyStaysPublished(t *testing.T) {
+	p := newProof(t)
+	fresh, err := evidence.Generate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	older, err := os.ReadFile(p.publicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rotated, err := evidence.LoadKeys(p.write("rotated.pem", append(fresh, older...)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	published, err := rotated.Published()
+	if err != nil || len(published) != 2 || !published[0].Current || published[1].Current || published[1].PEM != string(older) {
+		t.Fatalf("published are %+v, %v", published, err)
+	}
+	all := p.write("all.pem", []byte(published[0].PEM+published[1].PEM))
+	if code, said := p.verify(p.envelope, all); code != ExitOK {
+		t.Errorf("what the older key signed: %d %s", code, said)
+	}
+	if _, err := evidence.LoadKeys(p.write("backwards.pem", append(older, fresh...))); err == nil {
+		t.Error("a public key signs")
+	}
+	if _, err := evidence.LoadKeys(p.write("empty.pem", []byte("nothing"))); err == nil {
+		t.Error("a file without a key signs")
+	}
+}
