@@ -34,7 +34,8 @@ func (serviceRole) Schema(huma.Registry) *huma.Schema {
 	return schema
 }
 
-type serviceAccountSecretBody struct {
+// ServiceAccountSecretBody is what is shown of a secret; it is exported because what embeds it shows its fields too.
+type ServiceAccountSecretBody struct {
 	ID         id.Credential `json:"id" pattern:"^cred_[a-z2-7]{26}$"`
 	CreatedAt  moment        `json:"created_at"`
 	ExpiresAt  *moment       `json:"expires_at,omitempty" doc:"When the overlap with its successor ends."`
@@ -50,11 +51,11 @@ type serviceAccountBody struct {
 	CreatedBy  string                     `json:"created_by"`
 	CreatedAt  moment                     `json:"created_at"`
 	DisabledAt *moment                    `json:"disabled_at,omitempty"`
-	Secrets    []serviceAccountSecretBody `json:"secrets" doc:"Those that can be exchanged now, newest first."`
+	Secrets    []ServiceAccountSecretBody `json:"secrets" doc:"Those that can be exchanged now, newest first."`
 }
 
 type mintedSecretBody struct {
-	serviceAccountSecretBody
+	ServiceAccountSecretBody
 	ClientID     id.User `json:"client_id" pattern:"^user_[a-z2-7]{26}$"`
 	ClientSecret string  `json:"client_secret" doc:"Shown once."`
 }
@@ -208,7 +209,7 @@ func (s *server) serviceAccountRenderer(ctx context.Context, rows []queries.Serv
 	if err != nil {
 		return nil, err
 	}
-	secrets := map[id.User][]serviceAccountSecretBody{}
+	secrets := map[id.User][]ServiceAccountSecretBody{}
 	for _, one := range live {
 		secrets[one.UserID] = append(secrets[one.UserID], renderAccountSecret(one))
 	}
@@ -218,14 +219,14 @@ func (s *server) serviceAccountRenderer(ctx context.Context, rows []queries.Serv
 			CreatedBy: row.CreatedBy, CreatedAt: moment(row.CreatedAt), DisabledAt: maybe(row.DisabledAt), Secrets: secrets[row.UserID],
 		}
 		if body.Secrets == nil {
-			body.Secrets = []serviceAccountSecretBody{}
+			body.Secrets = []ServiceAccountSecretBody{}
 		}
 		return body
 	}, nil
 }
 
-func renderAccountSecret(row queries.Credential) serviceAccountSecretBody {
-	return serviceAccountSecretBody{ID: row.ID, CreatedAt: moment(row.CreatedAt), ExpiresAt: maybe(row.ExpiresAt), LastUsedAt: maybe(row.LastUsedAt)}
+func renderAccountSecret(row queries.Credential) ServiceAccountSecretBody {
+	return ServiceAccountSecretBody{ID: row.ID, CreatedAt: moment(row.CreatedAt), ExpiresAt: maybe(row.ExpiresAt), LastUsedAt: maybe(row.LastUsedAt)}
 }
 
 // updateServiceAccount disables an account, with every token it has, or enables it again.
@@ -315,7 +316,7 @@ func (s *server) createServiceAccountSecret(ctx context.Context, in *createServi
 		}
 		middleware.MarkReplayed(ctx)
 	}
-	return &mintedSecretOut{Body: mintedSecretBody{serviceAccountSecretBody: renderAccountSecret(made), ClientID: account.UserID, ClientSecret: text}}, nil
+	return &mintedSecretOut{Body: mintedSecretBody{ServiceAccountSecretBody: renderAccountSecret(made), ClientID: account.UserID, ClientSecret: text}}, nil
 }
 
 // revokeServiceAccountSecret ends a secret and the access tokens that it was exchanged for, at once.

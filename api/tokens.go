@@ -34,7 +34,8 @@ func (scopeName) Schema(huma.Registry) *huma.Schema {
 	return schema
 }
 
-type tokenBody struct {
+// TokenBody is what is shown of a personal access token; it is exported because what embeds it shows its fields too.
+type TokenBody struct {
 	ID         id.Credential `json:"id" pattern:"^cred_[a-z2-7]{26}$"`
 	Name       string        `json:"name"`
 	Scopes     []scopeName   `json:"scopes"`
@@ -45,7 +46,7 @@ type tokenBody struct {
 }
 
 type createdTokenBody struct {
-	tokenBody
+	TokenBody
 	Token string `json:"token" doc:"Shown once."`
 }
 
@@ -66,8 +67,8 @@ type (
 		IdempotencyKey string `header:"X-Idempotency-Key" minLength:"1" maxLength:"255"`
 	}
 	createdTokenOut struct{ Body createdTokenBody }
-	tokenOut        struct{ Body tokenBody }
-	tokenListOut    struct{ Body list[tokenBody] }
+	tokenOut        struct{ Body TokenBody }
+	tokenListOut    struct{ Body list[TokenBody] }
 )
 
 func (s *server) tokenOperations() {
@@ -118,7 +119,7 @@ func (s *server) createToken(ctx context.Context, in *createTokenIn) (*createdTo
 			return nil, fault.New(fault.IdempotencyConflict, "")
 		}
 		middleware.MarkReplayed(ctx)
-		return &createdTokenOut{Body: createdTokenBody{tokenBody: renderToken(standing), Token: text}}, nil
+		return &createdTokenOut{Body: createdTokenBody{TokenBody: renderToken(standing), Token: text}}, nil
 	} else if !errors.Is(err, pgx.ErrNoRows) {
 		return nil, err
 	}
@@ -138,7 +139,7 @@ func (s *server) createToken(ctx context.Context, in *createTokenIn) (*createdTo
 	if err != nil {
 		return nil, err
 	}
-	return &createdTokenOut{Body: createdTokenBody{tokenBody: renderToken(made), Token: text}}, nil
+	return &createdTokenOut{Body: createdTokenBody{TokenBody: renderToken(made), Token: text}}, nil
 }
 
 // now is the clock in whole milliseconds, as rows keep it.
@@ -236,8 +237,8 @@ func (s *server) revokeToken(ctx context.Context, in *revokeTokenIn) (*tokenOut,
 	return &tokenOut{Body: renderToken(row)}, err
 }
 
-func renderToken(row queries.Credential) tokenBody {
-	body := tokenBody{
+func renderToken(row queries.Credential) TokenBody {
+	body := TokenBody{
 		ID: row.ID, Name: row.Name, Scopes: scopeNames(row.Scopes), CreatedAt: moment(row.CreatedAt),
 		LastUsedAt: maybe(row.LastUsedAt), RevokedAt: maybe(row.RevokedAt),
 	}
