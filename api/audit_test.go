@@ -57,6 +57,7 @@ func TestEveryPrivilegedMutationIsAuditedOnce(t *testing.T) {
 	verb := func(word string) []string {
 		return []string{"POST", "/api/v1/admin/nodes/" + string(nodeID) + "/" + word, root, `{"reason":"` + word + `"}`}
 	}
+	tenant := w.field(`SELECT tenant_id FROM users WHERE username = 'alice'`)
 	ledger := w.field(`SELECT accounts.id FROM accounts JOIN users USING (tenant_id) WHERE username = 'alice'`)
 	requests := map[string][]string{
 		"createServiceAccount":       {"POST", "/api/v1/service-accounts", alice, `{"name":"fresh","role":"viewer"}`},
@@ -75,6 +76,10 @@ func TestEveryPrivilegedMutationIsAuditedOnce(t *testing.T) {
 		"drainNode":              verb("drain"),
 		"denyNode":               verb("deny"),
 		"setPolicy":              {"PUT", "/api/v1/admin/policies/billing.runway_seconds", root, `{"value":60,"reason":"shorter"}`},
+		"setPolicies":            {"PUT", "/api/v1/admin/policies", root, `{"changes":[{"key":"billing.runway_seconds","value":90}],"reason":"longer"}`},
+		"rollbackPolicy":         {"POST", "/api/v1/admin/policies/billing.runway_seconds/rollback", root, `{"version":1,"reason":"back"}`},
+		"setTenantPolicies":      {"PUT", "/api/v1/admin/tenants/" + tenant + "/policies", root, `{"changes":[{"key":"allocation.max_concurrent_per_user","value":7}],"reason":"agreed"}`},
+		"setTenantPrice":         {"POST", "/api/v1/admin/tenants/" + tenant + "/prices", root, `{"sku":"h100-8x","currency":"usd","rate_micros_per_hour":1234567,"reason":"agreed"}`},
 		"forceReleaseAllocation": {"POST", strings.Replace(made.header.Get("Location"), "/v1/", "/v1/admin/", 1) + "/force-release", root, `{"reason":"repaired"}`},
 	}
 	if operations := api.PrivilegedMutations(); len(operations) < len(requests) {

@@ -133,7 +133,7 @@ func provenAllocation(row queries.Allocation) evidence.Allocation {
 }
 
 func (s *server) provePrice(ctx context.Context, tx pgx.Tx, row queries.Allocation, bundle *evidence.Bundle) error {
-	price, err := queries.GetPinnedPrice(ctx, tx, row.PriceID)
+	price, err := queries.GetPinnedPrice(ctx, tx, row.TenantID, row.PriceID)
 	bundle.Price = evidence.Price{
 		ID: price.ID, SKU: price.SKU, Currency: price.Currency, RateMicrosPerHour: price.RateMicrosPerHour, ValidFrom: evidence.Instant(price.ValidFrom),
 	}

@@ -145,6 +145,7 @@ const formType = "application/x-www-form-urlencoded"
 func acceptClientCredentials(log *slog.Logger, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
+		w = challenging{w}
 		fields, err := clientCredentials(r)
 		if err != nil {
 			middleware.WriteFault(w, r, log, err)
@@ -163,6 +164,20 @@ func acceptClientCredentials(log *slog.Logger, next http.Handler) http.Handler {
 		next.ServeHTTP(w, r)
 	})
 }
+
+// challenging says with each 401 how to authenticate, as the operation itself refuses credentials.
+type challenging struct{ http.ResponseWriter }
+
+// WriteHeader adds the challenge.
+func (c challenging) WriteHeader(status int) {
+	if status == http.StatusUnauthorized {
+		c.Header().Set("WWW-Authenticate", `Basic realm="gpuaas"`)
+	}
+	c.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (c challenging) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 
 // clientCredentials reads what does not come as JSON alone; nil where the body is to be read as it is.
 func clientCredentials(r *http.Request) (map[string]any, error) {

@@ -37,9 +37,9 @@ type PinnedPrice struct {
 	ValidFrom         time.Time
 }
 
-// GetPinnedPrice reads a price; pgx.ErrNoRows when there is none.
-func GetPinnedPrice(ctx context.Context, db DB, price id.Price) (PinnedPrice, error) {
-	return one[PinnedPrice](ctx, db, "PricePinned", pgx.NamedArgs{"id": price})
+// GetPinnedPrice reads a price of the list or of the tenant's own; pgx.ErrNoRows when there is none.
+func GetPinnedPrice(ctx context.Context, db DB, tenant id.Tenant, price id.Price) (PinnedPrice, error) {
+	return one[PinnedPrice](ctx, db, "PricePinned", pgx.NamedArgs{"id": price, "tenant_id": tenant})
 }
 
 // NodeCertificate is a certificate that a node was given; Serial is lower-case hexadecimal.

@@ -10,7 +10,7 @@ WHERE EXISTS (SELECT FROM accounts WHERE id = @account_id AND tenant_id = @tenan
 ORDER BY id;
 
 -- name: PricePinned
-SELECT id, sku_id, currency, rate_micros_per_hour, valid_from FROM sku_prices WHERE id = @id;
+SELECT id, sku_id, currency, rate_micros_per_hour, valid_from FROM sku_prices WHERE id = @id AND (tenant_id IS NULL OR tenant_id = @tenant_id);
 
 -- name: NodeCertificateInsert
 INSERT INTO node_certificates (node_id, serial, not_before, not_after) VALUES (@node_id, @serial, @not_before, @not_after)
