@@ -19,13 +19,13 @@ import (
 
 // Defines values for AccessTokenTokenType.
 const (
-	Bearer AccessTokenTokenType = "Bearer"
+	AccessTokenTokenTypeBearer AccessTokenTokenType = "Bearer"
 )
 
 // Valid indicates whether the value is a known member of the AccessTokenTokenType enum.
 func (e AccessTokenTokenType) Valid() bool {
 	switch e {
-	case Bearer:
+	case AccessTokenTokenTypeBearer:
 		return true
 	default:
 		return false
@@ -319,19 +319,19 @@ func (e NodeState) Valid() bool {
 
 // Defines values for PolicyType.
 const (
-	Bool   PolicyType = "bool"
-	Int    PolicyType = "int"
-	String PolicyType = "string"
+	PolicyTypeBool   PolicyType = "bool"
+	PolicyTypeInt    PolicyType = "int"
+	PolicyTypeString PolicyType = "string"
 )
 
 // Valid indicates whether the value is a known member of the PolicyType enum.
 func (e PolicyType) Valid() bool {
 	switch e {
-	case Bool:
+	case PolicyTypeBool:
 		return true
-	case Int:
+	case PolicyTypeInt:
 		return true
-	case String:
+	case PolicyTypeString:
 		return true
 	default:
 		return false
@@ -470,6 +470,42 @@ func (e TenantKind) Valid() bool {
 	case Organisation:
 		return true
 	case Personal:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for TenantPolicyType.
+const (
+	TenantPolicyTypeBool   TenantPolicyType = "bool"
+	TenantPolicyTypeInt    TenantPolicyType = "int"
+	TenantPolicyTypeString TenantPolicyType = "string"
+)
+
+// Valid indicates whether the value is a known member of the TenantPolicyType enum.
+func (e TenantPolicyType) Valid() bool {
+	switch e {
+	case TenantPolicyTypeBool:
+		return true
+	case TenantPolicyTypeInt:
+		return true
+	case TenantPolicyTypeString:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for TokensTokenType.
+const (
+	TokensTokenTypeBearer TokensTokenType = "Bearer"
+)
+
+// Valid indicates whether the value is a known member of the TokensTokenType enum.
+func (e TokensTokenType) Valid() bool {
+	switch e {
+	case TokensTokenTypeBearer:
 		return true
 	default:
 		return false
@@ -962,6 +998,12 @@ type LedgerEntryList struct {
 	NextCursor *string       `json:"next_cursor,omitempty"`
 }
 
+// LogInRequest defines model for LogInRequest.
+type LogInRequest struct {
+	Password string `json:"password"`
+	Username string `json:"username"`
+}
+
 // Me defines model for Me.
 type Me struct {
 	Account Account  `json:"account"`
@@ -1080,9 +1122,15 @@ type Policy struct {
 	Pinned bool `json:"pinned"`
 
 	// Reason Why it was last set.
-	Reason *string    `json:"reason,omitempty"`
+	Reason *string `json:"reason,omitempty"`
+
+	// Tenant Whether an operator may set another value for a single tenant.
+	Tenant bool       `json:"tenant"`
 	Type   PolicyType `json:"type"`
-	Unit   *string    `json:"unit,omitempty"`
+
+	// UnfitValue What was last set, where this release no longer accepts it: then the default holds.
+	UnfitValue interface{} `json:"unfit_value,omitempty"`
+	Unit       *string     `json:"unit,omitempty"`
 
 	// Value Of the key's type: a whole number, true or false, or a word.
 	Value interface{} `json:"value"`
@@ -1094,9 +1142,40 @@ type Policy struct {
 // PolicyType defines model for Policy.Type.
 type PolicyType string
 
+// PolicyChange defines model for PolicyChange.
+type PolicyChange struct {
+	// ExpectedVersion Refuse the change if the version is another one by now.
+	ExpectedVersion *int64 `json:"expected_version,omitempty"`
+	Key             string `json:"key"`
+
+	// Value Of the key's type: a whole number, true or false, or a word.
+	Value interface{} `json:"value"`
+}
+
 // PolicyList defines model for PolicyList.
 type PolicyList struct {
 	Items []Policy `json:"items"`
+}
+
+// PolicyVersion defines model for PolicyVersion.
+type PolicyVersion struct {
+	ChangedAt time.Time `json:"changed_at"`
+	ChangedBy string    `json:"changed_by"`
+
+	// Fits Whether this release still accepts the value, so that one can roll back to it.
+	Fits   bool   `json:"fits"`
+	Key    string `json:"key"`
+	Reason string `json:"reason"`
+
+	// Value Of the key's type: a whole number, true or false, or a word.
+	Value   interface{} `json:"value"`
+	Version int64       `json:"version"`
+}
+
+// PolicyVersionList defines model for PolicyVersionList.
+type PolicyVersionList struct {
+	Items      []PolicyVersion `json:"items"`
+	NextCursor *string         `json:"next_cursor,omitempty"`
 }
 
 // Project defines model for Project.
@@ -1131,6 +1210,12 @@ type Readiness struct {
 // ReadinessStatus defines model for Readiness.Status.
 type ReadinessStatus string
 
+// RefreshTokenRequest defines model for RefreshTokenRequest.
+type RefreshTokenRequest struct {
+	ClientID     *string `json:"client_id,omitempty"`
+	RefreshToken string  `json:"refresh_token"`
+}
+
 // ReleaseCertificate What was proven of the node when the allocation ended.
 type ReleaseCertificate struct {
 	Assurance  *string   `json:"assurance,omitempty"`
@@ -1139,6 +1224,16 @@ type ReleaseCertificate struct {
 	NodeID     string    `json:"node_id"`
 	Statement  string    `json:"statement"`
 	Wiped      bool      `json:"wiped"`
+}
+
+// RollbackPolicyRequest defines model for RollbackPolicyRequest.
+type RollbackPolicyRequest struct {
+	// ExpectedVersion Refuse the change if the version is another one by now.
+	ExpectedVersion *int64 `json:"expected_version,omitempty"`
+	Reason          string `json:"reason"`
+
+	// Version The version whose value is to hold again; 0 is the default.
+	Version int64 `json:"version"`
 }
 
 // SSHKey defines model for SSHKey.
@@ -1210,6 +1305,24 @@ type ServiceAccountSecret struct {
 // ServiceRole A role that a program may have.
 type ServiceRole string
 
+// Session defines model for Session.
+type Session struct {
+	// CsrfToken To be sent as X-CSRF-Token with every change.
+	CsrfToken *string    `json:"csrf_token,omitempty"`
+	ExpiresAt *time.Time `json:"expires_at,omitempty"`
+	Roles     *[]string  `json:"roles,omitempty"`
+
+	// SignedIn Whether the browser has a session.
+	SignedIn bool    `json:"signed_in"`
+	Username *string `json:"username,omitempty"`
+}
+
+// SetPoliciesRequest defines model for SetPoliciesRequest.
+type SetPoliciesRequest struct {
+	Changes []PolicyChange `json:"changes"`
+	Reason  string         `json:"reason"`
+}
+
 // SetPolicyRequest defines model for SetPolicyRequest.
 type SetPolicyRequest struct {
 	// ExpectedVersion Refuse the change if the version is another one by now.
@@ -1218,6 +1331,25 @@ type SetPolicyRequest struct {
 
 	// Value Of the key's type: a whole number, true or false, or a word.
 	Value interface{} `json:"value"`
+}
+
+// SetTenantPoliciesRequest defines model for SetTenantPoliciesRequest.
+type SetTenantPoliciesRequest struct {
+	Changes []TenantPolicyChange `json:"changes"`
+	Reason  string               `json:"reason"`
+}
+
+// SetTenantPriceRequest defines model for SetTenantPriceRequest.
+type SetTenantPriceRequest struct {
+	Currency string `json:"currency"`
+
+	// RateMicrosPerHour The price; absent to withdraw the one there is.
+	RateMicrosPerHour *int64 `json:"rate_micros_per_hour,omitempty"`
+	Reason            string `json:"reason"`
+	SKU               string `json:"sku"`
+
+	// ValidFrom From when it holds; now when absent. Not in the past.
+	ValidFrom *time.Time `json:"valid_from,omitempty"`
 }
 
 // SKU defines model for Sku.
@@ -1290,6 +1422,78 @@ type Tenant struct {
 // TenantKind defines model for Tenant.Kind.
 type TenantKind string
 
+// TenantPolicy defines model for TenantPolicy.
+type TenantPolicy struct {
+	Allowed   *[]string  `json:"allowed,omitempty"`
+	ChangedAt *time.Time `json:"changed_at,omitempty"`
+
+	// ChangedBy The user who last did so.
+	ChangedBy *string `json:"changed_by,omitempty"`
+	Key       string  `json:"key"`
+	Max       *int64  `json:"max,omitempty"`
+	Meaning   string  `json:"meaning"`
+	Min       *int64  `json:"min,omitempty"`
+
+	// Overridden Whether a value of the tenant's own holds.
+	Overridden bool `json:"overridden"`
+
+	// PlatformValue What holds for everybody else.
+	PlatformValue interface{} `json:"platform_value"`
+
+	// Reason Why it was last set or ended for the tenant.
+	Reason *string          `json:"reason,omitempty"`
+	Type   TenantPolicyType `json:"type"`
+
+	// UnfitValue What was last set for the tenant, where it does not fit or go together with other values any more: then the platform's holds.
+	UnfitValue interface{} `json:"unfit_value,omitempty"`
+	Unit       *string     `json:"unit,omitempty"`
+
+	// Value What holds for the tenant.
+	Value interface{} `json:"value"`
+
+	// Version How often it was set or ended for the tenant; 0 means never.
+	Version int64 `json:"version"`
+}
+
+// TenantPolicyType defines model for TenantPolicy.Type.
+type TenantPolicyType string
+
+// TenantPolicyChange defines model for TenantPolicyChange.
+type TenantPolicyChange struct {
+	// ExpectedVersion Refuse the change if the version is another one by now.
+	ExpectedVersion *int64 `json:"expected_version,omitempty"`
+	Key             string `json:"key"`
+
+	// Value Of the key's type; absent to end what was set.
+	Value interface{} `json:"value,omitempty"`
+}
+
+// TenantPolicyList defines model for TenantPolicyList.
+type TenantPolicyList struct {
+	Items []TenantPolicy `json:"items"`
+}
+
+// TenantPrice defines model for TenantPrice.
+type TenantPrice struct {
+	CreatedAt time.Time `json:"created_at"`
+	Currency  string    `json:"currency"`
+	ID        string    `json:"id"`
+
+	// RateMicrosPerHour 0 where it was withdrawn.
+	RateMicrosPerHour int64     `json:"rate_micros_per_hour"`
+	SKU               string    `json:"sku"`
+	ValidFrom         time.Time `json:"valid_from"`
+
+	// Withdrawn Whether the list price holds from then on.
+	Withdrawn bool `json:"withdrawn"`
+}
+
+// TenantPriceList defines model for TenantPriceList.
+type TenantPriceList struct {
+	Items      []TenantPrice `json:"items"`
+	NextCursor *string       `json:"next_cursor,omitempty"`
+}
+
 // Token defines model for Token.
 type Token struct {
 	CreatedAt time.Time `json:"created_at"`
@@ -1310,6 +1514,17 @@ type TokenList struct {
 	Items      []Token `json:"items"`
 	NextCursor *string `json:"next_cursor,omitempty"`
 }
+
+// Tokens defines model for Tokens.
+type Tokens struct {
+	AccessToken  string          `json:"access_token"`
+	ExpiresAt    time.Time       `json:"expires_at"`
+	RefreshToken *string         `json:"refresh_token,omitempty"`
+	TokenType    TokensTokenType `json:"token_type"`
+}
+
+// TokensTokenType defines model for Tokens.TokenType.
+type TokensTokenType string
 
 // UnquarantineNodeRequest defines model for UnquarantineNodeRequest.
 type UnquarantineNodeRequest struct {
@@ -1367,6 +1582,9 @@ type AuditTargetType = string
 // AuditUntil defines model for AuditUntil.
 type AuditUntil = time.Time
 
+// CSRFToken defines model for CSRFToken.
+type CSRFToken = string
+
 // Cursor defines model for Cursor.
 type Cursor = string
 
@@ -1399,6 +1617,9 @@ type ServiceAccountID = string
 
 // SKUSlug defines model for SkuSlug.
 type SKUSlug = string
+
+// TenantID defines model for TenantID.
+type TenantID = string
 
 // TokenID defines model for TokenId.
 type TokenID = string
@@ -1530,8 +1751,29 @@ type UnquarantineNodeParams struct {
 	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
 }
 
+// SetPoliciesParams defines parameters for SetPolicies.
+type SetPoliciesParams struct {
+	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
+	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
+}
+
 // SetPolicyParams defines parameters for SetPolicy.
 type SetPolicyParams struct {
+	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
+	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
+}
+
+// ListPolicyVersionsParams defines parameters for ListPolicyVersions.
+type ListPolicyVersionsParams struct {
+	// Limit How many items to answer at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The next_cursor of the page before; opaque.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// RollbackPolicyParams defines parameters for RollbackPolicy.
+type RollbackPolicyParams struct {
 	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
 	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
 }
@@ -1553,6 +1795,36 @@ type ListSKUPricesParams struct {
 
 // AddSKUPriceParams defines parameters for AddSKUPrice.
 type AddSKUPriceParams struct {
+	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
+	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
+}
+
+// SetTenantPoliciesParams defines parameters for SetTenantPolicies.
+type SetTenantPoliciesParams struct {
+	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
+	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
+}
+
+// ListTenantPolicyVersionsParams defines parameters for ListTenantPolicyVersions.
+type ListTenantPolicyVersionsParams struct {
+	// Limit How many items to answer at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The next_cursor of the page before; opaque.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// ListTenantPricesParams defines parameters for ListTenantPrices.
+type ListTenantPricesParams struct {
+	// Limit How many items to answer at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The next_cursor of the page before; opaque.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// SetTenantPriceParams defines parameters for SetTenantPrice.
+type SetTenantPriceParams struct {
 	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
 	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
 }
@@ -1611,10 +1883,31 @@ type WaitAllocationParams struct {
 	TimeoutSeconds *int64 `form:"timeout_seconds,omitempty" json:"timeout_seconds,omitempty"`
 }
 
+// LogInParams defines parameters for LogIn.
+type LogInParams struct {
+	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
+	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
+}
+
+// SignOutParams defines parameters for SignOut.
+type SignOutParams struct {
+	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
+	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
+
+	// XCSRFToken The csrf_token of the browser's session; needed where a session cookie stands in for a bearer token.
+	XCSRFToken *CSRFToken `json:"X-CSRF-Token,omitempty"`
+}
+
 // ExchangeTokenParams defines parameters for ExchangeToken.
 type ExchangeTokenParams struct {
 	// XIdempotencyKey Without effect: every request gets a token of its own.
 	XIdempotencyKey *IdempotencyKeyWithoutEffect `json:"X-Idempotency-Key,omitempty"`
+}
+
+// RefreshTokenParams defines parameters for RefreshToken.
+type RefreshTokenParams struct {
+	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
+	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
 }
 
 // GetBalanceParams defines parameters for GetBalance.
@@ -1792,8 +2085,14 @@ type UncordonNodeJSONRequestBody = NodeOperationRequest
 // UnquarantineNodeJSONRequestBody defines body for UnquarantineNode for application/json ContentType.
 type UnquarantineNodeJSONRequestBody = UnquarantineNodeRequest
 
+// SetPoliciesJSONRequestBody defines body for SetPolicies for application/json ContentType.
+type SetPoliciesJSONRequestBody = SetPoliciesRequest
+
 // SetPolicyJSONRequestBody defines body for SetPolicy for application/json ContentType.
 type SetPolicyJSONRequestBody = SetPolicyRequest
+
+// RollbackPolicyJSONRequestBody defines body for RollbackPolicy for application/json ContentType.
+type RollbackPolicyJSONRequestBody = RollbackPolicyRequest
 
 // PutSKUJSONRequestBody defines body for PutSKU for application/json ContentType.
 type PutSKUJSONRequestBody = PutSKURequest
@@ -1801,14 +2100,26 @@ type PutSKUJSONRequestBody = PutSKURequest
 // AddSKUPriceJSONRequestBody defines body for AddSKUPrice for application/json ContentType.
 type AddSKUPriceJSONRequestBody = AddSKUPriceRequest
 
+// SetTenantPoliciesJSONRequestBody defines body for SetTenantPolicies for application/json ContentType.
+type SetTenantPoliciesJSONRequestBody = SetTenantPoliciesRequest
+
+// SetTenantPriceJSONRequestBody defines body for SetTenantPrice for application/json ContentType.
+type SetTenantPriceJSONRequestBody = SetTenantPriceRequest
+
 // CreateAllocationJSONRequestBody defines body for CreateAllocation for application/json ContentType.
 type CreateAllocationJSONRequestBody = CreateAllocationRequest
+
+// LogInJSONRequestBody defines body for LogIn for application/json ContentType.
+type LogInJSONRequestBody = LogInRequest
 
 // ExchangeTokenJSONRequestBody defines body for ExchangeToken for application/json ContentType.
 type ExchangeTokenJSONRequestBody = ExchangeTokenRequest
 
 // ExchangeTokenFormdataRequestBody defines body for ExchangeToken for application/x-www-form-urlencoded ContentType.
 type ExchangeTokenFormdataRequestBody = ExchangeTokenRequest
+
+// RefreshTokenJSONRequestBody defines body for RefreshToken for application/json ContentType.
+type RefreshTokenJSONRequestBody = RefreshTokenRequest
 
 // CreateServiceAccountJSONRequestBody defines body for CreateServiceAccount for application/json ContentType.
 type CreateServiceAccountJSONRequestBody = CreateServiceAccountRequest
@@ -2074,6 +2385,24 @@ type ClientInterface interface {
 	// Corresponds with GET /api/v1/admin/policies (the `ListPolicies` operationId).
 	ListPolicies(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// SetPoliciesWithBody Change several policy values at once
+	//
+	// All of them change or none does. Values that bound each other can be moved only so.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /api/v1/admin/policies (the `SetPolicies` operationId).
+	SetPoliciesWithBody(ctx context.Context, params *SetPoliciesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetPolicies Change several policy values at once
+	//
+	// All of them change or none does. Values that bound each other can be moved only so.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /api/v1/admin/policies (the `SetPolicies` operationId).
+	SetPolicies(ctx context.Context, params *SetPoliciesParams, body SetPoliciesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetPolicy Show one policy key
 	//
 	// Corresponds with GET /api/v1/admin/policies/{key} (the `GetPolicy` operationId).
@@ -2092,6 +2421,29 @@ type ClientInterface interface {
 	//
 	// Corresponds with PUT /api/v1/admin/policies/{key} (the `SetPolicy` operationId).
 	SetPolicy(ctx context.Context, key PolicyKey, params *SetPolicyParams, body SetPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListPolicyVersions List every value a policy key was ever set to
+	//
+	// Corresponds with GET /api/v1/admin/policies/{key}/history (the `ListPolicyVersions` operationId).
+	ListPolicyVersions(ctx context.Context, key PolicyKey, params *ListPolicyVersionsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RollbackPolicyWithBody Set a policy key to what it was
+	//
+	// The value of an earlier version becomes a new version; version 0 is the default. Today's rules apply to it.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/admin/policies/{key}/rollback (the `RollbackPolicy` operationId).
+	RollbackPolicyWithBody(ctx context.Context, key PolicyKey, params *RollbackPolicyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RollbackPolicy Set a policy key to what it was
+	//
+	// The value of an earlier version becomes a new version; version 0 is the default. Today's rules apply to it.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/admin/policies/{key}/rollback (the `RollbackPolicy` operationId).
+	RollbackPolicy(ctx context.Context, key PolicyKey, params *RollbackPolicyParams, body RollbackPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// PutSKUWithBody Create or replace a SKU's description
 	//
@@ -2133,6 +2485,57 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /api/v1/admin/skus/{sku}/prices (the `AddSKUPrice` operationId).
 	AddSKUPrice(ctx context.Context, sku SKUSlug, params *AddSKUPriceParams, body AddSKUPriceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListTenantPolicies List what may be set for one tenant, with what holds for it
+	//
+	// Corresponds with GET /api/v1/admin/tenants/{tenant_id}/policies (the `ListTenantPolicies` operationId).
+	ListTenantPolicies(ctx context.Context, tenantID TenantID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetTenantPoliciesWithBody Set or end policy values of one tenant
+	//
+	// All of them change or none does. A change without a value ends what was set, and the platform's holds again.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /api/v1/admin/tenants/{tenant_id}/policies (the `SetTenantPolicies` operationId).
+	SetTenantPoliciesWithBody(ctx context.Context, tenantID TenantID, params *SetTenantPoliciesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetTenantPolicies Set or end policy values of one tenant
+	//
+	// All of them change or none does. A change without a value ends what was set, and the platform's holds again.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /api/v1/admin/tenants/{tenant_id}/policies (the `SetTenantPolicies` operationId).
+	SetTenantPolicies(ctx context.Context, tenantID TenantID, params *SetTenantPoliciesParams, body SetTenantPoliciesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListTenantPolicyVersions List every value a policy key was ever set to for one tenant
+	//
+	// Corresponds with GET /api/v1/admin/tenants/{tenant_id}/policies/{key}/history (the `ListTenantPolicyVersions` operationId).
+	ListTenantPolicyVersions(ctx context.Context, tenantID TenantID, key PolicyKey, params *ListTenantPolicyVersionsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListTenantPrices List every price that was set for one tenant
+	//
+	// Corresponds with GET /api/v1/admin/tenants/{tenant_id}/prices (the `ListTenantPrices` operationId).
+	ListTenantPrices(ctx context.Context, tenantID TenantID, params *ListTenantPricesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetTenantPriceWithBody Set or withdraw a price for one tenant
+	//
+	// A tenant's price wins over the list price for what it starts from valid_from on, until it is withdrawn. Nobody else sees it.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/prices (the `SetTenantPrice` operationId).
+	SetTenantPriceWithBody(ctx context.Context, tenantID TenantID, params *SetTenantPriceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetTenantPrice Set or withdraw a price for one tenant
+	//
+	// A tenant's price wins over the list price for what it starts from valid_from on, until it is withdrawn. Nobody else sees it.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/prices (the `SetTenantPrice` operationId).
+	SetTenantPrice(ctx context.Context, tenantID TenantID, params *SetTenantPriceParams, body SetTenantPriceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListUsers List users of all tenants
 	//
@@ -2200,6 +2603,41 @@ type ClientInterface interface {
 	// Corresponds with GET /api/v1/allocations/{allocation_id}/wait (the `WaitAllocation` operationId).
 	WaitAllocation(ctx context.Context, allocationID AllocationID, params *WaitAllocationParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// LogInWithBody Trade a password for tokens, for development
+	//
+	// Off unless the installation allows it.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/auth/login (the `LogIn` operationId).
+	LogInWithBody(ctx context.Context, params *LogInParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// LogIn Trade a password for tokens, for development
+	//
+	// Off unless the installation allows it.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/auth/login (the `LogIn` operationId).
+	LogIn(ctx context.Context, params *LogInParams, body LogInJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SignOut Sign this browser out, here and with the identity provider
+	//
+	// Does nothing for a browser that is not signed in.
+	//
+	// Corresponds with POST /api/v1/auth/logout (the `SignOut` operationId).
+	SignOut(ctx context.Context, params *SignOutParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetSession Say whether this browser is signed in
+	//
+	// A browser signs in by going to `/api/v1/auth/signin?return_to=/path`, which leads it to the identity provider and back. From
+	// then on it holds a cookie, and every operation takes that in place of a bearer token; tokens never reach the browser. A change
+	// must carry `csrf_token` of this answer as `X-CSRF-Token`. The token changes when the session is renewed: a page that is refused
+	// with `csrf_token_invalid` reads it again.
+	//
+	// Corresponds with GET /api/v1/auth/session (the `GetSession` operationId).
+	GetSession(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ExchangeTokenWithBody Exchange a service account's secret for an access token
 	//
 	// The client credentials grant of OAuth 2.0, as JSON or as a form; client id and secret may also come in the Authorization header (Basic). Errors have the one body of the schema Fault.
@@ -2226,6 +2664,24 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /api/v1/auth/token (the `ExchangeToken` operationId).
 	ExchangeTokenWithFormdataBody(ctx context.Context, params *ExchangeTokenParams, body ExchangeTokenFormdataRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RefreshTokenWithBody Trade a refresh token for new tokens
+	//
+	// A refresh token is good once; the answer holds the next one.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/auth/token/refresh (the `RefreshToken` operationId).
+	RefreshTokenWithBody(ctx context.Context, params *RefreshTokenParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RefreshToken Trade a refresh token for new tokens
+	//
+	// A refresh token is good once; the answer holds the next one.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/auth/token/refresh (the `RefreshToken` operationId).
+	RefreshToken(ctx context.Context, params *RefreshTokenParams, body RefreshTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetBalance Show a tenant's balance
 	//
@@ -2823,6 +3279,44 @@ func (c *Client) ListPolicies(ctx context.Context, reqEditors ...RequestEditorFn
 	return c.Client.Do(req)
 }
 
+// SetPoliciesWithBody Change several policy values at once
+//
+// All of them change or none does. Values that bound each other can be moved only so.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /api/v1/admin/policies (the `SetPolicies` operationId).
+func (c *Client) SetPoliciesWithBody(ctx context.Context, params *SetPoliciesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetPoliciesRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetPolicies Change several policy values at once
+//
+// All of them change or none does. Values that bound each other can be moved only so.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /api/v1/admin/policies (the `SetPolicies` operationId).
+func (c *Client) SetPolicies(ctx context.Context, params *SetPoliciesParams, body SetPoliciesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetPoliciesRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetPolicy Show one policy key
 //
 // Corresponds with GET /api/v1/admin/policies/{key} (the `GetPolicy` operationId).
@@ -2862,6 +3356,59 @@ func (c *Client) SetPolicyWithBody(ctx context.Context, key PolicyKey, params *S
 // Corresponds with PUT /api/v1/admin/policies/{key} (the `SetPolicy` operationId).
 func (c *Client) SetPolicy(ctx context.Context, key PolicyKey, params *SetPolicyParams, body SetPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewSetPolicyRequest(c.Server, key, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListPolicyVersions List every value a policy key was ever set to
+//
+// Corresponds with GET /api/v1/admin/policies/{key}/history (the `ListPolicyVersions` operationId).
+func (c *Client) ListPolicyVersions(ctx context.Context, key PolicyKey, params *ListPolicyVersionsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListPolicyVersionsRequest(c.Server, key, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RollbackPolicyWithBody Set a policy key to what it was
+//
+// The value of an earlier version becomes a new version; version 0 is the default. Today's rules apply to it.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/admin/policies/{key}/rollback (the `RollbackPolicy` operationId).
+func (c *Client) RollbackPolicyWithBody(ctx context.Context, key PolicyKey, params *RollbackPolicyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRollbackPolicyRequestWithBody(c.Server, key, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RollbackPolicy Set a policy key to what it was
+//
+// The value of an earlier version becomes a new version; version 0 is the default. Today's rules apply to it.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/admin/policies/{key}/rollback (the `RollbackPolicy` operationId).
+func (c *Client) RollbackPolicy(ctx context.Context, key PolicyKey, params *RollbackPolicyParams, body RollbackPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRollbackPolicyRequest(c.Server, key, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -2953,6 +3500,127 @@ func (c *Client) AddSKUPriceWithBody(ctx context.Context, sku SKUSlug, params *A
 // Corresponds with POST /api/v1/admin/skus/{sku}/prices (the `AddSKUPrice` operationId).
 func (c *Client) AddSKUPrice(ctx context.Context, sku SKUSlug, params *AddSKUPriceParams, body AddSKUPriceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewAddSKUPriceRequest(c.Server, sku, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListTenantPolicies List what may be set for one tenant, with what holds for it
+//
+// Corresponds with GET /api/v1/admin/tenants/{tenant_id}/policies (the `ListTenantPolicies` operationId).
+func (c *Client) ListTenantPolicies(ctx context.Context, tenantID TenantID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListTenantPoliciesRequest(c.Server, tenantID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetTenantPoliciesWithBody Set or end policy values of one tenant
+//
+// All of them change or none does. A change without a value ends what was set, and the platform's holds again.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /api/v1/admin/tenants/{tenant_id}/policies (the `SetTenantPolicies` operationId).
+func (c *Client) SetTenantPoliciesWithBody(ctx context.Context, tenantID TenantID, params *SetTenantPoliciesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetTenantPoliciesRequestWithBody(c.Server, tenantID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetTenantPolicies Set or end policy values of one tenant
+//
+// All of them change or none does. A change without a value ends what was set, and the platform's holds again.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /api/v1/admin/tenants/{tenant_id}/policies (the `SetTenantPolicies` operationId).
+func (c *Client) SetTenantPolicies(ctx context.Context, tenantID TenantID, params *SetTenantPoliciesParams, body SetTenantPoliciesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetTenantPoliciesRequest(c.Server, tenantID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListTenantPolicyVersions List every value a policy key was ever set to for one tenant
+//
+// Corresponds with GET /api/v1/admin/tenants/{tenant_id}/policies/{key}/history (the `ListTenantPolicyVersions` operationId).
+func (c *Client) ListTenantPolicyVersions(ctx context.Context, tenantID TenantID, key PolicyKey, params *ListTenantPolicyVersionsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListTenantPolicyVersionsRequest(c.Server, tenantID, key, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListTenantPrices List every price that was set for one tenant
+//
+// Corresponds with GET /api/v1/admin/tenants/{tenant_id}/prices (the `ListTenantPrices` operationId).
+func (c *Client) ListTenantPrices(ctx context.Context, tenantID TenantID, params *ListTenantPricesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListTenantPricesRequest(c.Server, tenantID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetTenantPriceWithBody Set or withdraw a price for one tenant
+//
+// A tenant's price wins over the list price for what it starts from valid_from on, until it is withdrawn. Nobody else sees it.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/prices (the `SetTenantPrice` operationId).
+func (c *Client) SetTenantPriceWithBody(ctx context.Context, tenantID TenantID, params *SetTenantPriceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetTenantPriceRequestWithBody(c.Server, tenantID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetTenantPrice Set or withdraw a price for one tenant
+//
+// A tenant's price wins over the list price for what it starts from valid_from on, until it is withdrawn. Nobody else sees it.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/prices (the `SetTenantPrice` operationId).
+func (c *Client) SetTenantPrice(ctx context.Context, tenantID TenantID, params *SetTenantPriceParams, body SetTenantPriceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetTenantPriceRequest(c.Server, tenantID, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -3129,6 +3797,81 @@ func (c *Client) WaitAllocation(ctx context.Context, allocationID AllocationID, 
 	return c.Client.Do(req)
 }
 
+// LogInWithBody Trade a password for tokens, for development
+//
+// Off unless the installation allows it.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/auth/login (the `LogIn` operationId).
+func (c *Client) LogInWithBody(ctx context.Context, params *LogInParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewLogInRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// LogIn Trade a password for tokens, for development
+//
+// Off unless the installation allows it.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/auth/login (the `LogIn` operationId).
+func (c *Client) LogIn(ctx context.Context, params *LogInParams, body LogInJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewLogInRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SignOut Sign this browser out, here and with the identity provider
+//
+// Does nothing for a browser that is not signed in.
+//
+// Corresponds with POST /api/v1/auth/logout (the `SignOut` operationId).
+func (c *Client) SignOut(ctx context.Context, params *SignOutParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSignOutRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetSession Say whether this browser is signed in
+//
+// A browser signs in by going to `/api/v1/auth/signin?return_to=/path`, which leads it to the identity provider and back. From
+// then on it holds a cookie, and every operation takes that in place of a bearer token; tokens never reach the browser. A change
+// must carry `csrf_token` of this answer as `X-CSRF-Token`. The token changes when the session is renewed: a page that is refused
+// with `csrf_token_invalid` reads it again.
+//
+// Corresponds with GET /api/v1/auth/session (the `GetSession` operationId).
+func (c *Client) GetSession(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetSessionRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ExchangeTokenWithBody Exchange a service account's secret for an access token
 //
 // The client credentials grant of OAuth 2.0, as JSON or as a form; client id and secret may also come in the Authorization header (Basic). Errors have the one body of the schema Fault.
@@ -3176,6 +3919,44 @@ func (c *Client) ExchangeToken(ctx context.Context, params *ExchangeTokenParams,
 // Corresponds with POST /api/v1/auth/token (the `ExchangeToken` operationId).
 func (c *Client) ExchangeTokenWithFormdataBody(ctx context.Context, params *ExchangeTokenParams, body ExchangeTokenFormdataRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewExchangeTokenRequestWithFormdataBody(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RefreshTokenWithBody Trade a refresh token for new tokens
+//
+// A refresh token is good once; the answer holds the next one.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/auth/token/refresh (the `RefreshToken` operationId).
+func (c *Client) RefreshTokenWithBody(ctx context.Context, params *RefreshTokenParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRefreshTokenRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RefreshToken Trade a refresh token for new tokens
+//
+// A refresh token is good once; the answer holds the next one.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/auth/token/refresh (the `RefreshToken` operationId).
+func (c *Client) RefreshToken(ctx context.Context, params *RefreshTokenParams, body RefreshTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRefreshTokenRequest(c.Server, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -4692,6 +5473,61 @@ func NewListPoliciesRequest(server string) (*http.Request, error) {
 	return req, nil
 }
 
+// NewSetPoliciesRequest calls the generic SetPolicies builder with application/json body
+func NewSetPoliciesRequest(server string, params *SetPoliciesParams, body SetPoliciesJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSetPoliciesRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewSetPoliciesRequestWithBody constructs an http.Request for the SetPolicies method, with any body, and a specified content type
+func NewSetPoliciesRequestWithBody(server string, params *SetPoliciesParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/admin/policies")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.XIdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", *params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewGetPolicyRequest constructs an http.Request for the GetPolicy method
 func NewGetPolicyRequest(server string, key PolicyKey) (*http.Request, error) {
 	var err error
@@ -4764,6 +5600,141 @@ func NewSetPolicyRequestWithBody(server string, key PolicyKey, params *SetPolicy
 	}
 
 	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.XIdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", *params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewListPolicyVersionsRequest constructs an http.Request for the ListPolicyVersions method
+func NewListPolicyVersionsRequest(server string, key PolicyKey, params *ListPolicyVersionsParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "key", key, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/admin/policies/%s/history", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewRollbackPolicyRequest calls the generic RollbackPolicy builder with application/json body
+func NewRollbackPolicyRequest(server string, key PolicyKey, params *RollbackPolicyParams, body RollbackPolicyJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRollbackPolicyRequestWithBody(server, key, params, "application/json", bodyReader)
+}
+
+// NewRollbackPolicyRequestWithBody constructs an http.Request for the RollbackPolicy method, with any body, and a specified content type
+func NewRollbackPolicyRequestWithBody(server string, key PolicyKey, params *RollbackPolicyParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "key", key, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/admin/policies/%s/rollback", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
 	if err != nil {
 		return nil, err
 	}
@@ -4951,6 +5922,317 @@ func NewAddSKUPriceRequestWithBody(server string, sku SKUSlug, params *AddSKUPri
 	}
 
 	operationPath := fmt.Sprintf("/api/v1/admin/skus/%s/prices", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.XIdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", *params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewListTenantPoliciesRequest constructs an http.Request for the ListTenantPolicies method
+func NewListTenantPoliciesRequest(server string, tenantID TenantID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "tenant_id", tenantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/admin/tenants/%s/policies", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewSetTenantPoliciesRequest calls the generic SetTenantPolicies builder with application/json body
+func NewSetTenantPoliciesRequest(server string, tenantID TenantID, params *SetTenantPoliciesParams, body SetTenantPoliciesJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSetTenantPoliciesRequestWithBody(server, tenantID, params, "application/json", bodyReader)
+}
+
+// NewSetTenantPoliciesRequestWithBody constructs an http.Request for the SetTenantPolicies method, with any body, and a specified content type
+func NewSetTenantPoliciesRequestWithBody(server string, tenantID TenantID, params *SetTenantPoliciesParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "tenant_id", tenantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/admin/tenants/%s/policies", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.XIdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", *params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewListTenantPolicyVersionsRequest constructs an http.Request for the ListTenantPolicyVersions method
+func NewListTenantPolicyVersionsRequest(server string, tenantID TenantID, key PolicyKey, params *ListTenantPolicyVersionsParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "tenant_id", tenantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	var pathParam1 string
+
+	pathParam1, err = runtime.StyleParamWithOptions("simple", false, "key", key, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/admin/tenants/%s/policies/%s/history", pathParam0, pathParam1)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewListTenantPricesRequest constructs an http.Request for the ListTenantPrices method
+func NewListTenantPricesRequest(server string, tenantID TenantID, params *ListTenantPricesParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "tenant_id", tenantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/admin/tenants/%s/prices", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewSetTenantPriceRequest calls the generic SetTenantPrice builder with application/json body
+func NewSetTenantPriceRequest(server string, tenantID TenantID, params *SetTenantPriceParams, body SetTenantPriceJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSetTenantPriceRequestWithBody(server, tenantID, params, "application/json", bodyReader)
+}
+
+// NewSetTenantPriceRequestWithBody constructs an http.Request for the SetTenantPrice method, with any body, and a specified content type
+func NewSetTenantPriceRequestWithBody(server string, tenantID TenantID, params *SetTenantPriceParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "tenant_id", tenantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/admin/tenants/%s/prices", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -5488,6 +6770,141 @@ func NewWaitAllocationRequest(server string, allocationID AllocationID, params *
 	return req, nil
 }
 
+// NewLogInRequest calls the generic LogIn builder with application/json body
+func NewLogInRequest(server string, params *LogInParams, body LogInJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewLogInRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewLogInRequestWithBody constructs an http.Request for the LogIn method, with any body, and a specified content type
+func NewLogInRequestWithBody(server string, params *LogInParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/auth/login")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.XIdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", *params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewSignOutRequest constructs an http.Request for the SignOut method
+func NewSignOutRequest(server string, params *SignOutParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/auth/logout")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.XIdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", *params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-Idempotency-Key", headerParam0)
+		}
+
+		if params.XCSRFToken != nil {
+			var headerParam1 string
+
+			headerParam1, err = runtime.StyleParamWithOptions("simple", false, "X-CSRF-Token", *params.XCSRFToken, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-CSRF-Token", headerParam1)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetSessionRequest constructs an http.Request for the GetSession method
+func NewGetSessionRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/auth/session")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewExchangeTokenRequest calls the generic ExchangeToken builder with application/json body
 func NewExchangeTokenRequest(server string, params *ExchangeTokenParams, body ExchangeTokenJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -5520,6 +6937,61 @@ func NewExchangeTokenRequestWithBody(server string, params *ExchangeTokenParams,
 	}
 
 	operationPath := fmt.Sprintf("/api/v1/auth/token")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.XIdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", *params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewRefreshTokenRequest calls the generic RefreshToken builder with application/json body
+func NewRefreshTokenRequest(server string, params *RefreshTokenParams, body RefreshTokenJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRefreshTokenRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewRefreshTokenRequestWithBody constructs an http.Request for the RefreshToken method, with any body, and a specified content type
+func NewRefreshTokenRequestWithBody(server string, params *RefreshTokenParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/auth/token/refresh")
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -7043,6 +8515,24 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/admin/policies (the `ListPolicies` operationId).
 	ListPoliciesWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListPoliciesResponse, error)
 
+	// SetPoliciesWithBodyWithResponse Change several policy values at once
+	//
+	// All of them change or none does. Values that bound each other can be moved only so.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/admin/policies (the `SetPolicies` operationId).
+	SetPoliciesWithBodyWithResponse(ctx context.Context, params *SetPoliciesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetPoliciesResponse, error)
+
+	// SetPoliciesWithResponse Change several policy values at once
+	//
+	// All of them change or none does. Values that bound each other can be moved only so.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/admin/policies (the `SetPolicies` operationId).
+	SetPoliciesWithResponse(ctx context.Context, params *SetPoliciesParams, body SetPoliciesJSONRequestBody, reqEditors ...RequestEditorFn) (*SetPoliciesResponse, error)
+
 	// GetPolicyWithResponse Show one policy key
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -7063,6 +8553,31 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with PUT /api/v1/admin/policies/{key} (the `SetPolicy` operationId).
 	SetPolicyWithResponse(ctx context.Context, key PolicyKey, params *SetPolicyParams, body SetPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*SetPolicyResponse, error)
+
+	// ListPolicyVersionsWithResponse List every value a policy key was ever set to
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/admin/policies/{key}/history (the `ListPolicyVersions` operationId).
+	ListPolicyVersionsWithResponse(ctx context.Context, key PolicyKey, params *ListPolicyVersionsParams, reqEditors ...RequestEditorFn) (*ListPolicyVersionsResponse, error)
+
+	// RollbackPolicyWithBodyWithResponse Set a policy key to what it was
+	//
+	// The value of an earlier version becomes a new version; version 0 is the default. Today's rules apply to it.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/admin/policies/{key}/rollback (the `RollbackPolicy` operationId).
+	RollbackPolicyWithBodyWithResponse(ctx context.Context, key PolicyKey, params *RollbackPolicyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RollbackPolicyResponse, error)
+
+	// RollbackPolicyWithResponse Set a policy key to what it was
+	//
+	// The value of an earlier version becomes a new version; version 0 is the default. Today's rules apply to it.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/admin/policies/{key}/rollback (the `RollbackPolicy` operationId).
+	RollbackPolicyWithResponse(ctx context.Context, key PolicyKey, params *RollbackPolicyParams, body RollbackPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*RollbackPolicyResponse, error)
 
 	// PutSKUWithBodyWithResponse Create or replace a SKU's description
 	//
@@ -7106,6 +8621,63 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /api/v1/admin/skus/{sku}/prices (the `AddSKUPrice` operationId).
 	AddSKUPriceWithResponse(ctx context.Context, sku SKUSlug, params *AddSKUPriceParams, body AddSKUPriceJSONRequestBody, reqEditors ...RequestEditorFn) (*AddSKUPriceResponse, error)
+
+	// ListTenantPoliciesWithResponse List what may be set for one tenant, with what holds for it
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/admin/tenants/{tenant_id}/policies (the `ListTenantPolicies` operationId).
+	ListTenantPoliciesWithResponse(ctx context.Context, tenantID TenantID, reqEditors ...RequestEditorFn) (*ListTenantPoliciesResponse, error)
+
+	// SetTenantPoliciesWithBodyWithResponse Set or end policy values of one tenant
+	//
+	// All of them change or none does. A change without a value ends what was set, and the platform's holds again.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/admin/tenants/{tenant_id}/policies (the `SetTenantPolicies` operationId).
+	SetTenantPoliciesWithBodyWithResponse(ctx context.Context, tenantID TenantID, params *SetTenantPoliciesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetTenantPoliciesResponse, error)
+
+	// SetTenantPoliciesWithResponse Set or end policy values of one tenant
+	//
+	// All of them change or none does. A change without a value ends what was set, and the platform's holds again.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/admin/tenants/{tenant_id}/policies (the `SetTenantPolicies` operationId).
+	SetTenantPoliciesWithResponse(ctx context.Context, tenantID TenantID, params *SetTenantPoliciesParams, body SetTenantPoliciesJSONRequestBody, reqEditors ...RequestEditorFn) (*SetTenantPoliciesResponse, error)
+
+	// ListTenantPolicyVersionsWithResponse List every value a policy key was ever set to for one tenant
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/admin/tenants/{tenant_id}/policies/{key}/history (the `ListTenantPolicyVersions` operationId).
+	ListTenantPolicyVersionsWithResponse(ctx context.Context, tenantID TenantID, key PolicyKey, params *ListTenantPolicyVersionsParams, reqEditors ...RequestEditorFn) (*ListTenantPolicyVersionsResponse, error)
+
+	// ListTenantPricesWithResponse List every price that was set for one tenant
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/admin/tenants/{tenant_id}/prices (the `ListTenantPrices` operationId).
+	ListTenantPricesWithResponse(ctx context.Context, tenantID TenantID, params *ListTenantPricesParams, reqEditors ...RequestEditorFn) (*ListTenantPricesResponse, error)
+
+	// SetTenantPriceWithBodyWithResponse Set or withdraw a price for one tenant
+	//
+	// A tenant's price wins over the list price for what it starts from valid_from on, until it is withdrawn. Nobody else sees it.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/prices (the `SetTenantPrice` operationId).
+	SetTenantPriceWithBodyWithResponse(ctx context.Context, tenantID TenantID, params *SetTenantPriceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetTenantPriceResponse, error)
+
+	// SetTenantPriceWithResponse Set or withdraw a price for one tenant
+	//
+	// A tenant's price wins over the list price for what it starts from valid_from on, until it is withdrawn. Nobody else sees it.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/prices (the `SetTenantPrice` operationId).
+	SetTenantPriceWithResponse(ctx context.Context, tenantID TenantID, params *SetTenantPriceParams, body SetTenantPriceJSONRequestBody, reqEditors ...RequestEditorFn) (*SetTenantPriceResponse, error)
 
 	// ListUsersWithResponse List users of all tenants
 	//
@@ -7189,6 +8761,45 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/allocations/{allocation_id}/wait (the `WaitAllocation` operationId).
 	WaitAllocationWithResponse(ctx context.Context, allocationID AllocationID, params *WaitAllocationParams, reqEditors ...RequestEditorFn) (*WaitAllocationResponse, error)
 
+	// LogInWithBodyWithResponse Trade a password for tokens, for development
+	//
+	// Off unless the installation allows it.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/auth/login (the `LogIn` operationId).
+	LogInWithBodyWithResponse(ctx context.Context, params *LogInParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*LogInResponse, error)
+
+	// LogInWithResponse Trade a password for tokens, for development
+	//
+	// Off unless the installation allows it.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/auth/login (the `LogIn` operationId).
+	LogInWithResponse(ctx context.Context, params *LogInParams, body LogInJSONRequestBody, reqEditors ...RequestEditorFn) (*LogInResponse, error)
+
+	// SignOutWithResponse Sign this browser out, here and with the identity provider
+	//
+	// Does nothing for a browser that is not signed in.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/auth/logout (the `SignOut` operationId).
+	SignOutWithResponse(ctx context.Context, params *SignOutParams, reqEditors ...RequestEditorFn) (*SignOutResponse, error)
+
+	// GetSessionWithResponse Say whether this browser is signed in
+	//
+	// A browser signs in by going to `/api/v1/auth/signin?return_to=/path`, which leads it to the identity provider and back. From
+	// then on it holds a cookie, and every operation takes that in place of a bearer token; tokens never reach the browser. A change
+	// must carry `csrf_token` of this answer as `X-CSRF-Token`. The token changes when the session is renewed: a page that is refused
+	// with `csrf_token_invalid` reads it again.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/auth/session (the `GetSession` operationId).
+	GetSessionWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetSessionResponse, error)
+
 	// ExchangeTokenWithBodyWithResponse Exchange a service account's secret for an access token
 	//
 	// The client credentials grant of OAuth 2.0, as JSON or as a form; client id and secret may also come in the Authorization header (Basic). Errors have the one body of the schema Fault.
@@ -7215,6 +8826,24 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /api/v1/auth/token (the `ExchangeToken` operationId).
 	ExchangeTokenWithFormdataBodyWithResponse(ctx context.Context, params *ExchangeTokenParams, body ExchangeTokenFormdataRequestBody, reqEditors ...RequestEditorFn) (*ExchangeTokenResponse, error)
+
+	// RefreshTokenWithBodyWithResponse Trade a refresh token for new tokens
+	//
+	// A refresh token is good once; the answer holds the next one.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/auth/token/refresh (the `RefreshToken` operationId).
+	RefreshTokenWithBodyWithResponse(ctx context.Context, params *RefreshTokenParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RefreshTokenResponse, error)
+
+	// RefreshTokenWithResponse Trade a refresh token for new tokens
+	//
+	// A refresh token is good once; the answer holds the next one.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/auth/token/refresh (the `RefreshToken` operationId).
+	RefreshTokenWithResponse(ctx context.Context, params *RefreshTokenParams, body RefreshTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*RefreshTokenResponse, error)
 
 	// GetBalanceWithResponse Show a tenant's balance
 	//
@@ -8196,6 +9825,55 @@ func (r ListPoliciesResponse) ContentType() string {
 	return ""
 }
 
+// SetPoliciesResponse200Headers the declared response headers of an HTTP 200 response for SetPolicies
+type SetPoliciesResponse200Headers struct {
+	IdempotencyReplayed *string
+	XCorrelationID      string
+}
+
+type SetPoliciesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PolicyList
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *SetPoliciesResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SetPoliciesResponse) GetJSON200() *PolicyList {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r SetPoliciesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SetPoliciesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SetPoliciesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SetPoliciesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // GetPolicyResponse200Headers the declared response headers of an HTTP 200 response for GetPolicy
 type GetPolicyResponse200Headers struct {
 	XCorrelationID string
@@ -8287,6 +9965,103 @@ func (r SetPolicyResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r SetPolicyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListPolicyVersionsResponse200Headers the declared response headers of an HTTP 200 response for ListPolicyVersions
+type ListPolicyVersionsResponse200Headers struct {
+	XCorrelationID string
+}
+
+type ListPolicyVersionsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PolicyVersionList
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListPolicyVersionsResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListPolicyVersionsResponse) GetJSON200() *PolicyVersionList {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ListPolicyVersionsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListPolicyVersionsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListPolicyVersionsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListPolicyVersionsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// RollbackPolicyResponse200Headers the declared response headers of an HTTP 200 response for RollbackPolicy
+type RollbackPolicyResponse200Headers struct {
+	IdempotencyReplayed *string
+	XCorrelationID      string
+}
+
+type RollbackPolicyResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Policy
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *RollbackPolicyResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RollbackPolicyResponse) GetJSON200() *Policy {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r RollbackPolicyResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RollbackPolicyResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RollbackPolicyResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RollbackPolicyResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -8433,6 +10208,248 @@ func (r AddSKUPriceResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r AddSKUPriceResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListTenantPoliciesResponse200Headers the declared response headers of an HTTP 200 response for ListTenantPolicies
+type ListTenantPoliciesResponse200Headers struct {
+	XCorrelationID string
+}
+
+type ListTenantPoliciesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *TenantPolicyList
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListTenantPoliciesResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListTenantPoliciesResponse) GetJSON200() *TenantPolicyList {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ListTenantPoliciesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListTenantPoliciesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListTenantPoliciesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListTenantPoliciesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// SetTenantPoliciesResponse200Headers the declared response headers of an HTTP 200 response for SetTenantPolicies
+type SetTenantPoliciesResponse200Headers struct {
+	IdempotencyReplayed *string
+	XCorrelationID      string
+}
+
+type SetTenantPoliciesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *TenantPolicyList
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *SetTenantPoliciesResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SetTenantPoliciesResponse) GetJSON200() *TenantPolicyList {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r SetTenantPoliciesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SetTenantPoliciesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SetTenantPoliciesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SetTenantPoliciesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListTenantPolicyVersionsResponse200Headers the declared response headers of an HTTP 200 response for ListTenantPolicyVersions
+type ListTenantPolicyVersionsResponse200Headers struct {
+	XCorrelationID string
+}
+
+type ListTenantPolicyVersionsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *PolicyVersionList
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListTenantPolicyVersionsResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListTenantPolicyVersionsResponse) GetJSON200() *PolicyVersionList {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ListTenantPolicyVersionsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListTenantPolicyVersionsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListTenantPolicyVersionsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListTenantPolicyVersionsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListTenantPricesResponse200Headers the declared response headers of an HTTP 200 response for ListTenantPrices
+type ListTenantPricesResponse200Headers struct {
+	XCorrelationID string
+}
+
+type ListTenantPricesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *TenantPriceList
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListTenantPricesResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListTenantPricesResponse) GetJSON200() *TenantPriceList {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ListTenantPricesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListTenantPricesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListTenantPricesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListTenantPricesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// SetTenantPriceResponse201Headers the declared response headers of an HTTP 201 response for SetTenantPrice
+type SetTenantPriceResponse201Headers struct {
+	IdempotencyReplayed *string
+	XCorrelationID      string
+}
+
+type SetTenantPriceResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *TenantPrice
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *SetTenantPriceResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r SetTenantPriceResponse) GetJSON201() *TenantPrice {
+	return r.JSON201
+}
+
+// GetBody returns the raw response body bytes
+func (r SetTenantPriceResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SetTenantPriceResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SetTenantPriceResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SetTenantPriceResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -8874,6 +10891,147 @@ func (r WaitAllocationResponse) ContentType() string {
 	return ""
 }
 
+// LogInResponse200Headers the declared response headers of an HTTP 200 response for LogIn
+type LogInResponse200Headers struct {
+	CacheControl        *string
+	IdempotencyReplayed *string
+	XCorrelationID      string
+}
+
+type LogInResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Tokens
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *LogInResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r LogInResponse) GetJSON200() *Tokens {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r LogInResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r LogInResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r LogInResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r LogInResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// SignOutResponse204Headers the declared response headers of an HTTP 204 response for SignOut
+type SignOutResponse204Headers struct {
+	IdempotencyReplayed *string
+	XCorrelationID      string
+}
+
+type SignOutResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// Headers204 the parsed response headers for an HTTP 204 response
+	Headers204 *SignOutResponse204Headers
+}
+
+// GetBody returns the raw response body bytes
+func (r SignOutResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SignOutResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SignOutResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SignOutResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetSessionResponse200Headers the declared response headers of an HTTP 200 response for GetSession
+type GetSessionResponse200Headers struct {
+	CacheControl   *string
+	XCorrelationID string
+}
+
+type GetSessionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Session
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetSessionResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetSessionResponse) GetJSON200() *Session {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetSessionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetSessionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetSessionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetSessionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // ExchangeTokenResponse200Headers the declared response headers of an HTTP 200 response for ExchangeToken
 type ExchangeTokenResponse200Headers struct {
 	IdempotencyReplayed *string
@@ -8917,6 +11075,56 @@ func (r ExchangeTokenResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ExchangeTokenResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// RefreshTokenResponse200Headers the declared response headers of an HTTP 200 response for RefreshToken
+type RefreshTokenResponse200Headers struct {
+	CacheControl        *string
+	IdempotencyReplayed *string
+	XCorrelationID      string
+}
+
+type RefreshTokenResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Tokens
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *RefreshTokenResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r RefreshTokenResponse) GetJSON200() *Tokens {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r RefreshTokenResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r RefreshTokenResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RefreshTokenResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r RefreshTokenResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -10278,6 +12486,36 @@ func (c *ClientWithResponses) ListPoliciesWithResponse(ctx context.Context, reqE
 	return ParseListPoliciesResponse(rsp)
 }
 
+// SetPoliciesWithBodyWithResponse Change several policy values at once
+//
+// All of them change or none does. Values that bound each other can be moved only so.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/admin/policies (the `SetPolicies` operationId).
+func (c *ClientWithResponses) SetPoliciesWithBodyWithResponse(ctx context.Context, params *SetPoliciesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetPoliciesResponse, error) {
+	rsp, err := c.SetPoliciesWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetPoliciesResponse(rsp)
+}
+
+// SetPoliciesWithResponse Change several policy values at once
+//
+// All of them change or none does. Values that bound each other can be moved only so.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/admin/policies (the `SetPolicies` operationId).
+func (c *ClientWithResponses) SetPoliciesWithResponse(ctx context.Context, params *SetPoliciesParams, body SetPoliciesJSONRequestBody, reqEditors ...RequestEditorFn) (*SetPoliciesResponse, error) {
+	rsp, err := c.SetPolicies(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetPoliciesResponse(rsp)
+}
+
 // GetPolicyWithResponse Show one policy key
 //
 // Returns a wrapper object for the known response body format(s).
@@ -10315,6 +12553,49 @@ func (c *ClientWithResponses) SetPolicyWithResponse(ctx context.Context, key Pol
 		return nil, err
 	}
 	return ParseSetPolicyResponse(rsp)
+}
+
+// ListPolicyVersionsWithResponse List every value a policy key was ever set to
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/admin/policies/{key}/history (the `ListPolicyVersions` operationId).
+func (c *ClientWithResponses) ListPolicyVersionsWithResponse(ctx context.Context, key PolicyKey, params *ListPolicyVersionsParams, reqEditors ...RequestEditorFn) (*ListPolicyVersionsResponse, error) {
+	rsp, err := c.ListPolicyVersions(ctx, key, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListPolicyVersionsResponse(rsp)
+}
+
+// RollbackPolicyWithBodyWithResponse Set a policy key to what it was
+//
+// The value of an earlier version becomes a new version; version 0 is the default. Today's rules apply to it.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/admin/policies/{key}/rollback (the `RollbackPolicy` operationId).
+func (c *ClientWithResponses) RollbackPolicyWithBodyWithResponse(ctx context.Context, key PolicyKey, params *RollbackPolicyParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RollbackPolicyResponse, error) {
+	rsp, err := c.RollbackPolicyWithBody(ctx, key, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRollbackPolicyResponse(rsp)
+}
+
+// RollbackPolicyWithResponse Set a policy key to what it was
+//
+// The value of an earlier version becomes a new version; version 0 is the default. Today's rules apply to it.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/admin/policies/{key}/rollback (the `RollbackPolicy` operationId).
+func (c *ClientWithResponses) RollbackPolicyWithResponse(ctx context.Context, key PolicyKey, params *RollbackPolicyParams, body RollbackPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*RollbackPolicyResponse, error) {
+	rsp, err := c.RollbackPolicy(ctx, key, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRollbackPolicyResponse(rsp)
 }
 
 // PutSKUWithBodyWithResponse Create or replace a SKU's description
@@ -10388,6 +12669,105 @@ func (c *ClientWithResponses) AddSKUPriceWithResponse(ctx context.Context, sku S
 		return nil, err
 	}
 	return ParseAddSKUPriceResponse(rsp)
+}
+
+// ListTenantPoliciesWithResponse List what may be set for one tenant, with what holds for it
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/admin/tenants/{tenant_id}/policies (the `ListTenantPolicies` operationId).
+func (c *ClientWithResponses) ListTenantPoliciesWithResponse(ctx context.Context, tenantID TenantID, reqEditors ...RequestEditorFn) (*ListTenantPoliciesResponse, error) {
+	rsp, err := c.ListTenantPolicies(ctx, tenantID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListTenantPoliciesResponse(rsp)
+}
+
+// SetTenantPoliciesWithBodyWithResponse Set or end policy values of one tenant
+//
+// All of them change or none does. A change without a value ends what was set, and the platform's holds again.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/admin/tenants/{tenant_id}/policies (the `SetTenantPolicies` operationId).
+func (c *ClientWithResponses) SetTenantPoliciesWithBodyWithResponse(ctx context.Context, tenantID TenantID, params *SetTenantPoliciesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetTenantPoliciesResponse, error) {
+	rsp, err := c.SetTenantPoliciesWithBody(ctx, tenantID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetTenantPoliciesResponse(rsp)
+}
+
+// SetTenantPoliciesWithResponse Set or end policy values of one tenant
+//
+// All of them change or none does. A change without a value ends what was set, and the platform's holds again.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/admin/tenants/{tenant_id}/policies (the `SetTenantPolicies` operationId).
+func (c *ClientWithResponses) SetTenantPoliciesWithResponse(ctx context.Context, tenantID TenantID, params *SetTenantPoliciesParams, body SetTenantPoliciesJSONRequestBody, reqEditors ...RequestEditorFn) (*SetTenantPoliciesResponse, error) {
+	rsp, err := c.SetTenantPolicies(ctx, tenantID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetTenantPoliciesResponse(rsp)
+}
+
+// ListTenantPolicyVersionsWithResponse List every value a policy key was ever set to for one tenant
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/admin/tenants/{tenant_id}/policies/{key}/history (the `ListTenantPolicyVersions` operationId).
+func (c *ClientWithResponses) ListTenantPolicyVersionsWithResponse(ctx context.Context, tenantID TenantID, key PolicyKey, params *ListTenantPolicyVersionsParams, reqEditors ...RequestEditorFn) (*ListTenantPolicyVersionsResponse, error) {
+	rsp, err := c.ListTenantPolicyVersions(ctx, tenantID, key, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListTenantPolicyVersionsResponse(rsp)
+}
+
+// ListTenantPricesWithResponse List every price that was set for one tenant
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/admin/tenants/{tenant_id}/prices (the `ListTenantPrices` operationId).
+func (c *ClientWithResponses) ListTenantPricesWithResponse(ctx context.Context, tenantID TenantID, params *ListTenantPricesParams, reqEditors ...RequestEditorFn) (*ListTenantPricesResponse, error) {
+	rsp, err := c.ListTenantPrices(ctx, tenantID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListTenantPricesResponse(rsp)
+}
+
+// SetTenantPriceWithBodyWithResponse Set or withdraw a price for one tenant
+//
+// A tenant's price wins over the list price for what it starts from valid_from on, until it is withdrawn. Nobody else sees it.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/prices (the `SetTenantPrice` operationId).
+func (c *ClientWithResponses) SetTenantPriceWithBodyWithResponse(ctx context.Context, tenantID TenantID, params *SetTenantPriceParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetTenantPriceResponse, error) {
+	rsp, err := c.SetTenantPriceWithBody(ctx, tenantID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetTenantPriceResponse(rsp)
+}
+
+// SetTenantPriceWithResponse Set or withdraw a price for one tenant
+//
+// A tenant's price wins over the list price for what it starts from valid_from on, until it is withdrawn. Nobody else sees it.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/prices (the `SetTenantPrice` operationId).
+func (c *ClientWithResponses) SetTenantPriceWithResponse(ctx context.Context, tenantID TenantID, params *SetTenantPriceParams, body SetTenantPriceJSONRequestBody, reqEditors ...RequestEditorFn) (*SetTenantPriceResponse, error) {
+	rsp, err := c.SetTenantPrice(ctx, tenantID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetTenantPriceResponse(rsp)
 }
 
 // ListUsersWithResponse List users of all tenants
@@ -10532,6 +12912,69 @@ func (c *ClientWithResponses) WaitAllocationWithResponse(ctx context.Context, al
 	return ParseWaitAllocationResponse(rsp)
 }
 
+// LogInWithBodyWithResponse Trade a password for tokens, for development
+//
+// Off unless the installation allows it.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/auth/login (the `LogIn` operationId).
+func (c *ClientWithResponses) LogInWithBodyWithResponse(ctx context.Context, params *LogInParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*LogInResponse, error) {
+	rsp, err := c.LogInWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseLogInResponse(rsp)
+}
+
+// LogInWithResponse Trade a password for tokens, for development
+//
+// Off unless the installation allows it.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/auth/login (the `LogIn` operationId).
+func (c *ClientWithResponses) LogInWithResponse(ctx context.Context, params *LogInParams, body LogInJSONRequestBody, reqEditors ...RequestEditorFn) (*LogInResponse, error) {
+	rsp, err := c.LogIn(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseLogInResponse(rsp)
+}
+
+// SignOutWithResponse Sign this browser out, here and with the identity provider
+//
+// Does nothing for a browser that is not signed in.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/auth/logout (the `SignOut` operationId).
+func (c *ClientWithResponses) SignOutWithResponse(ctx context.Context, params *SignOutParams, reqEditors ...RequestEditorFn) (*SignOutResponse, error) {
+	rsp, err := c.SignOut(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSignOutResponse(rsp)
+}
+
+// GetSessionWithResponse Say whether this browser is signed in
+//
+// A browser signs in by going to `/api/v1/auth/signin?return_to=/path`, which leads it to the identity provider and back. From
+// then on it holds a cookie, and every operation takes that in place of a bearer token; tokens never reach the browser. A change
+// must carry `csrf_token` of this answer as `X-CSRF-Token`. The token changes when the session is renewed: a page that is refused
+// with `csrf_token_invalid` reads it again.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/auth/session (the `GetSession` operationId).
+func (c *ClientWithResponses) GetSessionWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetSessionResponse, error) {
+	rsp, err := c.GetSession(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetSessionResponse(rsp)
+}
+
 // ExchangeTokenWithBodyWithResponse Exchange a service account's secret for an access token
 //
 // The client credentials grant of OAuth 2.0, as JSON or as a form; client id and secret may also come in the Authorization header (Basic). Errors have the one body of the schema Fault.
@@ -10575,6 +13018,36 @@ func (c *ClientWithResponses) ExchangeTokenWithFormdataBodyWithResponse(ctx cont
 		return nil, err
 	}
 	return ParseExchangeTokenResponse(rsp)
+}
+
+// RefreshTokenWithBodyWithResponse Trade a refresh token for new tokens
+//
+// A refresh token is good once; the answer holds the next one.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/auth/token/refresh (the `RefreshToken` operationId).
+func (c *ClientWithResponses) RefreshTokenWithBodyWithResponse(ctx context.Context, params *RefreshTokenParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RefreshTokenResponse, error) {
+	rsp, err := c.RefreshTokenWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRefreshTokenResponse(rsp)
+}
+
+// RefreshTokenWithResponse Trade a refresh token for new tokens
+//
+// A refresh token is good once; the answer holds the next one.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/auth/token/refresh (the `RefreshToken` operationId).
+func (c *ClientWithResponses) RefreshTokenWithResponse(ctx context.Context, params *RefreshTokenParams, body RefreshTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*RefreshTokenResponse, error) {
+	rsp, err := c.RefreshToken(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRefreshTokenResponse(rsp)
 }
 
 // GetBalanceWithResponse Show a tenant's balance
@@ -11622,6 +14095,52 @@ func ParseListPoliciesResponse(rsp *http.Response) (*ListPoliciesResponse, error
 	return response, nil
 }
 
+// ParseSetPoliciesResponse parses an HTTP response from a SetPoliciesWithResponse call
+func ParseSetPoliciesResponse(rsp *http.Response) (*SetPoliciesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SetPoliciesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PolicyList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers SetPoliciesResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseGetPolicyResponse parses an HTTP response from a GetPolicyWithResponse call
 func ParseGetPolicyResponse(rsp *http.Response) (*GetPolicyResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -11687,6 +14206,91 @@ func ParseSetPolicyResponse(rsp *http.Response) (*SetPolicyResponse, error) {
 	switch {
 	case rsp.StatusCode == 200:
 		var headers SetPolicyResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListPolicyVersionsResponse parses an HTTP response from a ListPolicyVersionsWithResponse call
+func ParseListPolicyVersionsResponse(rsp *http.Response) (*ListPolicyVersionsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListPolicyVersionsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PolicyVersionList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListPolicyVersionsResponse200Headers
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseRollbackPolicyResponse parses an HTTP response from a RollbackPolicyWithResponse call
+func ParseRollbackPolicyResponse(rsp *http.Response) (*RollbackPolicyResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RollbackPolicyResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Policy
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers RollbackPolicyResponse200Headers
 		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
@@ -11818,6 +14422,215 @@ func ParseAddSKUPriceResponse(rsp *http.Response) (*AddSKUPriceResponse, error) 
 	switch {
 	case rsp.StatusCode == 201:
 		var headers AddSKUPriceResponse201Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListTenantPoliciesResponse parses an HTTP response from a ListTenantPoliciesWithResponse call
+func ParseListTenantPoliciesResponse(rsp *http.Response) (*ListTenantPoliciesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListTenantPoliciesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest TenantPolicyList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListTenantPoliciesResponse200Headers
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseSetTenantPoliciesResponse parses an HTTP response from a SetTenantPoliciesWithResponse call
+func ParseSetTenantPoliciesResponse(rsp *http.Response) (*SetTenantPoliciesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SetTenantPoliciesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest TenantPolicyList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers SetTenantPoliciesResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListTenantPolicyVersionsResponse parses an HTTP response from a ListTenantPolicyVersionsWithResponse call
+func ParseListTenantPolicyVersionsResponse(rsp *http.Response) (*ListTenantPolicyVersionsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListTenantPolicyVersionsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest PolicyVersionList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListTenantPolicyVersionsResponse200Headers
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListTenantPricesResponse parses an HTTP response from a ListTenantPricesWithResponse call
+func ParseListTenantPricesResponse(rsp *http.Response) (*ListTenantPricesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListTenantPricesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest TenantPriceList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListTenantPricesResponse200Headers
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseSetTenantPriceResponse parses an HTTP response from a SetTenantPriceWithResponse call
+func ParseSetTenantPriceResponse(rsp *http.Response) (*SetTenantPriceResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SetTenantPriceResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest TenantPrice
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers SetTenantPriceResponse201Headers
 		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
@@ -12210,6 +15023,141 @@ func ParseWaitAllocationResponse(rsp *http.Response) (*WaitAllocationResponse, e
 	return response, nil
 }
 
+// ParseLogInResponse parses an HTTP response from a LogInWithResponse call
+func ParseLogInResponse(rsp *http.Response) (*LogInResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &LogInResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Tokens
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers LogInResponse200Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseSignOutResponse parses an HTTP response from a SignOutWithResponse call
+func ParseSignOutResponse(rsp *http.Response) (*SignOutResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SignOutResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		var headers SignOutResponse204Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers204 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetSessionResponse parses an HTTP response from a GetSessionWithResponse call
+func ParseGetSessionResponse(rsp *http.Response) (*GetSessionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetSessionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Session
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetSessionResponse200Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseExchangeTokenResponse parses an HTTP response from a ExchangeTokenWithResponse call
 func ParseExchangeTokenResponse(rsp *http.Response) (*ExchangeTokenResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -12236,6 +15184,59 @@ func ParseExchangeTokenResponse(rsp *http.Response) (*ExchangeTokenResponse, err
 	switch {
 	case rsp.StatusCode == 200:
 		var headers ExchangeTokenResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseRefreshTokenResponse parses an HTTP response from a RefreshTokenWithResponse call
+func ParseRefreshTokenResponse(rsp *http.Response) (*RefreshTokenResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RefreshTokenResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Tokens
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers RefreshTokenResponse200Headers
+		if values := rsp.Header.Values("Cache-Control"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Cache-Control", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.CacheControl = &value
+		}
 		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {

@@ -33,6 +33,10 @@ const (
 	TokenScopeInvalid Code = "token_scope_invalid"
 	// TokenNotFound (404): There is no such token.
 	TokenNotFound Code = "token_not_found"
+	// PasswordLoginDisabled (403): This installation takes no passwords; sign in through the identity provider.
+	PasswordLoginDisabled Code = "password_login_disabled"
+	// CsrfTokenInvalid (403): A change by session cookie must come from this site's own pages, with the session's csrf_token in X-CSRF-Token.
+	CsrfTokenInvalid Code = "csrf_token_invalid"
 	// InsufficientPermissions (403): Your role does not permit this operation.
 	InsufficientPermissions Code = "insufficient_permissions"
 	// AdminRequired (403): Only an administrator may do this.
@@ -167,6 +171,10 @@ const (
 	PriceConflict Code = "price_conflict"
 	// PolicyNotFound (404): There is no such policy key.
 	PolicyNotFound Code = "policy_not_found"
+	// PolicyVersionNotFound (404): The policy key never had such a version.
+	PolicyVersionNotFound Code = "policy_version_not_found"
+	// PolicyNotPerTenant (409): This policy key holds for the whole platform and cannot be set for one tenant.
+	PolicyNotPerTenant Code = "policy_not_per_tenant"
 	// PolicyValueInvalid (422): The value does not fit the policy key's type and range.
 	PolicyValueInvalid Code = "policy_value_invalid"
 	// PolicyCombinationRefused (409): The value does not go together with another policy value.
@@ -189,6 +197,8 @@ var codes = []Code{
 	TokenExpired,
 	TokenScopeInvalid,
 	TokenNotFound,
+	PasswordLoginDisabled,
+	CsrfTokenInvalid,
 	InsufficientPermissions,
 	AdminRequired,
 	UserSuspended,
@@ -256,6 +266,8 @@ var codes = []Code{
 	SKUPriceMissing,
 	PriceConflict,
 	PolicyNotFound,
+	PolicyVersionNotFound,
+	PolicyNotPerTenant,
 	PolicyValueInvalid,
 	PolicyCombinationRefused,
 	PolicyVersionConflict,
@@ -271,6 +283,8 @@ var catalogue = map[Code]Entry{
 	TokenExpired:                {Code: TokenExpired, HTTPStatus: 401, Retryable: false, Sentence: "The token has expired; sign in again.", Group: GroupAuth},
 	TokenScopeInvalid:           {Code: TokenScopeInvalid, HTTPStatus: 403, Retryable: false, Sentence: "The token's scope does not cover this operation.", Group: GroupAuth},
 	TokenNotFound:               {Code: TokenNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no such token.", Group: GroupAuth},
+	PasswordLoginDisabled:       {Code: PasswordLoginDisabled, HTTPStatus: 403, Retryable: false, Sentence: "This installation takes no passwords; sign in through the identity provider.", Group: GroupAuth},
+	CsrfTokenInvalid:            {Code: CsrfTokenInvalid, HTTPStatus: 403, Retryable: false, Sentence: "A change by session cookie must come from this site's own pages, with the session's csrf_token in X-CSRF-Token.", Group: GroupAuth},
 	InsufficientPermissions:     {Code: InsufficientPermissions, HTTPStatus: 403, Retryable: false, Sentence: "Your role does not permit this operation.", Group: GroupAuthz},
 	AdminRequired:               {Code: AdminRequired, HTTPStatus: 403, Retryable: false, Sentence: "Only an administrator may do this.", Group: GroupAuthz},
 	UserSuspended:               {Code: UserSuspended, HTTPStatus: 403, Retryable: false, Sentence: "Your access to this platform is suspended.", Group: GroupAuthz},
@@ -338,6 +352,8 @@ var catalogue = map[Code]Entry{
 	SKUPriceMissing:             {Code: SKUPriceMissing, HTTPStatus: 409, Retryable: false, Sentence: "The SKU has no price that is valid now.", Group: GroupCatalogue},
 	PriceConflict:               {Code: PriceConflict, HTTPStatus: 409, Retryable: false, Sentence: "The SKU already has a price from that instant on.", Group: GroupCatalogue},
 	PolicyNotFound:              {Code: PolicyNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no such policy key.", Group: GroupPolicy},
+	PolicyVersionNotFound:       {Code: PolicyVersionNotFound, HTTPStatus: 404, Retryable: false, Sentence: "The policy key never had such a version.", Group: GroupPolicy},
+	PolicyNotPerTenant:          {Code: PolicyNotPerTenant, HTTPStatus: 409, Retryable: false, Sentence: "This policy key holds for the whole platform and cannot be set for one tenant.", Group: GroupPolicy},
 	PolicyValueInvalid:          {Code: PolicyValueInvalid, HTTPStatus: 422, Retryable: false, Sentence: "The value does not fit the policy key's type and range.", Group: GroupPolicy},
 	PolicyCombinationRefused:    {Code: PolicyCombinationRefused, HTTPStatus: 409, Retryable: false, Sentence: "The value does not go together with another policy value.", Group: GroupPolicy},
 	PolicyVersionConflict:       {Code: PolicyVersionConflict, HTTPStatus: 409, Retryable: false, Sentence: "The policy value was changed by somebody else meanwhile.", Group: GroupPolicy},

@@ -416,6 +416,24 @@ var (
 		Unit:    "seconds",
 		Meaning: "How long a personal access token is valid at most, and when its maker does not say.",
 	}
+	// AuthSessionIdleSeconds is "auth.session_idle_seconds". How long a browser may be silent before it must sign in again.
+	AuthSessionIdleSeconds = IntKey{
+		Name:    "auth.session_idle_seconds",
+		Default: 28800,
+		Min:     60,
+		Max:     2592000,
+		Unit:    "seconds",
+		Meaning: "How long a browser may be silent before it must sign in again.",
+	}
+	// AuthSessionMaxSeconds is "auth.session_max_seconds". How long a browser stays signed in at most, however busy it is.
+	AuthSessionMaxSeconds = IntKey{
+		Name:    "auth.session_max_seconds",
+		Default: 86400,
+		Min:     60,
+		Max:     2592000,
+		Unit:    "seconds",
+		Meaning: "How long a browser stays signed in at most, however busy it is.",
+	}
 	// MAASEnabled is "maas.enabled". Whether bare-metal machines are managed through MAAS.
 	MAASEnabled = BoolKey{
 		Name:    "maas.enabled",
@@ -470,6 +488,8 @@ var keys = []Key{
 	AuthServiceAccountTokenTTLSeconds,
 	AuthServiceAccountSecretOverlapSeconds,
 	AuthPersonalTokenMaxTTLSeconds,
+	AuthSessionIdleSeconds,
+	AuthSessionMaxSeconds,
 	MAASEnabled,
 }
 
@@ -478,6 +498,7 @@ var refusedCombinations = []refusal{
 }
 
 var orderedPairs = []order{
+	{Low: AuthSessionIdleSeconds, High: AuthSessionMaxSeconds},
 	{Low: BillingMinimumDepositMinor, High: BillingMaximumDepositMinor},
 	{Low: ReleaseBackoffInitialSeconds, High: ReleaseBackoffMaximumSeconds},
 	{Low: NodeHeartbeatIntervalSeconds, High: NodeOfflineAfterSeconds},

@@ -40,6 +40,18 @@ export const errorCatalogue = {
     sentence: "There is no such token.",
     group: "auth",
   },
+  password_login_disabled: {
+    httpStatus: 403,
+    retryable: false,
+    sentence: "This installation takes no passwords; sign in through the identity provider.",
+    group: "auth",
+  },
+  csrf_token_invalid: {
+    httpStatus: 403,
+    retryable: false,
+    sentence: "A change by session cookie must come from this site's own pages, with the session's csrf_token in X-CSRF-Token.",
+    group: "auth",
+  },
   insufficient_permissions: {
     httpStatus: 403,
     retryable: false,

@@ -558,8 +558,87 @@ export interface paths {
         };
         /** List every policy key with its value */
         get: operations["listPolicies"];
+        /**
+         * Change several policy values at once
+         * @description All of them change or none does. Values that bound each other can be moved only so.
+         */
+        put: operations["setPolicies"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/tenants/{tenant_id}/policies": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List what may be set for one tenant, with what holds for it */
+        get: operations["listTenantPolicies"];
+        /**
+         * Set or end policy values of one tenant
+         * @description All of them change or none does. A change without a value ends what was set, and the platform's holds again.
+         */
+        put: operations["setTenantPolicies"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/tenants/{tenant_id}/policies/{key}/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List every value a policy key was ever set to for one tenant */
+        get: operations["listTenantPolicyVersions"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/policies/{key}/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List every value a policy key was ever set to */
+        get: operations["listPolicyVersions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/policies/{key}/rollback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Set a policy key to what it was
+         * @description The value of an earlier version becomes a new version; version 0 is the default. Today's rules apply to it.
+         */
+        post: operations["rollbackPolicy"];
         delete?: never;
         options?: never;
         head?: never;
@@ -660,6 +739,89 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/auth/session": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Say whether this browser is signed in
+         * @description A browser signs in by going to `/api/v1/auth/signin?return_to=/path`, which leads it to the identity provider and back. From
+         *     then on it holds a cookie, and every operation takes that in place of a bearer token; tokens never reach the browser. A change
+         *     must carry `csrf_token` of this answer as `X-CSRF-Token`. The token changes when the session is renewed: a page that is refused
+         *     with `csrf_token_invalid` reads it again.
+         */
+        get: operations["getSession"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/auth/logout": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Sign this browser out, here and with the identity provider
+         * @description Does nothing for a browser that is not signed in.
+         */
+        post: operations["signOut"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/auth/login": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Trade a password for tokens, for development
+         * @description Off unless the installation allows it.
+         */
+        post: operations["logIn"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/auth/token/refresh": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Trade a refresh token for new tokens
+         * @description A refresh token is good once; the answer holds the next one.
+         */
+        post: operations["refreshToken"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/skus": {
         parameters: {
             query?: never;
@@ -729,6 +891,27 @@ export interface paths {
          * @description Prices are only ever added. A new one holds for allocations admitted from valid_from on, never for those that run.
          */
         post: operations["addSkuPrice"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/tenants/{tenant_id}/prices": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List every price that was set for one tenant */
+        get: operations["listTenantPrices"];
+        put?: never;
+        /**
+         * Set or withdraw a price for one tenant
+         * @description A tenant's price wins over the list price for what it starts from valid_from on, until it is withdrawn. Nobody else sees it.
+         */
+        post: operations["setTenantPrice"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1560,6 +1743,7 @@ export interface components {
          *       "unit": "seconds",
          *       "meaning": "How long one billing window is; each window is one ledger entry.",
          *       "pinned": true,
+         *       "tenant": false,
          *       "version": 0
          *     }
          */
@@ -1582,6 +1766,8 @@ export interface components {
             danger?: string;
             /** @description Whether running allocations keep the value they were admitted with. */
             pinned: boolean;
+            /** @description Whether an operator may set another value for a single tenant. */
+            tenant: boolean;
             /**
              * Format: int64
              * @description How often it was set; 0 means never.
@@ -1593,6 +1779,8 @@ export interface components {
             changed_by?: string;
             /** Format: date-time */
             changed_at?: string;
+            /** @description What was last set, where this release no longer accepts it: then the default holds. */
+            unfit_value?: unknown;
         };
         PolicyList: {
             items: components["schemas"]["Policy"][];
@@ -1606,6 +1794,188 @@ export interface components {
         SetPolicyRequest: {
             /** @description Of the key's type: a whole number, true or false, or a word. */
             value: unknown;
+            reason: string;
+            /**
+             * Format: int64
+             * @description Refuse the change if the version is another one by now.
+             */
+            expected_version?: number;
+        };
+        /**
+         * @example {
+         *       "key": "allocation.max_concurrent_per_user",
+         *       "type": "int",
+         *       "value": 200,
+         *       "platform_value": 50,
+         *       "overridden": true,
+         *       "min": 0,
+         *       "max": 100000,
+         *       "unit": "allocations",
+         *       "meaning": "How many allocations one user may hold at once; those in release_failed do not count.",
+         *       "version": 1,
+         *       "reason": "agreed with sales",
+         *       "changed_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+         *       "changed_at": "2026-01-05T09:30:00.000Z"
+         *     }
+         */
+        TenantPolicy: {
+            key: string;
+            /** @enum {string} */
+            type: "int" | "bool" | "string";
+            /** @description What holds for the tenant. */
+            value: unknown;
+            /** @description What holds for everybody else. */
+            platform_value: unknown;
+            /** @description Whether a value of the tenant's own holds. */
+            overridden: boolean;
+            /** Format: int64 */
+            min?: number;
+            /** Format: int64 */
+            max?: number;
+            allowed?: string[];
+            unit?: string;
+            meaning: string;
+            /**
+             * Format: int64
+             * @description How often it was set or ended for the tenant; 0 means never.
+             */
+            version: number;
+            /** @description Why it was last set or ended for the tenant. */
+            reason?: string;
+            /** @description The user who last did so. */
+            changed_by?: string;
+            /** Format: date-time */
+            changed_at?: string;
+            /** @description What was last set for the tenant, where it does not fit or go together with other values any more: then the platform's holds. */
+            unfit_value?: unknown;
+        };
+        /**
+         * @example {
+         *       "key": "allocation.max_concurrent_per_user",
+         *       "value": 200
+         *     }
+         */
+        TenantPolicyChange: {
+            key: string;
+            /** @description Of the key's type; absent to end what was set. */
+            value?: unknown;
+            /**
+             * Format: int64
+             * @description Refuse the change if the version is another one by now.
+             */
+            expected_version?: number;
+        };
+        /**
+         * @example {
+         *       "changes": [
+         *         {
+         *           "key": "allocation.max_concurrent_per_user",
+         *           "value": 200
+         *         },
+         *         {
+         *           "key": "billing.runway_seconds"
+         *         }
+         *       ],
+         *       "reason": "agreed with sales"
+         *     }
+         */
+        SetTenantPoliciesRequest: {
+            changes: components["schemas"]["TenantPolicyChange"][];
+            reason: string;
+        };
+        TenantPolicyList: {
+            items: components["schemas"]["TenantPolicy"][];
+        };
+        /**
+         * @example {
+         *       "key": "billing.minimum_deposit_minor",
+         *       "value": 150000
+         *     }
+         */
+        PolicyChange: {
+            key: string;
+            /** @description Of the key's type: a whole number, true or false, or a word. */
+            value: unknown;
+            /**
+             * Format: int64
+             * @description Refuse the change if the version is another one by now.
+             */
+            expected_version?: number;
+        };
+        /**
+         * @example {
+         *       "changes": [
+         *         {
+         *           "key": "billing.minimum_deposit_minor",
+         *           "value": 150000
+         *         },
+         *         {
+         *           "key": "billing.maximum_deposit_minor",
+         *           "value": 500000
+         *         }
+         *       ],
+         *       "reason": "larger deposits"
+         *     }
+         */
+        SetPoliciesRequest: {
+            changes: components["schemas"]["PolicyChange"][];
+            reason: string;
+        };
+        /**
+         * @example {
+         *       "key": "billing.window_seconds",
+         *       "version": 3,
+         *       "value": 30,
+         *       "fits": true,
+         *       "reason": "shorter windows for the demonstration",
+         *       "changed_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+         *       "changed_at": "2026-01-05T09:30:00.000Z"
+         *     }
+         */
+        PolicyVersion: {
+            key: string;
+            /** Format: int64 */
+            version: number;
+            /** @description Of the key's type: a whole number, true or false, or a word. */
+            value: unknown;
+            /** @description Whether this release still accepts the value, so that one can roll back to it. */
+            fits: boolean;
+            reason: string;
+            changed_by: string;
+            /** Format: date-time */
+            changed_at: string;
+        };
+        /**
+         * @example {
+         *       "items": [
+         *         {
+         *           "key": "billing.window_seconds",
+         *           "version": 1,
+         *           "value": 30,
+         *           "fits": true,
+         *           "reason": "a trial",
+         *           "changed_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+         *           "changed_at": "2026-01-05T09:30:00.000Z"
+         *         }
+         *       ]
+         *     }
+         */
+        PolicyVersionList: {
+            items: components["schemas"]["PolicyVersion"][];
+            next_cursor?: string;
+        };
+        /**
+         * @example {
+         *       "version": 2,
+         *       "reason": "the shorter windows cost too much"
+         *     }
+         */
+        RollbackPolicyRequest: {
+            /**
+             * Format: int64
+             * @description The version whose value is to hold again; 0 is the default.
+             */
+            version: number;
             reason: string;
             /**
              * Format: int64
@@ -1724,6 +2094,64 @@ export interface components {
              * @description For how long the secrets before it stay valid; policy's value when absent.
              */
             overlap_seconds?: number;
+        };
+        /**
+         * @example {
+         *       "signed_in": true,
+         *       "username": "dev-user",
+         *       "roles": [
+         *         "user"
+         *       ],
+         *       "csrf_token": "3q2-7wEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE",
+         *       "expires_at": "2026-01-05T21:30:00.000Z"
+         *     }
+         */
+        Session: {
+            /** @description Whether the browser has a session. */
+            signed_in: boolean;
+            username?: string;
+            roles?: string[];
+            /** @description To be sent as X-CSRF-Token with every change. */
+            csrf_token?: string;
+            /** Format: date-time */
+            expires_at?: string;
+        };
+        /**
+         * @example {
+         *       "username": "dev-user",
+         *       "password": "dev123"
+         *     }
+         */
+        LogInRequest: {
+            username: string;
+            password: string;
+        };
+        /**
+         * @example {
+         *       "refresh_token": "opaque",
+         *       "client_id": "gpuaas-cli"
+         *     }
+         */
+        RefreshTokenRequest: {
+            refresh_token: string;
+            /** @default gpuaas-cli */
+            client_id: string;
+        };
+        /**
+         * @example {
+         *       "access_token": "header.claims.signature",
+         *       "refresh_token": "opaque",
+         *       "token_type": "Bearer",
+         *       "expires_at": "2026-01-05T09:35:00.000Z"
+         *     }
+         */
+        Tokens: {
+            access_token: string;
+            refresh_token?: string;
+            /** @enum {string} */
+            token_type: "Bearer";
+            /** Format: date-time */
+            expires_at: string;
         };
         /**
          * @example {
@@ -1848,6 +2276,60 @@ export interface components {
             valid_from: string;
             /** Format: date-time */
             created_at: string;
+        };
+        /**
+         * @example {
+         *       "id": "price_mfrggzdfmztwq2lknnwg23tpob",
+         *       "sku": "h100-8x",
+         *       "currency": "usd",
+         *       "rate_micros_per_hour": 19900000,
+         *       "withdrawn": false,
+         *       "valid_from": "2026-01-01T00:00:00.000Z",
+         *       "created_at": "2025-12-20T10:00:00.000Z"
+         *     }
+         */
+        TenantPrice: {
+            id: string;
+            sku: string;
+            currency: string;
+            /**
+             * Format: int64
+             * @description 0 where it was withdrawn.
+             */
+            rate_micros_per_hour: number;
+            /** @description Whether the list price holds from then on. */
+            withdrawn: boolean;
+            /** Format: date-time */
+            valid_from: string;
+            /** Format: date-time */
+            created_at: string;
+        };
+        TenantPriceList: {
+            items: components["schemas"]["TenantPrice"][];
+            next_cursor?: string;
+        };
+        /**
+         * @example {
+         *       "sku": "h100-8x",
+         *       "currency": "usd",
+         *       "rate_micros_per_hour": 19900000,
+         *       "reason": "agreed with sales"
+         *     }
+         */
+        SetTenantPriceRequest: {
+            sku: string;
+            currency: string;
+            /**
+             * Format: int64
+             * @description The price; absent to withdraw the one there is.
+             */
+            rate_micros_per_hour?: number;
+            /**
+             * Format: date-time
+             * @description From when it holds; now when absent. Not in the past.
+             */
+            valid_from?: string;
+            reason: string;
         };
         SkuPriceList: {
             items: components["schemas"]["SkuPrice"][];
@@ -2071,6 +2553,32 @@ export interface components {
                 };
             };
         };
+        /** @description idempotency_conflict, idempotency_in_flight, policy_combination_refused, policy_version_conflict. */
+        IdempotencyConflictOrIdempotencyInFlightOrPolicyCombinationRefusedOrPolicyVersionConflict: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "idempotency_conflict" | "idempotency_in_flight" | "policy_combination_refused" | "policy_version_conflict";
+                };
+            };
+        };
+        /** @description idempotency_conflict, idempotency_in_flight, price_conflict. */
+        IdempotencyConflictOrIdempotencyInFlightOrPriceConflict: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "idempotency_conflict" | "idempotency_in_flight" | "price_conflict";
+                };
+            };
+        };
         /** @description insufficient_balance: The balance does not cover the required runway; details name the shortfall. */
         InsufficientBalance: {
             headers: {
@@ -2201,6 +2709,32 @@ export interface components {
                 };
             };
         };
+        /** @description not_found, tenant_not_found. */
+        NotFoundOrTenantNotFound: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "not_found" | "tenant_not_found";
+                };
+            };
+        };
+        /** @description not_found, tenant_not_found, policy_not_found. */
+        NotFoundOrTenantNotFoundOrPolicyNotFound: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "not_found" | "tenant_not_found" | "policy_not_found";
+                };
+            };
+        };
         /** @description rate_limit_exceeded: Too many requests; try again after the time in Retry-After. */
         RateLimitExceeded: {
             headers: {
@@ -2264,6 +2798,20 @@ export interface components {
                 "application/json": components["schemas"]["Fault"] & {
                     /** @enum {string} */
                     code: "tenant_not_found" | "project_not_found";
+                };
+            };
+        };
+        /** @description token_invalid: The token is not one that this platform accepts. */
+        TokenInvalid: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                "WWW-Authenticate": components["headers"]["Challenge"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "token_invalid";
                 };
             };
         };
@@ -2359,6 +2907,19 @@ export interface components {
                 };
             };
         };
+        /** @description validation_error, policy_value_invalid. */
+        ValidationErrorOrPolicyValueInvalid: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "validation_error" | "policy_value_invalid";
+                };
+            };
+        };
     };
     parameters: {
         /** @example alloc_mfrggzdfmztwq2lknnwg23tpob */
@@ -2425,10 +2986,17 @@ export interface components {
         Cursor: string;
         /** @example node_mfrggzdfmztwq2lknnwg23tpob */
         NodeId: string;
+        /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
+        TenantID: string;
         /** @example billing.window_seconds */
         PolicyKey: string;
         /** @example user_mfrggzdfmztwq2lknnwg23tpob */
         ServiceAccountId: string;
+        /**
+         * @description The csrf_token of the browser's session; needed where a session cookie stands in for a bearer token.
+         * @example 3q2-7wEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE
+         */
+        CSRFToken: string;
         /**
          * @description The SKU's slug.
          * @example h100-8x
@@ -2464,6 +3032,11 @@ export interface components {
          * @example 7
          */
         RetryAfter: number;
+        /**
+         * @description No cache keeps this answer.
+         * @example no-store
+         */
+        NotKept: string;
     };
     pathItems: never;
 }
@@ -2636,7 +3209,7 @@ export interface operations {
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
             402: components["responses"]["InsufficientBalance"];
             403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
-            /** @description project_not_found, sku_not_found. */
+            /** @description ssh_key_not_found, project_not_found, sku_not_found. */
             404: {
                 headers: {
                     "X-Correlation-Id": components["headers"]["CorrelationId"];
@@ -2645,7 +3218,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Fault"] & {
                         /** @enum {string} */
-                        code: "project_not_found" | "sku_not_found";
+                        code: "ssh_key_not_found" | "project_not_found" | "sku_not_found";
                     };
                 };
             };
@@ -3267,19 +3840,7 @@ export interface operations {
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
             403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
-            /** @description not_found, tenant_not_found. */
-            404: {
-                headers: {
-                    "X-Correlation-Id": components["headers"]["CorrelationId"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Fault"] & {
-                        /** @enum {string} */
-                        code: "not_found" | "tenant_not_found";
-                    };
-                };
-            };
+            404: components["responses"]["NotFoundOrTenantNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
@@ -4678,6 +5239,7 @@ export interface operations {
                      *           "unit": "seconds",
                      *           "meaning": "How long one billing window is; each window is one ledger entry.",
                      *           "pinned": true,
+                     *           "tenant": false,
                      *           "version": 0
                      *         }
                      *       ]
@@ -4689,6 +5251,444 @@ export interface operations {
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
             403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
             422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    setPolicies: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "changes": [
+                 *         {
+                 *           "key": "billing.minimum_deposit_minor",
+                 *           "value": 150000
+                 *         },
+                 *         {
+                 *           "key": "billing.maximum_deposit_minor",
+                 *           "value": 500000
+                 *         }
+                 *       ],
+                 *       "reason": "larger deposits"
+                 *     }
+                 */
+                "application/json": components["schemas"]["SetPoliciesRequest"];
+            };
+        };
+        responses: {
+            /** @description The keys that were changed, in the order of the request. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "key": "billing.window_seconds",
+                     *           "type": "int",
+                     *           "value": 60,
+                     *           "default": 60,
+                     *           "min": 1,
+                     *           "max": 3600,
+                     *           "unit": "seconds",
+                     *           "meaning": "How long one billing window is; each window is one ledger entry.",
+                     *           "pinned": true,
+                     *           "tenant": false,
+                     *           "version": 0
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["PolicyList"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            /** @description policy_not_found: There is no such policy key. */
+            404: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "policy_not_found";
+                    };
+                };
+            };
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrPolicyCombinationRefusedOrPolicyVersionConflict"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationErrorOrPolicyValueInvalid"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listTenantPolicies: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
+                tenant_id: components["parameters"]["TenantID"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The keys that may be set for a tenant, in the catalogue's order. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "key": "allocation.max_concurrent_per_user",
+                     *           "type": "int",
+                     *           "value": 200,
+                     *           "platform_value": 50,
+                     *           "overridden": true,
+                     *           "min": 0,
+                     *           "max": 100000,
+                     *           "unit": "allocations",
+                     *           "meaning": "How many allocations one user may hold at once; those in release_failed do not count.",
+                     *           "version": 1,
+                     *           "reason": "agreed with sales",
+                     *           "changed_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "changed_at": "2026-01-05T09:30:00.000Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["TenantPolicyList"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["NotFoundOrTenantNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    setTenantPolicies: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
+                tenant_id: components["parameters"]["TenantID"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "changes": [
+                 *         {
+                 *           "key": "allocation.max_concurrent_per_user",
+                 *           "value": 200
+                 *         },
+                 *         {
+                 *           "key": "billing.runway_seconds"
+                 *         }
+                 *       ],
+                 *       "reason": "agreed with sales"
+                 *     }
+                 */
+                "application/json": components["schemas"]["SetTenantPoliciesRequest"];
+            };
+        };
+        responses: {
+            /** @description The keys that were changed, in the order of the request. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "key": "allocation.max_concurrent_per_user",
+                     *           "type": "int",
+                     *           "value": 200,
+                     *           "platform_value": 50,
+                     *           "overridden": true,
+                     *           "min": 0,
+                     *           "max": 100000,
+                     *           "unit": "allocations",
+                     *           "meaning": "How many allocations one user may hold at once; those in release_failed do not count.",
+                     *           "version": 1,
+                     *           "reason": "agreed with sales",
+                     *           "changed_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "changed_at": "2026-01-05T09:30:00.000Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["TenantPolicyList"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["NotFoundOrTenantNotFoundOrPolicyNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            /** @description idempotency_conflict, idempotency_in_flight, policy_not_per_tenant, policy_combination_refused, policy_version_conflict. */
+            409: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "idempotency_conflict" | "idempotency_in_flight" | "policy_not_per_tenant" | "policy_combination_refused" | "policy_version_conflict";
+                    };
+                };
+            };
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationErrorOrPolicyValueInvalid"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listTenantPolicyVersions: {
+        parameters: {
+            query?: {
+                /**
+                 * @description How many items to answer at most.
+                 * @example 50
+                 */
+                limit?: components["parameters"]["Limit"];
+                /**
+                 * @description The next_cursor of the page before; opaque.
+                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
+                 */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path: {
+                /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
+                tenant_id: components["parameters"]["TenantID"];
+                /** @example billing.window_seconds */
+                key: components["parameters"]["PolicyKey"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of versions, the newest first; one whose value is null ended what was set. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "key": "billing.window_seconds",
+                     *           "version": 1,
+                     *           "value": 30,
+                     *           "fits": true,
+                     *           "reason": "a trial",
+                     *           "changed_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "changed_at": "2026-01-05T09:30:00.000Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["PolicyVersionList"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["NotFoundOrTenantNotFoundOrPolicyNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listPolicyVersions: {
+        parameters: {
+            query?: {
+                /**
+                 * @description How many items to answer at most.
+                 * @example 50
+                 */
+                limit?: components["parameters"]["Limit"];
+                /**
+                 * @description The next_cursor of the page before; opaque.
+                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
+                 */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path: {
+                /** @example billing.window_seconds */
+                key: components["parameters"]["PolicyKey"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of versions, the newest first. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "key": "billing.window_seconds",
+                     *           "version": 1,
+                     *           "value": 30,
+                     *           "fits": true,
+                     *           "reason": "a trial",
+                     *           "changed_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "changed_at": "2026-01-05T09:30:00.000Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["PolicyVersionList"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["NotFoundOrPolicyNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    rollbackPolicy: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @example billing.window_seconds */
+                key: components["parameters"]["PolicyKey"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "version": 2,
+                 *       "reason": "the shorter windows cost too much"
+                 *     }
+                 */
+                "application/json": components["schemas"]["RollbackPolicyRequest"];
+            };
+        };
+        responses: {
+            /** @description The key with its new version. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "key": "billing.window_seconds",
+                     *       "type": "int",
+                     *       "value": 60,
+                     *       "default": 60,
+                     *       "min": 1,
+                     *       "max": 3600,
+                     *       "unit": "seconds",
+                     *       "meaning": "How long one billing window is; each window is one ledger entry.",
+                     *       "pinned": true,
+                     *       "tenant": false,
+                     *       "version": 0
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Policy"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            /** @description not_found, policy_not_found, policy_version_not_found. */
+            404: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "not_found" | "policy_not_found" | "policy_version_not_found";
+                    };
+                };
+            };
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrPolicyCombinationRefusedOrPolicyVersionConflict"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationErrorOrPolicyValueInvalid"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
             502: components["responses"]["UpstreamError"];
@@ -4725,6 +5725,7 @@ export interface operations {
                      *       "unit": "seconds",
                      *       "meaning": "How long one billing window is; each window is one ledger entry.",
                      *       "pinned": true,
+                     *       "tenant": false,
                      *       "version": 0
                      *     }
                      */
@@ -4788,6 +5789,7 @@ export interface operations {
                      *       "unit": "seconds",
                      *       "meaning": "How long one billing window is; each window is one ledger entry.",
                      *       "pinned": true,
+                     *       "tenant": false,
                      *       "version": 0
                      *     }
                      */
@@ -4799,34 +5801,10 @@ export interface operations {
             403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
             404: components["responses"]["NotFoundOrPolicyNotFound"];
             408: components["responses"]["RequestTimeout"];
-            /** @description idempotency_conflict, idempotency_in_flight, policy_combination_refused, policy_version_conflict. */
-            409: {
-                headers: {
-                    "X-Correlation-Id": components["headers"]["CorrelationId"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Fault"] & {
-                        /** @enum {string} */
-                        code: "idempotency_conflict" | "idempotency_in_flight" | "policy_combination_refused" | "policy_version_conflict";
-                    };
-                };
-            };
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrPolicyCombinationRefusedOrPolicyVersionConflict"];
             413: components["responses"]["RequestTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
-            /** @description validation_error, policy_value_invalid. */
-            422: {
-                headers: {
-                    "X-Correlation-Id": components["headers"]["CorrelationId"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Fault"] & {
-                        /** @enum {string} */
-                        code: "validation_error" | "policy_value_invalid";
-                    };
-                };
-            };
+            422: components["responses"]["ValidationErrorOrPolicyValueInvalid"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
             502: components["responses"]["UpstreamError"];
@@ -5233,6 +6211,222 @@ export interface operations {
             503: components["responses"]["ServiceUnavailable"];
         };
     };
+    getSession: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The session, or that there is none. */
+            200: {
+                headers: {
+                    "Cache-Control": components["headers"]["NotKept"];
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "signed_in": true,
+                     *       "username": "dev-user",
+                     *       "roles": [
+                     *         "user"
+                     *       ],
+                     *       "csrf_token": "3q2-7wEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE",
+                     *       "expires_at": "2026-01-05T21:30:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Session"];
+                };
+            };
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    signOut: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+                /**
+                 * @description The csrf_token of the browser's session; needed where a session cookie stands in for a bearer token.
+                 * @example 3q2-7wEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE
+                 */
+                "X-CSRF-Token"?: components["parameters"]["CSRFToken"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The browser is signed out. */
+            204: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            /** @description csrf_token_invalid: A change by session cookie must come from this site's own pages, with the session's csrf_token in X-CSRF-Token. */
+            403: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "csrf_token_invalid";
+                    };
+                };
+            };
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
+            413: components["responses"]["RequestTooLarge"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    logIn: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "username": "dev-user",
+                 *       "password": "dev123"
+                 *     }
+                 */
+                "application/json": components["schemas"]["LogInRequest"];
+            };
+        };
+        responses: {
+            /** @description The tokens. */
+            200: {
+                headers: {
+                    "Cache-Control": components["headers"]["NotKept"];
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "access_token": "header.claims.signature",
+                     *       "refresh_token": "opaque",
+                     *       "token_type": "Bearer",
+                     *       "expires_at": "2026-01-05T09:35:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Tokens"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenInvalid"];
+            /** @description password_login_disabled: This installation takes no passwords; sign in through the identity provider. */
+            403: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "password_login_disabled";
+                    };
+                };
+            };
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    refreshToken: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "refresh_token": "opaque",
+                 *       "client_id": "gpuaas-cli"
+                 *     }
+                 */
+                "application/json": components["schemas"]["RefreshTokenRequest"];
+            };
+        };
+        responses: {
+            /** @description The tokens. */
+            200: {
+                headers: {
+                    "Cache-Control": components["headers"]["NotKept"];
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "access_token": "header.claims.signature",
+                     *       "refresh_token": "opaque",
+                     *       "token_type": "Bearer",
+                     *       "expires_at": "2026-01-05T09:35:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Tokens"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenInvalid"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
     listSkus: {
         parameters: {
             query?: {
@@ -5591,8 +6785,131 @@ export interface operations {
             403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
             404: components["responses"]["NotFoundOrSKUNotFound"];
             408: components["responses"]["RequestTimeout"];
-            /** @description idempotency_conflict, idempotency_in_flight, price_conflict. */
-            409: {
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrPriceConflict"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listTenantPrices: {
+        parameters: {
+            query?: {
+                /**
+                 * @description How many items to answer at most.
+                 * @example 50
+                 */
+                limit?: components["parameters"]["Limit"];
+                /**
+                 * @description The next_cursor of the page before; opaque.
+                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
+                 */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path: {
+                /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
+                tenant_id: components["parameters"]["TenantID"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of prices, the newest valid_from first. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": "price_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "sku": "h100-8x",
+                     *           "currency": "usd",
+                     *           "rate_micros_per_hour": 19900000,
+                     *           "withdrawn": false,
+                     *           "valid_from": "2026-01-01T00:00:00.000Z",
+                     *           "created_at": "2025-12-20T10:00:00.000Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["TenantPriceList"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["NotFoundOrTenantNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    setTenantPrice: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
+                tenant_id: components["parameters"]["TenantID"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "sku": "h100-8x",
+                 *       "currency": "usd",
+                 *       "rate_micros_per_hour": 19900000,
+                 *       "reason": "agreed with sales"
+                 *     }
+                 */
+                "application/json": components["schemas"]["SetTenantPriceRequest"];
+            };
+        };
+        responses: {
+            /** @description The price, or its withdrawal. */
+            201: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "price_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "sku": "h100-8x",
+                     *       "currency": "usd",
+                     *       "rate_micros_per_hour": 19900000,
+                     *       "withdrawn": false,
+                     *       "valid_from": "2026-01-01T00:00:00.000Z",
+                     *       "created_at": "2025-12-20T10:00:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["TenantPrice"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            /** @description not_found, tenant_not_found, sku_not_found. */
+            404: {
                 headers: {
                     "X-Correlation-Id": components["headers"]["CorrelationId"];
                     [name: string]: unknown;
@@ -5600,10 +6917,12 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Fault"] & {
                         /** @enum {string} */
-                        code: "idempotency_conflict" | "idempotency_in_flight" | "price_conflict";
+                        code: "not_found" | "tenant_not_found" | "sku_not_found";
                     };
                 };
             };
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrPriceConflict"];
             413: components["responses"]["RequestTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["ValidationError"];
@@ -5889,20 +7208,7 @@ export interface operations {
                 };
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
-            /** @description token_invalid: The token is not one that this platform accepts. */
-            401: {
-                headers: {
-                    "X-Correlation-Id": components["headers"]["CorrelationId"];
-                    "WWW-Authenticate": components["headers"]["Challenge"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Fault"] & {
-                        /** @enum {string} */
-                        code: "token_invalid";
-                    };
-                };
-            };
+            401: components["responses"]["TokenInvalid"];
             /** @description token_scope_invalid, user_suspended. */
             403: {
                 headers: {

@@ -92,6 +92,10 @@ export interface PolicyValues {
   "auth.service_account_secret_overlap_seconds": number;
   /** How long a personal access token is valid at most, and when its maker does not say. Counted in seconds. */
   "auth.personal_token_max_ttl_seconds": number;
+  /** How long a browser may be silent before it must sign in again. Counted in seconds. */
+  "auth.session_idle_seconds": number;
+  /** How long a browser stays signed in at most, however busy it is. Counted in seconds. */
+  "auth.session_max_seconds": number;
   /** Whether bare-metal machines are managed through MAAS. */
   "maas.enabled": boolean;
 }
@@ -144,5 +148,7 @@ export const policyDefaults: Readonly<PolicyValues> = {
   "auth.service_account_token_ttl_seconds": 900,
   "auth.service_account_secret_overlap_seconds": 86400,
   "auth.personal_token_max_ttl_seconds": 7776000,
+  "auth.session_idle_seconds": 28800,
+  "auth.session_max_seconds": 86400,
   "maas.enabled": false,
 };
