@@ -182,12 +182,23 @@ func (w *world) token(subject string, roles ...string) string {
 // tokenOf signs in somebody whom the issuer counts among an organisation.
 func (w *world) tokenOf(subject, organisation string, roles ...string) string {
 	w.t.Helper()
+	return w.sign(subject, organisation, "gpuaas-api", time.Now().Add(time.Hour), roles...)
+}
+
+// tokenUntil is a token for an audience, good until an instant.
+func (w *world) tokenUntil(subject, audience string, until time.Time) string {
+	w.t.Helper()
+	return w.sign(subject, "", audience, until)
+}
+
+func (w *world) sign(subject, organisation, audience string, until time.Time, roles ...string) string {
+	w.t.Helper()
 	builder := jwt.NewBuilder()
 	if organisation != "" {
 		builder = builder.Claim("org_id", organisation)
 	}
-	token, err := builder.Issuer(w.issuer).Subject(subject).Audience([]string{"gpuaas-api"}).IssuedAt(time.Now()).
-		Expiration(time.Now().Add(time.Hour)).Claim("typ", "Bearer").Claim("azp", "gpuaas-api").Claim("preferred_username", subject).
+	token, err := builder.Issuer(w.issuer).Subject(subject).Audience([]string{audience}).IssuedAt(until.Add(-2 * time.Hour)).
+		Expiration(until).Claim("typ", "Bearer").Claim("azp", "gpuaas-api").Claim("preferred_username", subject).
 		Claim("realm_access", map[string]any{"roles": append([]string{"user"}, roles...)}).Build()
 	if err != nil {
 		w.t.Fatal(err)

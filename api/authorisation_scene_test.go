@@ -1,0 +1,171 @@
+//go:build integration
+
+package api_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gpuaas/gpuaas/domain/id"
+	"github.com/gpuaas/gpuaas/domain/node"
+	"github.com/gpuaas/gpuaas/internal/temporal/temporaltest"
+	"github.com/gpuaas/gpuaas/schema/queries"
+)
+
+// scene is a tenant with a member of every role, a stranger, an operator, and objects to ask about. The tenant is olga's; the
+// object of a request belongs to mia, who is the caller "user".
+type scene struct {
+	*world
+	asked       int
+	tenant      string
+	project     string
+	account     string
+	credentials map[string]string
+	allocation  string
+	made        int
+}
+
+func newScene(t *testing.T) *scene {
+	t.Helper()
+	s := &scene{world: newWorld(t, 400), credentials: map[string]string{}}
+	// No window ends while the rows are compared.
+	s.exec(`INSERT INTO policy_values (key, version, value, actor_user_id) VALUES ('billing.window_seconds', 1, '3600', 'platform')`)
+	for caller, name := range map[string]string{"owner": "olga", "user": "mia", "member": "max", "viewer": "vera", "billing": "bill",
+		"admin": "adam", "other_tenant": "eve", "suspended": "sam"} {
+		s.credentials[caller] = s.token(name)
+		s.ask("GET", "/api/v1/me", s.credentials[caller], "", "")
+	}
+	for name, role := range map[string]string{"mia": "member", "max": "member", "vera": "viewer", "bill": "billing", "adam": "admin", "sam": "admin"} {
+		s.join(name, "olga", role)
+	}
+	s.exec(`UPDATE users SET status = 'suspended' WHERE username = 'sam'`)
+	s.credentials["platform_admin"] = s.token("root", "admin")
+	s.ask("GET", "/api/v1/me", s.credentials["platform_admin"], "", "")
+	s.credentials["expired"] = s.tokenUntil("mia", "gpuaas-api", time.Now().Add(-time.Hour))
+	s.credentials["wrong_audience"] = s.tokenUntil("mia", "somebody-else", time.Now().Add(time.Hour))
+	s.tenant = s.field(`SELECT tenant_id FROM users WHERE username = 'olga'`)
+	s.project = s.field(`SELECT id FROM projects WHERE tenant_id = $1 AND is_default`, s.tenant)
+	s.account = s.field(`SELECT id FROM accounts WHERE tenant_id = $1`, s.tenant)
+	s.allocation = s.launch()
+	return s
+}
+
+func (s *scene) credential(caller string) string { return s.credentials[caller] }
+
+// launch makes an allocation of mia's in the tenant and waits until it is active.
+func (s *scene) launch() string {
+	s.t.Helper()
+	s.made++
+	made := s.ask("POST", "/api/v1/allocations", s.credentials["user"], fmt.Sprintf("scene-%d", s.made), `{"sku":"h100-8x","project_id":"`+s.project+`"}`)
+	if made.status != 201 {
+		s.t.Fatalf("the scene's allocation is answered %d %s", made.status, made.body)
+	}
+	waited := s.ask("GET", made.header.Get("Location")+"/wait?state=active&timeout_seconds=60", s.credentials["user"], "", "")
+	if !strings.Contains(string(waited.body), `"reached":true`) {
+		s.t.Fatalf("the scene's allocation does not become active: %s", waited.body)
+	}
+	return made.text("id")
+}
+
+// enlist makes a node that nobody uses.
+func (s *scene) enlist() string {
+	s.t.Helper()
+	s.made++
+	nodeID := randomID[id.Node]()
+	if _, err := queries.InsertNode(s.t.Context(), s.App, nodeID, "a100-8x", fmt.Sprintf("spare-%03d", s.made)); err != nil {
+		s.t.Fatal(err)
+	}
+	if _, err := queries.TransitionNode(s.t.Context(), s.App, nodeID, 1, node.Online, node.Open, ""); err != nil {
+		s.t.Fatal(err)
+	}
+	return string(nodeID)
+}
+
+func (s *scene) send(method, path, token, key string, about subject) reply {
+	s.t.Helper()
+	request, err := http.NewRequestWithContext(context.Background(), method, s.base+path, bytes.NewReader([]byte(about.body)))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
+	}
+	if method != http.MethodGet {
+		request.Header.Set("X-Idempotency-Key", key)
+	}
+	switch {
+	case about.form:
+		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	case about.body != "":
+		request.Header.Set("Content-Type", "application/json")
+	}
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	response, err := client.Do(request)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return reply{response.StatusCode, response.Header, text}
+}
+
+// restless are tables that change by themselves, and the column that says when a token was last used.
+var restless = map[string]bool{"seals": true, "ledger_checkpoints": true, "node_heartbeats": true, "schema_migrations": true}
+
+// fingerprints is what stands in every table, refusals and views of the audit log aside, once nothing moves any more.
+func (s *scene) fingerprints() map[string]string {
+	s.t.Helper()
+	temporaltest.Eventually(s.t, time.Minute, func() error {
+		if moving := s.field(`SELECT count(*)::text FROM allocations WHERE state IN ('requested', 'provisioning', 'releasing')`); moving != "0" {
+			return fmt.Errorf("%s allocations are on their way", moving)
+		}
+		return nil
+	})
+	rows, err := s.Owner.Query(s.t.Context(), `SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT LIKE 'outbox\_%'`)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var tables []string
+	for rows.Next() {
+		var table string
+		if err := rows.Scan(&table); err != nil {
+			s.t.Fatal(err)
+		}
+		if !restless[table] {
+			tables = append(tables, table)
+		}
+	}
+	parts := make([]string, len(tables))
+	for i, table := range tables {
+		source := table
+		if table == "audit_logs" {
+			source = "(SELECT * FROM audit_logs WHERE result = 'success' AND action <> 'operator.view')"
+		}
+		parts[i] = fmt.Sprintf(`SELECT '%s', coalesce(md5(string_agg(line, '|' ORDER BY line)), '') FROM (SELECT (to_jsonb(t) - 'last_used_at')::text AS line FROM %s AS t) AS lines`, table, source)
+	}
+	found := map[string]string{}
+	prints, err := s.Owner.Query(s.t.Context(), strings.Join(parts, " UNION ALL "))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for prints.Next() {
+		var table, print string
+		if err := prints.Scan(&table, &print); err != nil {
+			s.t.Fatal(err)
+		}
+		found[table] = print
+	}
+	if prints.Err() != nil || len(found) < 15 {
+		s.t.Fatalf("%d tables were looked at: %v", len(found), prints.Err())
+	}
+	return found
+}

@@ -1,0 +1,159 @@
+//go:build integration
+
+package api_test
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/gpuaas/gpuaas/schema"
+)
+
+// matrixFile says, for every operation and every kind of caller, what is answered. It is authored by hand and shares nothing
+// with the table of routes, so that a mistake there cannot hide itself.
+const matrixFile = "testdata/authorisation.yaml"
+
+// allowed marks a cell in which the operation succeeds.
+const allowed = "ok"
+
+// callers are the columns of the matrix.
+var callers = []string{
+	"anonymous", "expired", "wrong_audience", "user", "other_tenant", "viewer", "member", "billing", "admin", "owner",
+	"service_account", "service_account_without_scope", "suspended", "platform_admin",
+}
+
+// matrix is the file: profiles are rows with a name, operations name theirs or say what differs from it.
+type matrix struct {
+	Profiles   map[string]map[string]string `yaml:"profiles"`
+	Operations map[string]struct {
+		Profile string            `yaml:"profile"`
+		Except  map[string]string `yaml:"except"`
+		// Because explains an exception to whoever reads the file.
+		Because string `yaml:"because"`
+	} `yaml:"operations"`
+}
+
+func readMatrix(t *testing.T) map[string]map[string]string {
+	t.Helper()
+	text, err := os.ReadFile(matrixFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var authored matrix
+	decoder := yaml.NewDecoder(strings.NewReader(string(text)))
+	decoder.KnownFields(true)
+	if err := decoder.Decode(&authored); err != nil {
+		t.Fatal(err)
+	}
+	rows := map[string]map[string]string{}
+	for operation, line := range authored.Operations {
+		profile, known := authored.Profiles[line.Profile]
+		if !known {
+			t.Fatalf("%s: there is no profile %q", operation, line.Profile)
+		}
+		row := maps.Clone(profile)
+		maps.Copy(row, line.Except)
+		for _, caller := range callers {
+			if row[caller] == "" {
+				t.Errorf("%s says nothing of %s", operation, caller)
+			}
+		}
+		if len(row) != len(callers) {
+			t.Errorf("%s names callers that do not exist: %v", operation, slices.Sorted(maps.Keys(row)))
+		}
+		rows[operation] = row
+	}
+	return rows
+}
+
+// addresses lists "METHOD /path" of every operation that the contract promises.
+func addresses(t *testing.T) map[string]string {
+	t.Helper()
+	found := map[string]string{}
+	for path, item := range section(parseContract(t, schema.OpenAPI).root, "paths") {
+		for method, operation := range item.(map[string]any) {
+			if described, is := operation.(map[string]any); is {
+				found[fmt.Sprint(described["operationId"])] = strings.ToUpper(method) + " " + path
+			}
+		}
+	}
+	return found
+}
+
+// TestAuthorisationMatrix asks every operation as every kind of caller. An allowed cell reaches 2xx on an object of its own; a
+// denied one answers the code and leaves every row as it was.
+func TestAuthorisationMatrix(t *testing.T) {
+	rows, addressed := readMatrix(t), addresses(t)
+	s := newScene(t)
+	cases, failed := 0, 0
+	for _, operation := range slices.Sorted(maps.Keys(addressed)) {
+		row, authored := rows[operation]
+		prepare, known := s.recipes()[operation]
+		if !authored || !known {
+			failed++
+			t.Errorf("%s has no row in %s or no request in the test", operation, matrixFile)
+			continue
+		}
+		method, path, _ := strings.Cut(addressed[operation], " ")
+		for _, caller := range callers {
+			cases++
+			if problem := s.check(operation, method, path, caller, row[caller], prepare); problem != "" {
+				failed++
+				t.Errorf("%s as %s: %s", operation, caller, problem)
+			}
+		}
+	}
+	for operation := range rows {
+		if _, promised := addressed[operation]; !promised {
+			failed++
+			t.Errorf("%s has a row in %s and does not exist", operation, matrixFile)
+		}
+	}
+	fmt.Printf("cases %d failed %d\n", cases, failed)
+}
+
+// subject is what one request is made of: values of the path's parameters, a query and a body.
+type subject struct {
+	path  map[string]string
+	query string
+	body  string
+	// form says that the body is a form and not JSON.
+	form bool
+}
+
+// check asks once and says what is wrong with the answer, or nothing.
+func (s *scene) check(operation, method, path, caller, want string, prepare func(caller string) subject) string {
+	about := prepare(caller)
+	for name, value := range about.path {
+		path = strings.ReplaceAll(path, "{"+name+"}", value)
+	}
+	if strings.Contains(path, "{") {
+		return "the test leaves a parameter open in " + path
+	}
+	var before map[string]string
+	if want != allowed {
+		before = s.fingerprints()
+	}
+	s.asked++
+	got := s.send(method, path+about.query, s.credential(caller), fmt.Sprintf("matrix-%d", s.asked), about)
+	switch {
+	case want == allowed && (got.status < 200 || got.status > 399):
+		return fmt.Sprintf("answers %d %s and is allowed", got.status, got.body)
+	case want == allowed:
+		return ""
+	case got.text("code") != want:
+		return fmt.Sprintf("answers %d %s, not %s", got.status, got.body, want)
+	}
+	for table, print := range s.fingerprints() {
+		if before[table] != print {
+			return "is denied and changes " + table
+		}
+	}
+	return ""
+}
