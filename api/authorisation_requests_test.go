@@ -29,6 +29,9 @@ func (s *scene) plainRequests() map[string]func(string) subject {
 	for _, operation := range []string{"listAllocations", "getBalance", "listLedgerEntries"} {
 		requests[operation] = always(subject{query: here})
 	}
+	requests["getSession"], requests["signOut"] = always(subject{}), always(subject{})
+	requests["logIn"] = always(subject{body: `{"username":"mia","password":"guess"}`})
+	requests["refreshToken"] = always(subject{body: `{"refresh_token":"guess"}`})
 	requests["getSku"] = always(subject{path: map[string]string{"sku": "h100-8x"}})
 	requests["listSkuPrices"] = requests["getSku"]
 	requests["putSku"] = always(subject{path: map[string]string{"sku": "l40s-4x"}, body: `{"name":"4 × NVIDIA L40S","gpu_model":"NVIDIA L40S","gpu_count":4,

@@ -5,8 +5,10 @@ package api_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -124,12 +126,23 @@ var restless = map[string]bool{"seals": true, "ledger_checkpoints": true, "node_
 // fingerprints is what stands in every table, refusals and views of the audit log aside, once nothing moves any more.
 func (s *scene) fingerprints() map[string]string {
 	s.t.Helper()
+	var seen map[string]string
 	temporaltest.Eventually(s.t, time.Minute, func() error {
 		if moving := s.field(`SELECT count(*)::text FROM allocations WHERE state IN ('requested', 'provisioning', 'releasing')`); moving != "0" {
 			return fmt.Errorf("%s allocations are on their way", moving)
 		}
+		before := seen
+		if seen = s.tables(); !maps.Equal(before, seen) {
+			return errors.New("the rows still change")
+		}
 		return nil
 	})
+	return seen
+}
+
+// tables is one reading of every table.
+func (s *scene) tables() map[string]string {
+	s.t.Helper()
 	rows, err := s.Owner.Query(s.t.Context(), `SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT LIKE 'outbox\_%'`)
 	if err != nil {
 		s.t.Fatal(err)
