@@ -197,7 +197,7 @@ func (w *world) sign(subject, organisation, audience string, until time.Time, ro
 	if organisation != "" {
 		builder = builder.Claim("org_id", organisation)
 	}
-	token, err := builder.Issuer(w.issuer).Subject(subject).Audience([]string{audience}).IssuedAt(until.Add(-2 * time.Hour)).
+	token, err := builder.Issuer(w.issuer).Subject(subject).Audience([]string{audience}).IssuedAt(until.Add(-2*time.Hour)).
 		Expiration(until).Claim("typ", "Bearer").Claim("azp", "gpuaas-api").Claim("preferred_username", subject).
 		Claim("realm_access", map[string]any{"roles": append([]string{"user"}, roles...)}).Build()
 	if err != nil {
