@@ -55,6 +55,7 @@ func newScene(t *testing.T) *scene {
 	s.project = s.field(`SELECT id FROM projects WHERE tenant_id = $1 AND is_default`, s.tenant)
 	s.account = s.field(`SELECT id FROM accounts WHERE tenant_id = $1`, s.tenant)
 	s.allocation = s.launch()
+	s.serve()
 	return s
 }
 

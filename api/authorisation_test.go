@@ -91,10 +91,11 @@ func addresses(t *testing.T) map[string]string {
 func TestAuthorisationMatrix(t *testing.T) {
 	rows, addressed := readMatrix(t), addresses(t)
 	s := newScene(t)
+	requests := s.recipes()
 	cases, failed := 0, 0
 	for _, operation := range slices.Sorted(maps.Keys(addressed)) {
 		row, authored := rows[operation]
-		prepare, known := s.recipes()[operation]
+		prepare, known := requests[operation]
 		if !authored || !known {
 			failed++
 			t.Errorf("%s has no row in %s or no request in the test", operation, matrixFile)
