@@ -68,6 +68,42 @@ var routes = []route{
 
 	{"getMe", "GET", "/api/v1/me", person(identity.ProfileRead), general, plain, 200},
 	{"listUsers", "GET", "/api/v1/admin/users", operator(identity.PlatformRead), overview, plain, 200},
+	{"createUser", "POST", "/api/v1/admin/users", operator(identity.PlatformWrite), general, keyed, 201},
+	{"getUser", "GET", "/api/v1/admin/users/{user_id}", operator(identity.PlatformRead), overview, plain, 200},
+	{"approveUser", "POST", "/api/v1/admin/users/{user_id}/approve", operator(identity.PlatformWrite), general, keyed, 200},
+	{"suspendUser", "POST", "/api/v1/admin/users/{user_id}/suspend", operator(identity.PlatformWrite), general, keyed, 200},
+	{"restoreUser", "POST", "/api/v1/admin/users/{user_id}/restore", operator(identity.PlatformWrite), general, keyed, 200},
+	{"listPlatformAdmins", "GET", "/api/v1/admin/platform-admins", operator(identity.PlatformRead), overview, plain, 200},
+	{"appointPlatformAdmin", "POST", "/api/v1/admin/platform-admins", operator(identity.PlatformWrite), general, keyed, 201},
+	{"dismissPlatformAdmin", "POST", "/api/v1/admin/platform-admins/{user_id}/dismiss", operator(identity.PlatformWrite), general, keyed, 204},
+
+	{"listTenants", "GET", "/api/v1/tenants", person(identity.ProfileRead), general, plain, 200},
+	{"getTenant", "GET", "/api/v1/tenants/{tenant_id}", member(aTenant, identity.TenantRead), general, plain, 200},
+	{"updateTenant", "PATCH", "/api/v1/tenants/{tenant_id}", member(aTenant, identity.TenantWrite), general, keyed, 200},
+	{"listTenantMembers", "GET", "/api/v1/tenants/{tenant_id}/members", member(aTenant, identity.MembersRead), general, plain, 200},
+	{"updateTenantMember", "PATCH", "/api/v1/tenants/{tenant_id}/members/{user_id}", member(aMember, identity.MembersWrite), general, keyed, 200},
+	{"removeTenantMember", "DELETE", "/api/v1/tenants/{tenant_id}/members/{user_id}", member(aMember, identity.MembersWrite).orSelf().ending(), general, keyed, 204},
+	{"adminListTenants", "GET", "/api/v1/admin/tenants", operator(identity.PlatformRead), overview, plain, 200},
+	{"createTenant", "POST", "/api/v1/admin/tenants", operator(identity.PlatformWrite), general, keyed, 201},
+	{"adminGetTenant", "GET", "/api/v1/admin/tenants/{tenant_id}", operator(identity.PlatformRead), overview, plain, 200},
+	{"setTenantOwner", "POST", "/api/v1/admin/tenants/{tenant_id}/owners", operator(identity.PlatformWrite), general, keyed, 200},
+	{"suspendTenant", "POST", "/api/v1/admin/tenants/{tenant_id}/suspend", operator(identity.PlatformWrite), general, keyed, 200},
+	{"restoreTenant", "POST", "/api/v1/admin/tenants/{tenant_id}/restore", operator(identity.PlatformWrite), general, keyed, 200},
+
+	{"listInvitations", "GET", "/api/v1/invitations", member(theTenant, identity.MembersRead), general, plain, 200},
+	// Its answer holds a secret, so it is never stored: the token derives from the key instead.
+	{"createInvitation", "POST", "/api/v1/invitations", member(theInvitedPlace, identity.MembersWrite), general, plain, 201},
+	{"revokeInvitation", "POST", "/api/v1/invitations/{invitation_id}/revoke", member(anInvitation, identity.MembersWrite).ending(), general, keyed, 200},
+	{"acceptInvitation", "POST", "/api/v1/invitations/accept", person(identity.ProfileWrite), general, plain, 200},
+
+	{"listProjects", "GET", "/api/v1/projects", member(theTenant, identity.ProjectsRead), general, plain, 200},
+	{"createProject", "POST", "/api/v1/projects", member(theNamedTenant, identity.ProjectsWrite), general, keyed, 201},
+	{"getProject", "GET", "/api/v1/projects/{project_id}", member(aProject, identity.ProjectsRead), general, plain, 200},
+	{"updateProject", "PATCH", "/api/v1/projects/{project_id}", member(aProject, identity.ProjectsWrite), general, keyed, 200},
+	{"archiveProject", "DELETE", "/api/v1/projects/{project_id}", member(aProject, identity.ProjectsWrite).ending(), general, keyed, 200},
+	{"listProjectMembers", "GET", "/api/v1/projects/{project_id}/members", member(aProject, identity.MembersRead), general, plain, 200},
+	{"putProjectMember", "PUT", "/api/v1/projects/{project_id}/members/{user_id}", member(aProjectMember, identity.MembersWrite), general, keyed, 200},
+	{"removeProjectMember", "DELETE", "/api/v1/projects/{project_id}/members/{user_id}", member(aProjectMember, identity.MembersWrite).orSelf().ending(), general, keyed, 204},
 
 	{"listSkus", "GET", "/api/v1/skus", person(identity.CatalogRead), general, plain, 200},
 	{"getSku", "GET", "/api/v1/skus/{sku}", person(identity.CatalogRead), general, plain, 200},
@@ -339,6 +375,11 @@ func (s *server) operations() {
 	s.healthOperations()
 	s.sessionOperations()
 	s.identityOperations()
+	s.tenantOperations()
+	s.operatedTenantOperations()
+	s.platformAdminOperations()
+	s.invitationOperations()
+	s.projectOperations()
 	s.skuOperations()
 	s.allocationOperations()
 	s.billingOperations()

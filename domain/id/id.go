@@ -27,13 +27,15 @@ type (
 	Price string
 	// Adjustment names one correction of an account's balance ("adj_…").
 	Adjustment string
+	// Invitation names one offer of a role in a tenant or a project ("inv_…").
+	Invitation string
 	// SKU is the operator's own slug for a kind of node, such as "h100-8x".
 	SKU string
 )
 
 // Kind is any identifier that carries a prefix.
 type Kind interface {
-	Allocation | Node | User | Tenant | Project | Account | Price | Adjustment
+	Allocation | Node | User | Tenant | Project | Account | Price | Adjustment | Invitation
 }
 
 var encoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
@@ -84,6 +86,8 @@ func prefix[K Kind]() string {
 		return "acct_"
 	case Price:
 		return "price_"
+	case Invitation:
+		return "inv_"
 	default:
 		return "adj_"
 	}
