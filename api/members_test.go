@@ -49,7 +49,7 @@ func (w *world) tenancy() map[string]string {
 		"project_members": "project_id, user_id", "platform_admins": "user_id", "tenant_invitations": "id"} {
 		contents[table] = w.field(`SELECT coalesce(md5(string_agg(to_jsonb(t)::text, '|' ORDER BY ` + order + `)), '') FROM ` + table + ` AS t`)
 	}
-	contents["audit_logs"] = w.field(`SELECT count(*)::text FROM audit_logs WHERE result = 'success' AND action <> 'operator.view'`)
+	contents["audit_logs"] = w.field(`SELECT count(*)::text FROM audit_logs WHERE result = 'success' AND action <> 'operator.view' AND actor_role <> 'system'`)
 	return contents
 }
 
