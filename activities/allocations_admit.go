@@ -147,8 +147,8 @@ func (a admission) decide(ctx context.Context, values policy.Values) (workflows.
 	if err := a.withinTenantLimit(ctx, values.Int(authored.AllocationMaxConcurrentPerTenant)); err != nil {
 		return workflows.AdmitReply{}, err
 	}
-	if _, err := queries.GetProject(ctx, a.tx, a.in.Principal.TenantID, a.in.ProjectID); err != nil {
-		return workflows.AdmitReply{}, orFault(err, fault.ProjectNotFound)
+	if err := a.inOpenProject(ctx); err != nil {
+		return workflows.AdmitReply{}, err
 	}
 	sku, price, err := a.offer(ctx, account.Currency)
 	if err != nil {
@@ -222,6 +222,19 @@ func (a admission) withinTenantLimit(ctx context.Context, limit int64) error {
 			With(map[string]any{"limit": limit, "held": held, "of": "tenant"})
 	}
 	return nil
+}
+
+// inOpenProject holds the project against being archived until the admission is decided.
+func (a admission) inOpenProject(ctx context.Context) error {
+	project, err := queries.HoldProject(ctx, a.tx, a.in.Principal.TenantID, a.in.ProjectID)
+	switch {
+	case err != nil:
+		return orFault(err, fault.ProjectNotFound)
+	case project.ArchivedAt != nil:
+		return fault.New(fault.ProjectArchived, "")
+	default:
+		return nil
+	}
 }
 
 // offer finds the SKU and the price that is valid now for the tenant in the account's currency.

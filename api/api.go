@@ -69,6 +69,42 @@ var routes = []route{
 
 	{"getMe", "GET", "/api/v1/me", person(identity.ProfileRead), general, plain, 200},
 	{"listUsers", "GET", "/api/v1/admin/users", operator(identity.PlatformRead), overview, plain, 200},
+	{"createUser", "POST", "/api/v1/admin/users", operator(identity.PlatformWrite), general, keyed, 201},
+	{"getUser", "GET", "/api/v1/admin/users/{user_id}", operator(identity.PlatformRead), overview, plain, 200},
+	{"approveUser", "POST", "/api/v1/admin/users/{user_id}/approve", operator(identity.PlatformWrite), general, keyed, 200},
+	{"suspendUser", "POST", "/api/v1/admin/users/{user_id}/suspend", operator(identity.PlatformWrite), general, keyed, 200},
+	{"restoreUser", "POST", "/api/v1/admin/users/{user_id}/restore", operator(identity.PlatformWrite), general, keyed, 200},
+	{"listPlatformAdmins", "GET", "/api/v1/admin/platform-admins", operator(identity.PlatformRead), overview, plain, 200},
+	{"appointPlatformAdmin", "POST", "/api/v1/admin/platform-admins", operator(identity.PlatformWrite), general, keyed, 201},
+	{"dismissPlatformAdmin", "POST", "/api/v1/admin/platform-admins/{user_id}/dismiss", operator(identity.PlatformWrite), general, keyed, 204},
+
+	{"listTenants", "GET", "/api/v1/tenants", person(identity.ProfileRead), general, plain, 200},
+	{"getTenant", "GET", "/api/v1/tenants/{tenant_id}", member(aTenant, identity.TenantRead), general, plain, 200},
+	{"updateTenant", "PATCH", "/api/v1/tenants/{tenant_id}", member(aTenant, identity.TenantWrite), general, keyed, 200},
+	{"listTenantMembers", "GET", "/api/v1/tenants/{tenant_id}/members", member(aTenant, identity.MembersRead), general, plain, 200},
+	{"updateTenantMember", "PATCH", "/api/v1/tenants/{tenant_id}/members/{user_id}", member(aMember, identity.MembersWrite), general, keyed, 200},
+	{"removeTenantMember", "DELETE", "/api/v1/tenants/{tenant_id}/members/{user_id}", member(aMember, identity.MembersWrite).orSelf().ending(), general, keyed, 204},
+	{"adminListTenants", "GET", "/api/v1/admin/tenants", operator(identity.PlatformRead), overview, plain, 200},
+	{"createTenant", "POST", "/api/v1/admin/tenants", operator(identity.PlatformWrite), general, keyed, 201},
+	{"adminGetTenant", "GET", "/api/v1/admin/tenants/{tenant_id}", operator(identity.PlatformRead), overview, plain, 200},
+	{"setTenantOwner", "POST", "/api/v1/admin/tenants/{tenant_id}/owners", operator(identity.PlatformWrite), general, keyed, 200},
+	{"suspendTenant", "POST", "/api/v1/admin/tenants/{tenant_id}/suspend", operator(identity.PlatformWrite), general, keyed, 200},
+	{"restoreTenant", "POST", "/api/v1/admin/tenants/{tenant_id}/restore", operator(identity.PlatformWrite), general, keyed, 200},
+
+	{"listInvitations", "GET", "/api/v1/invitations", member(theTenant, identity.MembersRead), general, plain, 200},
+	// Its answer holds a secret, so it is never stored: the token derives from the key instead.
+	{"createInvitation", "POST", "/api/v1/invitations", member(theNamedPlace, identity.MembersWrite), general, plain, 201},
+	{"revokeInvitation", "POST", "/api/v1/invitations/{invitation_id}/revoke", member(anInvitation, identity.MembersWrite).ending(), general, keyed, 200},
+	{"acceptInvitation", "POST", "/api/v1/invitations/accept", person(identity.ProfileWrite), general, plain, 200},
+
+	{"listProjects", "GET", "/api/v1/projects", member(theTenant, identity.ProjectsRead), general, plain, 200},
+	{"createProject", "POST", "/api/v1/projects", member(theNamedTenant, identity.ProjectsWrite), general, keyed, 201},
+	{"getProject", "GET", "/api/v1/projects/{project_id}", member(aProject, identity.ProjectsRead), general, plain, 200},
+	{"updateProject", "PATCH", "/api/v1/projects/{project_id}", member(aProject, identity.ProjectsWrite), general, keyed, 200},
+	{"archiveProject", "DELETE", "/api/v1/projects/{project_id}", member(aProject, identity.ProjectsWrite).ending(), general, keyed, 200},
+	{"listProjectMembers", "GET", "/api/v1/projects/{project_id}/members", member(aProject, identity.MembersRead), general, plain, 200},
+	{"putProjectMember", "PUT", "/api/v1/projects/{project_id}/members/{user_id}", member(aProjectMember, identity.MembersWrite), general, keyed, 200},
+	{"removeProjectMember", "DELETE", "/api/v1/projects/{project_id}/members/{user_id}", member(aProjectMember, identity.MembersWrite).orSelf().ending(), general, keyed, 204},
 
 	// Its answer is a secret: nothing of it is kept, and each request gets a token of its own.
 	{tokenExchange, "POST", "/api/v1/auth/token", public(), anonymous, plain, 200},
@@ -76,7 +112,7 @@ var routes = []route{
 	{"createToken", "POST", "/api/v1/tokens", person(identity.ProfileWrite), general, plain, 201},
 	{"listTokens", "GET", "/api/v1/tokens", person(identity.ProfileRead), general, plain, 200},
 	{"revokeToken", "DELETE", "/api/v1/tokens/{token_id}", person(identity.ProfileWrite), general, keyed, 200},
-	{"createServiceAccount", "POST", "/api/v1/service-accounts", member(theTenantNamed, identity.ServiceAccountsWrite), general, keyed, 201},
+	{"createServiceAccount", "POST", "/api/v1/service-accounts", member(theNamedPlace, identity.ServiceAccountsWrite), general, keyed, 201},
 	{"listServiceAccounts", "GET", "/api/v1/service-accounts", member(theTenant, identity.ServiceAccountsRead), general, plain, 200},
 	{"getServiceAccount", "GET", "/api/v1/service-accounts/{service_account_id}", member(aServiceAccount, identity.ServiceAccountsRead), general, plain, 200},
 	{"updateServiceAccount", "PATCH", "/api/v1/service-accounts/{service_account_id}", member(aServiceAccount, identity.ServiceAccountsWrite).ending(), general, keyed, 200},
@@ -372,6 +408,11 @@ func (s *server) operations() {
 	s.serviceAccountOperations()
 	s.sshKeyOperations()
 	s.auditOperations()
+	s.tenantOperations()
+	s.operatedTenantOperations()
+	s.platformAdminOperations()
+	s.invitationOperations()
+	s.projectOperations()
 	s.skuOperations()
 	s.allocationOperations()
 	s.billingOperations()

@@ -32,7 +32,7 @@ func (s *scene) found() string {
 	return made.text("id")
 }
 
-const because = `{"reason":"matrix"}`
+const matrixReason = `{"reason":"matrix"}`
 
 func (s *scene) policyRequests() map[string]func(string) subject {
 	requests := map[string]func(string) subject{}
@@ -66,13 +66,13 @@ func (s *scene) operatorRequests() map[string]func(string) subject {
 	requests["approveUser"] = func(string) subject {
 		userID := s.newcomer()
 		s.exec(`UPDATE users SET status = 'pending' WHERE id = $1`, userID)
-		return ofUser(userID, because)
+		return ofUser(userID, matrixReason)
 	}
-	requests["suspendUser"] = func(string) subject { return ofUser(s.newcomer(), because) }
+	requests["suspendUser"] = func(string) subject { return ofUser(s.newcomer(), matrixReason) }
 	requests["restoreUser"] = func(string) subject {
 		userID := s.newcomer()
 		s.exec(`UPDATE users SET status = 'suspended' WHERE id = $1`, userID)
-		return ofUser(userID, because)
+		return ofUser(userID, matrixReason)
 	}
 	requests["listPlatformAdmins"] = always(subject{})
 	requests["appointPlatformAdmin"] = func(string) subject {
@@ -81,7 +81,7 @@ func (s *scene) operatorRequests() map[string]func(string) subject {
 	requests["dismissPlatformAdmin"] = func(string) subject {
 		userID := s.newcomer()
 		s.exec(`INSERT INTO platform_admins (user_id, source, granted_by) VALUES ($1, 'appointed', 'platform')`, userID)
-		return ofUser(userID, because)
+		return ofUser(userID, matrixReason)
 	}
 	requests["adminListTenants"] = always(subject{})
 	requests["createTenant"] = func(string) subject {
@@ -97,7 +97,7 @@ func (s *scene) operatorRequests() map[string]func(string) subject {
 		return func(string) subject {
 			tenantID := s.field(`SELECT tenant_id FROM users WHERE id = $1`, s.newcomer())
 			s.exec(`UPDATE tenants SET status = $2 WHERE id = $1`, tenantID, status)
-			return subject{path: map[string]string{"tenant_id": tenantID}, body: because}
+			return subject{path: map[string]string{"tenant_id": tenantID}, body: matrixReason}
 		}
 	}
 	requests["suspendTenant"], requests["restoreTenant"] = another("active"), another("suspended")

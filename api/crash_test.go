@@ -104,7 +104,7 @@ func TestKilledBetweenTheWorkAndItsAnswer(t *testing.T) {
 	const path, body = "/api/v1/admin/policies/billing.window_seconds", `{"value":2,"reason":"demo"}`
 	gone := make(chan error, 1)
 	go func() {
-		request, err := http.NewRequestWithContext(context.Background(), "PUT", w.base+path, strings.NewReader(body))
+		request, err := http.NewRequestWithContext(context.Background(), http.MethodPut, w.base+path, strings.NewReader(body))
 		if err == nil {
 			request.Header.Set("Authorization", "Bearer "+root)
 			request.Header.Set("X-Idempotency-Key", "k")

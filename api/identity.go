@@ -14,25 +14,6 @@ import (
 	"github.com/gpuaas/gpuaas/workflows"
 )
 
-type userBody struct {
-	ID        id.User   `json:"id" pattern:"^user_[a-z2-7]{26}$"`
-	TenantID  id.Tenant `json:"tenant_id" pattern:"^tenant_[a-z2-7]{26}$"`
-	Username  string    `json:"username"`
-	CreatedAt moment    `json:"created_at"`
-}
-
-type tenantBody struct {
-	ID   id.Tenant `json:"id" pattern:"^tenant_[a-z2-7]{26}$"`
-	Kind string    `json:"kind" enum:"personal,organisation"`
-	Name string    `json:"name"`
-}
-
-type projectBody struct {
-	ID        id.Project `json:"id" pattern:"^proj_[a-z2-7]{26}$"`
-	Name      string     `json:"name"`
-	IsDefault bool       `json:"is_default"`
-}
-
 type meBody struct {
 	User    userBody    `json:"user"`
 	Tenant  tenantBody  `json:"tenant"`
@@ -43,22 +24,9 @@ type meBody struct {
 
 type meOut struct{ Body meBody }
 
-type identityFilter struct {
-	Paging
-	Username string    `query:"username" minLength:"1" maxLength:"255"`
-	TenantID id.Tenant `query:"tenant_id" pattern:"^tenant_[a-z2-7]{26}$"`
-}
-
-func (f identityFilter) page() (queries.IdentityPage, error) {
-	from, err := f.start()
-	return queries.IdentityPage{Username: f.Username, TenantID: f.TenantID, BeforeTime: from.Time, BeforeID: from.ID, Limit: f.fetch()}, err
-}
-
-type userListOut struct{ Body list[userBody] }
-
 func (s *server) identityOperations() {
 	handle(s, "getMe", s.getMe)
-	handle(s, "listUsers", s.listUsers)
+	s.userOperations()
 }
 
 func (s *server) getMe(ctx context.Context, _ *struct{}) (*meOut, error) {
@@ -84,26 +52,9 @@ func (s *server) getMe(ctx context.Context, _ *struct{}) (*meOut, error) {
 		roles = []string{}
 	}
 	return &meOut{Body: meBody{
-		User: renderUser(found), Tenant: tenantBody{ID: tenant.ID, Kind: tenant.Kind, Name: tenant.Name},
-		Project: projectBody{ID: project.ID, Name: project.Name, IsDefault: true},
+		User: renderUser(found), Tenant: renderTenant(ctx, tenant), Project: renderProject(project),
 		Account: accountBody{ID: account.ID, TenantID: who.TenantID, Currency: account.Currency}, Roles: roles,
 	}}, nil
-}
-
-func (s *server) listUsers(ctx context.Context, in *identityFilter) (*userListOut, error) {
-	page, err := in.page()
-	if err != nil {
-		return nil, err
-	}
-	rows, err := queries.ReadUsers(ctx, s.config.Pool, page)
-	if err != nil {
-		return nil, err
-	}
-	return &userListOut{Body: paged(in.Paging, rows, func(row queries.User) after { return after{row.CreatedAt, string(row.ID)} }, renderUser)}, nil
-}
-
-func renderUser(row queries.User) userBody {
-	return userBody{ID: row.ID, TenantID: row.TenantID, Username: row.Username, CreatedAt: moment(row.CreatedAt)}
 }
 
 // welcomeTimeout bounds how long a first sign-in waits for its opening credit.

@@ -145,7 +145,7 @@ func TestReplicasShareABudget(t *testing.T) {
 	var running sync.WaitGroup
 	for i := range 100 {
 		running.Go(func() {
-			request, err := http.NewRequestWithContext(t.Context(), "GET", bases[i%2]+"/api/v1/me", http.NoBody)
+			request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, bases[i%2]+"/api/v1/me", http.NoBody)
 			if err != nil {
 				t.Error(err)
 				return
@@ -158,9 +158,9 @@ func TestReplicasShareABudget(t *testing.T) {
 			}
 			_ = response.Body.Close()
 			switch response.StatusCode {
-			case 200:
+			case http.StatusOK:
 				allowed.Add(1)
-			case 429:
+			case http.StatusTooManyRequests:
 			default:
 				t.Errorf("it answers %d", response.StatusCode)
 			}
@@ -233,7 +233,7 @@ func TestWithoutRedis(t *testing.T) {
 	allowed := func(ask func() reply) (n int) {
 		for range 12 {
 			switch got := ask(); got.status {
-			case 429:
+			case http.StatusTooManyRequests:
 			default:
 				n++
 			}

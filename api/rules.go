@@ -23,6 +23,7 @@ type rule struct {
 	// about is the object of a tenant that the operation is about; the zero value for none.
 	about target
 	owned bool
+	self  bool
 	ends  bool
 }
 
@@ -52,6 +53,12 @@ func operator(permission identity.Permission) rule {
 // ending marks an operation that ends something: a suspended tenant may still do it.
 func (r rule) ending() rule {
 	r.ends = true
+	return r
+}
+
+// orSelf opens an operation to the user whom the object is about, whatever their role.
+func (r rule) orSelf() rule {
+	r.self = true
 	return r
 }
 
@@ -92,7 +99,7 @@ func (s *server) authorise(r *http.Request, line route) (*http.Request, error) {
 	case err != nil:
 		return r, classify(err)
 	}
-	at, err = middleware.Authorise(who, middleware.Demand{Permission: rule.permission, Owned: rule.owned, Ends: rule.ends, Missing: rule.about.missing}, at)
+	at, err = middleware.Authorise(who, middleware.Demand{Permission: rule.permission, Owned: rule.owned, Self: rule.self, Ends: rule.ends, Missing: rule.about.missing}, at)
 	if err != nil {
 		return r, err
 	}

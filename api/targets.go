@@ -47,6 +47,30 @@ var aTenant = target{noun: "tenant", missing: fault.TenantNotFound, locate: func
 	return s.placeOfTenant(ctx, r.PathValue("tenant_id"))
 }}
 
+// aMember is a member of the tenant of the path, who owns their membership.
+var aMember = target{noun: "tenant", missing: fault.TenantNotFound, locate: func(ctx context.Context, s *server, r *http.Request) (middleware.Place, error) {
+	at, err := s.placeOfTenant(ctx, r.PathValue("tenant_id"))
+	at.OwnerID = id.User(r.PathValue("user_id"))
+	return at, err
+}}
+
+// aProjectMember is a member of the project of the path, who owns their membership.
+var aProjectMember = target{noun: "project", missing: fault.ProjectNotFound, locate: func(ctx context.Context, s *server, r *http.Request) (middleware.Place, error) {
+	at, err := s.placeOfProject(ctx, r.PathValue("project_id"))
+	at.OwnerID = id.User(r.PathValue("user_id"))
+	return at, err
+}}
+
+// anInvitation is the invitation of the path, at the project it is for, or else at its tenant; the handler finds its row in the place.
+var anInvitation = target{noun: "invitation", missing: fault.InvitationNotFound, locate: func(ctx context.Context, s *server, r *http.Request) (middleware.Place, error) {
+	invitationID, err := parseID[id.Invitation](r.PathValue("invitation_id"))
+	if err != nil {
+		return middleware.Place{}, err
+	}
+	row, err := queries.GetInvitation(ctx, s.config.Pool, invitationID)
+	return middleware.Place{TenantID: row.TenantID, ProjectID: row.ProjectID, Object: row}, err
+}}
+
 // theTenant is the tenant in which the caller acts: that of ?project_id= or of ?tenant_id=, or else the one they are at home in. A
 // project that is named narrows the place to it.
 var theTenant = target{noun: "tenant", missing: fault.TenantNotFound, locate: func(ctx context.Context, s *server, r *http.Request) (middleware.Place, error) {
@@ -68,16 +92,9 @@ var theTenant = target{noun: "tenant", missing: fault.TenantNotFound, locate: fu
 
 // theProject is the project that the body names, or else the default one of the tenant that the caller is at home in.
 var theProject = target{noun: "project", missing: fault.ProjectNotFound, locate: func(ctx context.Context, s *server, r *http.Request) (middleware.Place, error) {
-	body, err := io.ReadAll(r.Body) // the guard has bounded and buffered it
+	named, err := namedPlace(r)
 	if err != nil {
 		return middleware.Place{}, err
-	}
-	r.Body = io.NopCloser(bytes.NewReader(body))
-	var named struct {
-		ProjectID *string `json:"project_id"`
-	}
-	if err := json.Unmarshal(body, &named); err != nil {
-		return middleware.Place{}, errMalformed
 	}
 	if named.ProjectID != nil {
 		return s.placeOfProject(ctx, *named.ProjectID)
@@ -87,28 +104,12 @@ var theProject = target{noun: "project", missing: fault.ProjectNotFound, locate:
 	return at, err
 }}
 
-// theTenantNamed is the tenant of the project, or the tenant, that the body names, or else the one that the caller is at home in.
-var theTenantNamed = target{noun: "tenant", missing: fault.TenantNotFound, locate: func(ctx context.Context, s *server, r *http.Request) (middleware.Place, error) {
-	body, err := io.ReadAll(r.Body) // the guard has bounded and buffered it
-	if err != nil {
-		return middleware.Place{}, err
-	}
-	r.Body = io.NopCloser(bytes.NewReader(body))
-	var named struct {
-		ProjectID *string `json:"project_id"`
-		TenantID  *string `json:"tenant_id"`
-	}
-	if err := json.Unmarshal(body, &named); err != nil {
-		return middleware.Place{}, errMalformed
-	}
+// theNamedTenant is the tenant that the body names, or else the one that the caller is at home in.
+var theNamedTenant = target{noun: "tenant", missing: fault.TenantNotFound, locate: func(ctx context.Context, s *server, r *http.Request) (middleware.Place, error) {
+	named, err := namedPlace(r)
 	switch {
-	case named.ProjectID != nil:
-		at, err := s.placeOfProject(ctx, *named.ProjectID)
-		if errors.Is(err, pgx.ErrNoRows) || err == nil && named.TenantID != nil && *named.TenantID != string(at.TenantID) {
-			return at, fault.New(fault.ProjectNotFound, "")
-		}
-		at.Missing = fault.ProjectNotFound
-		return at, err
+	case err != nil:
+		return middleware.Place{}, err
 	case named.TenantID != nil:
 		return s.placeOfTenant(ctx, *named.TenantID)
 	default:
@@ -135,6 +136,40 @@ var anSSHKey = target{noun: "ssh_key", missing: fault.SSHKeyNotFound, locate: fu
 	row, err := queries.GetSSHKey(ctx, s.config.Pool, keyID)
 	return middleware.Place{TenantID: row.TenantID, ProjectID: row.ProjectID, OwnerID: row.UserID, Object: row}, err
 }}
+
+// theNamedPlace is the project that the body names, which must be one of the tenant it names, or else the tenant, or else the one
+// that the caller is at home in.
+var theNamedPlace = target{noun: "tenant", missing: fault.TenantNotFound, locate: func(ctx context.Context, s *server, r *http.Request) (middleware.Place, error) {
+	named, err := namedPlace(r)
+	if err != nil || named.ProjectID == nil {
+		return theNamedTenant.locate(ctx, s, r)
+	}
+	at, err := s.placeOfProject(ctx, *named.ProjectID)
+	if errors.Is(err, pgx.ErrNoRows) || err == nil && named.TenantID != nil && *named.TenantID != string(at.TenantID) {
+		return at, fault.New(fault.ProjectNotFound, "")
+	}
+	at.Missing = fault.ProjectNotFound
+	return at, err
+}}
+
+// placeNames are the fields by which a body says where something is to happen.
+type placeNames struct {
+	TenantID  *string `json:"tenant_id"`
+	ProjectID *string `json:"project_id"`
+}
+
+// namedPlace reads the body's place and puts the body back; the guard has bounded and buffered it.
+func namedPlace(r *http.Request) (named placeNames, err error) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return named, err
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	if json.Unmarshal(body, &named) != nil {
+		return named, errMalformed
+	}
+	return named, nil
+}
 
 // home is the tenant that the caller is at home in. Somebody who belongs to no tenant any more finds nothing.
 func home(ctx context.Context) (middleware.Place, error) {

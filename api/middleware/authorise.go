@@ -29,6 +29,8 @@ type Demand struct {
 	Permission identity.Permission
 	// Owned says that the object must be the caller's own, or the caller must be one who manages what others own.
 	Owned bool
+	// Self says that the user whom the object is about (the place's OwnerID) needs no permission.
+	Self bool
 	// Ends says that the operation ends something, which is open to a suspended tenant too.
 	Ends bool
 	// Missing is what is answered when there is no such object, or it is another tenant's: nobody learns the difference.
@@ -53,7 +55,7 @@ func Authorise(who identity.Principal, demand Demand, at Place) (Place, error) {
 		}
 		return at, fault.New(cmp.Or(at.Missing, demand.Missing), "")
 	}
-	if !who.Holds(demand.Permission, at.TenantID, at.ProjectID) {
+	if !who.Holds(demand.Permission, at.TenantID, at.ProjectID) && !(demand.Self && at.OwnerID == who.UserID) {
 		return at, fault.Newf(fault.InsufficientPermissions, "Your role here does not include %s.", demand.Permission).
 			With(map[string]any{"permission": demand.Permission, "role": who.RoleIn(at.TenantID)})
 	}

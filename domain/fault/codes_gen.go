@@ -127,6 +127,10 @@ const (
 	UserNotFound Code = "user_not_found"
 	// UserAlreadyExists (409): A user with this identity already exists.
 	UserAlreadyExists Code = "user_already_exists"
+	// UserStateConflict (409): The user is not in a state that allows this.
+	UserStateConflict Code = "user_state_conflict"
+	// LastPlatformAdmin (409): The platform's last active administrator cannot be dismissed or suspended.
+	LastPlatformAdmin Code = "last_platform_admin"
 	// TenantNotFound (404): There is no such tenant.
 	TenantNotFound Code = "tenant_not_found"
 	// SSHKeyNotFound (404): There is no such SSH key.
@@ -139,8 +143,32 @@ const (
 	ServiceAccountNotFound Code = "service_account_not_found"
 	// ServiceAccountAlreadyExists (409): The tenant has a service account of this name.
 	ServiceAccountAlreadyExists Code = "service_account_already_exists"
+	// TenantAlreadyExists (409): This organisation has a tenant already.
+	TenantAlreadyExists Code = "tenant_already_exists"
+	// TenantStateConflict (409): The tenant is not in a state that allows this.
+	TenantStateConflict Code = "tenant_state_conflict"
+	// MemberNotFound (404): There is no such member here.
+	MemberNotFound Code = "member_not_found"
+	// MemberAlreadyExists (409): This person is a member here already.
+	MemberAlreadyExists Code = "member_already_exists"
+	// LastOwner (409): A tenant keeps at least one owner; appoint another one first.
+	LastOwner Code = "last_owner"
+	// ManagedByIssuer (409): The identity provider says so; it has to be changed there.
+	ManagedByIssuer Code = "managed_by_issuer"
+	// InvitationNotFound (404): There is no such invitation.
+	InvitationNotFound Code = "invitation_not_found"
+	// InvitationInvalid (409): The invitation is not valid: it was used, revoked, has expired, or never existed.
+	InvitationInvalid Code = "invitation_invalid"
 	// ProjectNotFound (404): There is no such project.
 	ProjectNotFound Code = "project_not_found"
+	// ProjectAlreadyExists (409): The tenant has a project of this name already.
+	ProjectAlreadyExists Code = "project_already_exists"
+	// ProjectInUse (409): Something still runs in the project; release it first.
+	ProjectInUse Code = "project_in_use"
+	// ProjectIsDefault (409): A tenant's default project cannot be archived.
+	ProjectIsDefault Code = "project_is_default"
+	// ProjectArchived (409): The project is archived; nothing new begins in it.
+	ProjectArchived Code = "project_archived"
 	// AccountNotFound (404): There is no such billing account.
 	AccountNotFound Code = "account_not_found"
 	// CurrencyMismatch (422): The account is kept in another currency.
@@ -244,13 +272,27 @@ var codes = []Code{
 	ScrubUnverified,
 	UserNotFound,
 	UserAlreadyExists,
+	UserStateConflict,
+	LastPlatformAdmin,
 	TenantNotFound,
 	SSHKeyNotFound,
 	SSHKeyAlreadyExists,
 	EvidenceUnavailable,
 	ServiceAccountNotFound,
 	ServiceAccountAlreadyExists,
+	TenantAlreadyExists,
+	TenantStateConflict,
+	MemberNotFound,
+	MemberAlreadyExists,
+	LastOwner,
+	ManagedByIssuer,
+	InvitationNotFound,
+	InvitationInvalid,
 	ProjectNotFound,
+	ProjectAlreadyExists,
+	ProjectInUse,
+	ProjectIsDefault,
+	ProjectArchived,
 	AccountNotFound,
 	CurrencyMismatch,
 	AmountOutOfRange,
@@ -330,13 +372,27 @@ var catalogue = map[Code]Entry{
 	ScrubUnverified:             {Code: ScrubUnverified, HTTPStatus: 502, Retryable: true, Sentence: "The node could not prove that the tenant's traces are gone.", Group: GroupNode},
 	UserNotFound:                {Code: UserNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no such user.", Group: GroupUser},
 	UserAlreadyExists:           {Code: UserAlreadyExists, HTTPStatus: 409, Retryable: false, Sentence: "A user with this identity already exists.", Group: GroupUser},
+	UserStateConflict:           {Code: UserStateConflict, HTTPStatus: 409, Retryable: false, Sentence: "The user is not in a state that allows this.", Group: GroupUser},
+	LastPlatformAdmin:           {Code: LastPlatformAdmin, HTTPStatus: 409, Retryable: false, Sentence: "The platform's last active administrator cannot be dismissed or suspended.", Group: GroupUser},
 	TenantNotFound:              {Code: TenantNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no such tenant.", Group: GroupTenancy},
 	SSHKeyNotFound:              {Code: SSHKeyNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no such SSH key.", Group: GroupTenancy},
 	SSHKeyAlreadyExists:         {Code: SSHKeyAlreadyExists, HTTPStatus: 409, Retryable: false, Sentence: "The project keeps this SSH key already.", Group: GroupTenancy},
 	EvidenceUnavailable:         {Code: EvidenceUnavailable, HTTPStatus: 503, Retryable: true, Sentence: "The platform has no key to sign evidence with.", Group: GroupTenancy},
 	ServiceAccountNotFound:      {Code: ServiceAccountNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no such service account.", Group: GroupTenancy},
 	ServiceAccountAlreadyExists: {Code: ServiceAccountAlreadyExists, HTTPStatus: 409, Retryable: false, Sentence: "The tenant has a service account of this name.", Group: GroupTenancy},
+	TenantAlreadyExists:         {Code: TenantAlreadyExists, HTTPStatus: 409, Retryable: false, Sentence: "This organisation has a tenant already.", Group: GroupTenancy},
+	TenantStateConflict:         {Code: TenantStateConflict, HTTPStatus: 409, Retryable: false, Sentence: "The tenant is not in a state that allows this.", Group: GroupTenancy},
+	MemberNotFound:              {Code: MemberNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no such member here.", Group: GroupTenancy},
+	MemberAlreadyExists:         {Code: MemberAlreadyExists, HTTPStatus: 409, Retryable: false, Sentence: "This person is a member here already.", Group: GroupTenancy},
+	LastOwner:                   {Code: LastOwner, HTTPStatus: 409, Retryable: false, Sentence: "A tenant keeps at least one owner; appoint another one first.", Group: GroupTenancy},
+	ManagedByIssuer:             {Code: ManagedByIssuer, HTTPStatus: 409, Retryable: false, Sentence: "The identity provider says so; it has to be changed there.", Group: GroupTenancy},
+	InvitationNotFound:          {Code: InvitationNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no such invitation.", Group: GroupTenancy},
+	InvitationInvalid:           {Code: InvitationInvalid, HTTPStatus: 409, Retryable: false, Sentence: "The invitation is not valid: it was used, revoked, has expired, or never existed.", Group: GroupTenancy},
 	ProjectNotFound:             {Code: ProjectNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no such project.", Group: GroupTenancy},
+	ProjectAlreadyExists:        {Code: ProjectAlreadyExists, HTTPStatus: 409, Retryable: false, Sentence: "The tenant has a project of this name already.", Group: GroupTenancy},
+	ProjectInUse:                {Code: ProjectInUse, HTTPStatus: 409, Retryable: false, Sentence: "Something still runs in the project; release it first.", Group: GroupTenancy},
+	ProjectIsDefault:            {Code: ProjectIsDefault, HTTPStatus: 409, Retryable: false, Sentence: "A tenant's default project cannot be archived.", Group: GroupTenancy},
+	ProjectArchived:             {Code: ProjectArchived, HTTPStatus: 409, Retryable: false, Sentence: "The project is archived; nothing new begins in it.", Group: GroupTenancy},
 	AccountNotFound:             {Code: AccountNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no such billing account.", Group: GroupBilling},
 	CurrencyMismatch:            {Code: CurrencyMismatch, HTTPStatus: 422, Retryable: false, Sentence: "The account is kept in another currency.", Group: GroupBilling},
 	AmountOutOfRange:            {Code: AmountOutOfRange, HTTPStatus: 422, Retryable: false, Sentence: "The amount is zero or larger than the ledger holds exactly.", Group: GroupBilling},

@@ -31,13 +31,15 @@ type (
 	Credential string
 	// SSHKey names a public key that a user keeps for their allocations ("key_…").
 	SSHKey string
+	// Invitation names one offer of a role in a tenant or a project ("inv_…").
+	Invitation string
 	// SKU is the operator's own slug for a kind of node, such as "h100-8x".
 	SKU string
 )
 
 // Kind is any identifier that carries a prefix.
 type Kind interface {
-	Allocation | Node | User | Tenant | Project | Account | Price | Adjustment | Credential | SSHKey
+	Allocation | Node | User | Tenant | Project | Account | Price | Adjustment | Credential | SSHKey | Invitation
 }
 
 var encoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
@@ -92,6 +94,8 @@ func prefix[K Kind]() string {
 		return "cred_"
 	case SSHKey:
 		return "key_"
+	case Invitation:
+		return "inv_"
 	default:
 		return "adj_"
 	}

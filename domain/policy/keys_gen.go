@@ -101,6 +101,15 @@ var (
 		Allowed: []string{"open", "approval"},
 		Meaning: "Who may use the platform after a first sign-in: open lets everybody whom the issuer knows, approval makes them wait for an operator.",
 	}
+	// IdentityInvitationTTLSeconds is "identity.invitation_ttl_seconds". For how long an invitation into a tenant can be accepted.
+	IdentityInvitationTTLSeconds = IntKey{
+		Name:    "identity.invitation_ttl_seconds",
+		Default: 604800,
+		Min:     60,
+		Max:     2592000,
+		Unit:    "seconds",
+		Meaning: "For how long an invitation into a tenant can be accepted.",
+	}
 	// AllocationMaxConcurrentPerUser is "allocation.max_concurrent_per_user". How many allocations one user may hold at once; those in release_failed do not count.
 	AllocationMaxConcurrentPerUser = IntKey{
 		Name:    "allocation.max_concurrent_per_user",
@@ -453,6 +462,7 @@ var keys = []Key{
 	BillingMinimumDepositMinor,
 	BillingMaximumDepositMinor,
 	IdentitySignUp,
+	IdentityInvitationTTLSeconds,
 	AllocationMaxConcurrentPerUser,
 	AllocationMaxConcurrentPerTenant,
 	AllocationRefundWindowDays,

@@ -149,7 +149,7 @@ func scheme(text string, after int) (int, int) {
 	}
 	end, letters := from, true
 	for end < len(text) && (base64Byte(text[end]) || text[end] == '.' || text[end] == '~') {
-		if c := text[end]; !lower(c) && c != '.' && !(end == from && upper(c)) {
+		if c := text[end]; !lower(c) && c != '.' && (end != from || !upper(c)) {
 			letters = false
 		}
 		end++

@@ -35,8 +35,8 @@ var compressed = []string{"swagger-ui.css", "swagger-ui-bundle.js"}
 
 // file is one asset, plain and, where the distribution has it so, compressed.
 type file struct {
-	kind, tag    string
-	plain, gzip  []byte
+	kind, tag   string
+	plain, gzip []byte
 }
 
 // Handlers answers what serves each path of the page.

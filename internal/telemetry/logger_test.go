@@ -48,7 +48,7 @@ func BenchmarkLogLine(b *testing.B) {
 		name string
 		log  *slog.Logger
 	}{
-		{"slog", slog.New(correlated{slog.NewJSONHandler(io.Discard, nil)})},
+		{"slog", slog.New(correlated{slog.NewJSONHandler(struct{ io.Writer }{io.Discard}, nil)})},
 		{"sanitized", NewLogger(io.Discard, slog.LevelInfo)},
 	} {
 		b.Run(one.name, func(b *testing.B) {

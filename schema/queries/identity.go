@@ -11,24 +11,23 @@ import (
 
 // User is one person, keyed by (issuer, subject).
 type User struct {
-	ID        id.User
-	TenantID  id.Tenant
-	Issuer    string
-	Subject   string
-	Username  string
-	CreatedAt time.Time
+	ID       id.User
+	TenantID id.Tenant
+	Issuer   string
+	Subject  string
+	Username string
+	// Kind is person or service.
+	Kind         string
+	Status       string
+	StatusReason string
+	StatusAt     *time.Time
+	CreatedAt    time.Time
 }
 
 // Account is a tenant's ledger account.
 type Account struct {
 	ID       id.Account
 	Currency string
-}
-
-// Project is the folder allocations live in.
-type Project struct {
-	ID   id.Project
-	Name string
 }
 
 // GetUser reads one user of a tenant; pgx.ErrNoRows when there is none.
@@ -70,9 +69,4 @@ type TenantAccount struct {
 // GetAccount reads a tenant's account by its id, for admins; pgx.ErrNoRows when there is none.
 func GetAccount(ctx context.Context, db DB, account id.Account) (TenantAccount, error) {
 	return one[TenantAccount](ctx, db, "AccountGet", pgx.NamedArgs{"id": account})
-}
-
-// GetProject reads a project of a tenant; pgx.ErrNoRows when there is none.
-func GetProject(ctx context.Context, db DB, tenant id.Tenant, project id.Project) (Project, error) {
-	return one[Project](ctx, db, "ProjectGet", pgx.NamedArgs{"id": project, "tenant_id": tenant})
 }

@@ -9,7 +9,14 @@ SELECT users.id, users.tenant_id, users.issuer, users.subject, users.username, u
   EXISTS (SELECT FROM platform_admins WHERE user_id = users.id) AS platform_admin,
   EXISTS (SELECT FROM platform_admins WHERE user_id = users.id AND source = 'issuer') AS admin_by_issuer
 FROM users
-WHERE issuer = @issuer AND subject = @subject;
+WHERE issuer = @issuer AND subject = @subject AND NOT awaited;
+
+-- name: UserClaimAwaited
+-- The first sign-in of somebody who was registered by name.
+UPDATE users SET subject = @subject, awaited = false WHERE issuer = @issuer AND username = @username AND awaited;
+
+-- name: UserAwait
+UPDATE users SET awaited = true WHERE id = @id;
 
 -- name: IdentityOfUser
 SELECT users.id, users.tenant_id, users.issuer, users.subject, users.username, users.kind, users.status, users.org_id, users.created_at,
@@ -33,12 +40,12 @@ UNION ALL
 SELECT tenant_id, project_id, role, '' AS source FROM project_members WHERE user_id = @user_id;
 
 -- name: UserGet
-SELECT id, tenant_id, issuer, subject, username, created_at
+SELECT id, tenant_id, issuer, subject, username, kind, status, status_reason, status_at, created_at
 FROM users
 WHERE id = @id AND tenant_id = @tenant_id;
 
 -- name: UserFindByUsername
-SELECT id, tenant_id, issuer, subject, username, created_at
+SELECT id, tenant_id, issuer, subject, username, kind, status, status_reason, status_at, created_at
 FROM users
 WHERE username = @username
 ORDER BY created_at, id
@@ -61,11 +68,11 @@ FOR NO KEY UPDATE;
 INSERT INTO tenants (id, kind, org_id, name) VALUES (@id, @kind, @org_id, @name);
 
 -- name: TenantByOrganisation
-SELECT id, kind, name FROM tenants WHERE org_id = @org_id;
+SELECT id FROM tenants WHERE org_id = @org_id;
 
 -- name: TenantPersonal
 -- The user's own tenant: the personal one that they came with.
-SELECT tenants.id, tenants.kind, tenants.name
+SELECT tenants.id
 FROM tenant_members AS member JOIN tenants ON tenants.id = member.tenant_id
 WHERE member.user_id = @user_id AND member.source = 'sign_up' AND tenants.kind = 'personal'
 ORDER BY tenants.created_at, tenants.id
@@ -90,14 +97,12 @@ DELETE FROM platform_admins WHERE user_id = @user_id AND source = 'issuer';
 -- name: ProjectInsert
 INSERT INTO projects (id, tenant_id, name, is_default) VALUES (@id, @tenant_id, @name, @is_default);
 
--- name: ProjectMemberInsert
-INSERT INTO project_members (tenant_id, project_id, user_id, role) VALUES (@tenant_id, @project_id, @user_id, @role);
-
--- name: ProjectDefault
-SELECT id, name FROM projects WHERE tenant_id = @tenant_id AND is_default;
-
 -- name: ProjectGet
-SELECT id, name FROM projects WHERE id = @id AND tenant_id = @tenant_id;
+SELECT id, tenant_id, name, is_default, archived_at, created_at FROM projects WHERE id = @id AND tenant_id = @tenant_id;
+
+-- name: ProjectHold
+-- Held against being archived until the transaction ends, and not against another who holds it.
+SELECT id, tenant_id, name, is_default, archived_at, created_at FROM projects WHERE id = @id AND tenant_id = @tenant_id FOR SHARE;
 
 -- name: AccountInsert
 INSERT INTO accounts (id, kind, tenant_id, currency) VALUES (@id, 'tenant', @tenant_id, @currency);

@@ -9,22 +9,11 @@ import (
 	"github.com/gpuaas/gpuaas/domain/id"
 )
 
-// Tenant is who owns projects and an account.
-type Tenant struct {
-	ID   id.Tenant
-	Kind string
-	Name string
-}
-
-// GetTenant reads a tenant; pgx.ErrNoRows when there is none.
-func GetTenant(ctx context.Context, db DB, tenant id.Tenant) (Tenant, error) {
-	return one[Tenant](ctx, db, "TenantGet", pgx.NamedArgs{"id": tenant})
-}
-
 // IdentityPage selects a page of users or accounts of all tenants, newest first.
 type IdentityPage struct {
 	Username   string
 	TenantID   id.Tenant
+	Status     string
 	BeforeTime time.Time
 	BeforeID   string
 	Limit      int
@@ -32,7 +21,7 @@ type IdentityPage struct {
 
 func (p IdentityPage) arguments() pgx.NamedArgs {
 	return pgx.NamedArgs{
-		"username": optional(p.Username), "tenant_id": optional(p.TenantID),
+		"username": optional(p.Username), "tenant_id": optional(p.TenantID), "status": optional(p.Status),
 		"before_time": p.BeforeTime, "before_id": optional(p.BeforeID), "limit": p.Limit,
 	}
 }

@@ -1,11 +1,11 @@
--- name: TenantGet
-SELECT id, kind, name FROM tenants WHERE id = @id;
-
 -- name: UserPage
-SELECT id, tenant_id, issuer, subject, username, created_at
+SELECT id, tenant_id, issuer, subject, username, kind, status, status_reason, status_at, created_at
 FROM users
-WHERE (@username::text IS NULL OR username = @username)
-  AND (@tenant_id::text IS NULL OR tenant_id = @tenant_id)
+WHERE status <> 'erased'
+  AND (@username::text IS NULL OR username = @username)
+  AND (@status::text IS NULL OR status = @status)
+  AND (@tenant_id::text IS NULL OR tenant_id = @tenant_id
+    OR EXISTS (SELECT FROM tenant_members AS member WHERE member.user_id = users.id AND member.tenant_id = @tenant_id))
   AND (@before_id::text IS NULL OR (created_at, id) < (@before_time::timestamptz, @before_id::text))
 ORDER BY created_at DESC, id DESC
 LIMIT @limit;

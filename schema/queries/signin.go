@@ -154,13 +154,9 @@ func EnsureIdentity(ctx context.Context, db DB, in SignIn) (Identity, error) {
 	if _, err := execute(ctx, db, "SignInLock", pgx.NamedArgs{"issuer": in.Issuer, "subject": in.Subject}); err != nil {
 		return Identity{}, err
 	}
-	user, err := one[IdentityUser](ctx, db, "IdentityBySubject", pgx.NamedArgs{"issuer": in.Issuer, "subject": in.Subject})
-	created := errors.Is(err, pgx.ErrNoRows)
-	if err != nil && !created {
+	user, created, err := meet(ctx, db, in)
+	if err != nil {
 		return Identity{}, err
-	}
-	if created {
-		user = IdentityUser{ID: in.UserID}
 	}
 	home, source, role, err := ensureHome(ctx, db, in, user.ID, created)
 	if err != nil {
@@ -184,12 +180,28 @@ func EnsureIdentity(ctx context.Context, db DB, in SignIn) (Identity, error) {
 	return found, err
 }
 
+// meet finds the user of a token: one who was here before, or one whom an operator registered by this name and who comes for the first
+// time. Anybody else is to be created.
+func meet(ctx context.Context, db DB, in SignIn) (user IdentityUser, created bool, err error) {
+	who := pgx.NamedArgs{"issuer": in.Issuer, "subject": in.Subject, "username": in.Username}
+	user, err = one[IdentityUser](ctx, db, "IdentityBySubject", who)
+	if !errors.Is(err, pgx.ErrNoRows) {
+		return user, false, err
+	}
+	claimed, err := execute(ctx, db, "UserClaimAwaited", who)
+	if err != nil || claimed == 0 {
+		return IdentityUser{ID: in.UserID}, true, err
+	}
+	user, err = one[IdentityUser](ctx, db, "IdentityBySubject", who)
+	return user, false, err
+}
+
 // ensureHome finds or makes the tenant that the token speaks for, and says as what its user belongs to it. Whoever comes
 // first from an organisation owns its tenant, for somebody must be able to invite and to pay.
 func ensureHome(ctx context.Context, db DB, in SignIn, user id.User, created bool) (id.Tenant, string, identity.Role, error) {
 	if in.OrgID == "" {
 		if !created {
-			own, err := one[Tenant](ctx, db, "TenantPersonal", pgx.NamedArgs{"user_id": user})
+			own, err := one[struct{ ID id.Tenant }](ctx, db, "TenantPersonal", pgx.NamedArgs{"user_id": user})
 			if err == nil || !errors.Is(err, pgx.ErrNoRows) {
 				return own.ID, MemberBySignUp, identity.Owner, err
 			}
@@ -200,7 +212,7 @@ func ensureHome(ctx context.Context, db DB, in SignIn, user id.User, created boo
 		return "", "", "", err
 	}
 	home := in.TenantID
-	organisation, err := one[Tenant](ctx, db, "TenantByOrganisation", pgx.NamedArgs{"org_id": in.OrgID})
+	organisation, err := one[struct{ ID id.Tenant }](ctx, db, "TenantByOrganisation", pgx.NamedArgs{"org_id": in.OrgID})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		err = makeTenant(ctx, db, in, "organisation", in.OrgID)

@@ -386,7 +386,184 @@ export interface paths {
         /** List users of all tenants */
         get: operations["listUsers"];
         put?: never;
+        /**
+         * Register somebody before their first sign-in
+         * @description Makes what their first sign-in would make, and they need no approval then. By subject, or by user name alone: then whoever signs in first under it takes the user over.
+         */
+        post: operations["createUser"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/users/{user_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show any user */
+        get: operations["getUser"];
+        put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/users/{user_id}/approve": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Let somebody in whose sign-up waits */
+        post: operations["approveUser"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/users/{user_id}/suspend": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Suspend a user
+         * @description Every request of theirs is refused from now on.
+         */
+        post: operations["suspendUser"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/users/{user_id}/restore": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** End a user's suspension */
+        post: operations["restoreUser"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/platform-admins": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List who operates the platform */
+        get: operations["listPlatformAdmins"];
+        put?: never;
+        /**
+         * Make somebody an operator of the platform
+         * @description They stay one until they are dismissed, whatever their identity provider says.
+         */
+        post: operations["appointPlatformAdmin"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/platform-admins/{user_id}/dismiss": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Take an appointment back
+         * @description Whom the identity provider's role makes one, only it dismisses.
+         */
+        post: operations["dismissPlatformAdmin"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/invitations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List a tenant's invitations */
+        get: operations["listInvitations"];
+        put?: never;
+        /**
+         * Offer somebody a role
+         * @description Answers a token that is good once, for whoever holds it. A repeat with the same key answers the same token. Only an owner offers ownership.
+         */
+        post: operations["createInvitation"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/invitations/{invitation_id}/revoke": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Make an invitation worthless
+         * @description One that was used, revoked or has expired stays what it is.
+         */
+        post: operations["revokeInvitation"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/invitations/accept": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Accept an invitation
+         * @description Makes you what the invitation offers. Accepting again changes nothing; whatever else is wrong with a token is answered in one way.
+         */
+        post: operations["acceptInvitation"];
         delete?: never;
         options?: never;
         head?: never;
@@ -658,6 +835,87 @@ export interface paths {
         put: operations["setPolicy"];
         post?: never;
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/projects": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List a tenant's projects
+         * @description Whoever belongs to a single project only, names it.
+         */
+        get: operations["listProjects"];
+        put?: never;
+        /** Make a project */
+        post: operations["createProject"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/projects/{project_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show one project */
+        get: operations["getProject"];
+        put?: never;
+        post?: never;
+        /**
+         * Archive a project
+         * @description Nothing new begins in it; what it held stays in lists and bills. Refused while anything runs in it.
+         */
+        delete: operations["archiveProject"];
+        options?: never;
+        head?: never;
+        /** Rename a project */
+        patch: operations["updateProject"];
+        trace?: never;
+    };
+    "/api/v1/projects/{project_id}/members": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List who has a role in this project alone */
+        get: operations["listProjectMembers"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/projects/{project_id}/members/{user_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Give somebody of the tenant a role in a project
+         * @description Whoever does not belong to the tenant is invited.
+         */
+        put: operations["putProjectMember"];
+        post?: never;
+        /** End somebody's role in a project, or leave it */
+        delete: operations["removeProjectMember"];
         options?: never;
         head?: never;
         patch?: never;
@@ -951,6 +1209,174 @@ export interface paths {
          * @description Allocations that were made with it keep it.
          */
         delete: operations["deleteSSHKey"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tenants": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List the tenants you belong to */
+        get: operations["listTenants"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tenants/{tenant_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show one tenant */
+        get: operations["getTenant"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /** Rename a tenant */
+        patch: operations["updateTenant"];
+        trace?: never;
+    };
+    "/api/v1/tenants/{tenant_id}/members": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List who has a role in all of a tenant */
+        get: operations["listTenantMembers"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tenants/{tenant_id}/members/{user_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Remove a member, or leave
+         * @description Ends their roles in single projects and their open invitations too. Everybody may leave by removing themselves. Whom the identity provider counts among the organisation, only it removes.
+         */
+        delete: operations["removeTenantMember"];
+        options?: never;
+        head?: never;
+        /**
+         * Give a member another role
+         * @description Only an owner makes or unmakes owners. What the member had offered others in their old role ends.
+         */
+        patch: operations["updateTenantMember"];
+        trace?: never;
+    };
+    "/api/v1/admin/tenants": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List or find tenants */
+        get: operations["adminListTenants"];
+        put?: never;
+        /**
+         * Make an organisation's tenant before anybody of it signs in
+         * @description Whoever signs in first from the organisation owns it, unless it has an owner by then.
+         */
+        post: operations["createTenant"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/tenants/{tenant_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show any tenant */
+        get: operations["adminGetTenant"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/tenants/{tenant_id}/owners": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Make somebody an owner of a tenant */
+        post: operations["setTenantOwner"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/tenants/{tenant_id}/suspend": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Suspend a tenant
+         * @description What runs can be seen and released; nothing new begins.
+         */
+        post: operations["suspendTenant"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/tenants/{tenant_id}/restore": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** End a tenant's suspension */
+        post: operations["restoreTenant"];
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -1550,13 +1976,23 @@ export interface components {
          *       "id": "user_mfrggzdfmztwq2lknnwg23tpob",
          *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
          *       "username": "dev-user",
+         *       "kind": "person",
+         *       "status": "active",
          *       "created_at": "2026-01-05T09:30:00.000Z"
          *     }
          */
         User: {
             id: string;
+            /** @description The tenant that they are at home in. */
             tenant_id: string;
             username: string;
+            /** @enum {string} */
+            kind: "person" | "service";
+            /** @enum {string} */
+            status: "active" | "pending" | "suspended";
+            status_reason?: string;
+            /** Format: date-time */
+            status_at?: string;
             /** Format: date-time */
             created_at: string;
         };
@@ -1564,16 +2000,69 @@ export interface components {
             items: components["schemas"]["User"][];
             next_cursor?: string;
         };
-        Tenant: {
-            id: string;
-            /** @enum {string} */
-            kind: "personal" | "organisation";
-            name: string;
+        /**
+         * @example {
+         *       "issuer": "https://id.example.com/realms/gpuaas",
+         *       "username": "ada",
+         *       "reason": "asked for by phone"
+         *     }
+         */
+        CreateUserRequest: {
+            /** @description The identity provider's issuer, as it stands in its tokens. */
+            issuer: string;
+            /** @description What its tokens call them. Without it, whoever signs in first under the user name takes the user over. */
+            subject?: string;
+            username: string;
+            /** @description The organisation that its tokens name; a personal tenant is made without it. */
+            org_id?: string;
+            reason: string;
         };
-        Project: {
-            id: string;
-            name: string;
-            is_default: boolean;
+        /**
+         * @example {
+         *       "reason": "their account was used by somebody else"
+         *     }
+         */
+        OperateUserRequest: {
+            reason: string;
+        };
+        /**
+         * @example {
+         *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+         *       "username": "dev-admin",
+         *       "source": "appointed",
+         *       "granted_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+         *       "status": "active",
+         *       "created_at": "2026-01-05T09:30:00.000Z"
+         *     }
+         */
+        PlatformAdmin: {
+            user_id: string;
+            username: string;
+            /**
+             * @description Whether the identity provider's role makes them one, or an appointment here.
+             * @enum {string}
+             */
+            source: "issuer" | "appointed";
+            /** @description The user who appointed them, issuer, or break-glass. */
+            granted_by: string;
+            /** @enum {string} */
+            status: "active" | "pending" | "suspended";
+            /** Format: date-time */
+            created_at: string;
+        };
+        PlatformAdminList: {
+            items: components["schemas"]["PlatformAdmin"][];
+            next_cursor?: string;
+        };
+        /**
+         * @example {
+         *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+         *       "reason": "joins the operators"
+         *     }
+         */
+        AppointPlatformAdminRequest: {
+            user_id: string;
+            reason: string;
         };
         /**
          * @example {
@@ -1581,17 +2070,24 @@ export interface components {
          *         "id": "user_mfrggzdfmztwq2lknnwg23tpob",
          *         "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
          *         "username": "dev-user",
+         *         "kind": "person",
+         *         "status": "active",
          *         "created_at": "2026-01-05T09:30:00.000Z"
          *       },
          *       "tenant": {
          *         "id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
          *         "kind": "personal",
-         *         "name": "dev-user"
+         *         "name": "dev-user",
+         *         "status": "active",
+         *         "role": "owner",
+         *         "created_at": "2026-01-05T09:30:00.000Z"
          *       },
          *       "project": {
          *         "id": "proj_mfrggzdfmztwq2lknnwg23tpob",
+         *         "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
          *         "name": "default",
-         *         "is_default": true
+         *         "is_default": true,
+         *         "created_at": "2026-01-05T09:30:00.000Z"
          *       },
          *       "account": {
          *         "id": "acct_mfrggzdfmztwq2lknnwg23tpob",
@@ -1609,6 +2105,92 @@ export interface components {
             project: components["schemas"]["Project"];
             account: components["schemas"]["Account"];
             roles: string[];
+        };
+        /**
+         * @example {
+         *       "id": "inv_mfrggzdfmztwq2lknnwg23tpob",
+         *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+         *       "role": "member",
+         *       "email": "ada@example.com",
+         *       "status": "open",
+         *       "invited_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+         *       "expires_at": "2026-01-12T09:30:00.000Z",
+         *       "created_at": "2026-01-05T09:30:00.000Z"
+         *     }
+         */
+        Invitation: {
+            id: string;
+            tenant_id: string;
+            /** @description The only project it is for. */
+            project_id?: string;
+            /** @enum {string} */
+            role: "owner" | "admin" | "member" | "viewer" | "billing";
+            email?: string;
+            note?: string;
+            /** @enum {string} */
+            status: "open" | "accepted" | "revoked" | "expired";
+            invited_by: string;
+            accepted_by?: string;
+            /** Format: date-time */
+            accepted_at?: string;
+            /** Format: date-time */
+            revoked_at?: string;
+            /** Format: date-time */
+            expires_at: string;
+            /** Format: date-time */
+            created_at: string;
+        };
+        InvitationList: {
+            items: components["schemas"]["Invitation"][];
+            next_cursor?: string;
+        };
+        /**
+         * @example {
+         *       "role": "member",
+         *       "email": "ada@example.com"
+         *     }
+         */
+        CreateInvitationRequest: {
+            /** @description Your own tenant when absent. */
+            tenant_id?: string;
+            /** @description Into this project alone. */
+            project_id?: string;
+            /**
+             * @description A single project can give admin, member and viewer.
+             * @enum {string}
+             */
+            role: "owner" | "admin" | "member" | "viewer" | "billing";
+            /** @description Whom it is meant for; nothing is sent there. */
+            email?: string;
+            note?: string;
+        };
+        /**
+         * @example {
+         *       "token": "gpuaas_inv_Zk2v0m3n8q",
+         *       "invitation": {
+         *         "id": "inv_mfrggzdfmztwq2lknnwg23tpob",
+         *         "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+         *         "role": "member",
+         *         "email": "ada@example.com",
+         *         "status": "open",
+         *         "invited_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+         *         "expires_at": "2026-01-12T09:30:00.000Z",
+         *         "created_at": "2026-01-05T09:30:00.000Z"
+         *       }
+         *     }
+         */
+        CreatedInvitation: {
+            /** @description Shown once; whoever holds it can accept. */
+            token: string;
+            invitation: components["schemas"]["Invitation"];
+        };
+        /**
+         * @example {
+         *       "token": "gpuaas_inv_Zk2v0m3n8q"
+         *     }
+         */
+        AcceptInvitationRequest: {
+            token: string;
         };
         /**
          * @example {
@@ -1982,6 +2564,82 @@ export interface components {
              * @description Refuse the change if the version is another one by now.
              */
             expected_version?: number;
+        };
+        /**
+         * @example {
+         *       "id": "proj_mfrggzdfmztwq2lknnwg23tpob",
+         *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+         *       "name": "training",
+         *       "is_default": false,
+         *       "created_at": "2026-01-05T09:30:00.000Z"
+         *     }
+         */
+        Project: {
+            id: string;
+            tenant_id: string;
+            name: string;
+            is_default: boolean;
+            /**
+             * Format: date-time
+             * @description Since when nothing new begins in it.
+             */
+            archived_at?: string;
+            /** Format: date-time */
+            created_at: string;
+        };
+        ProjectList: {
+            items: components["schemas"]["Project"][];
+            next_cursor?: string;
+        };
+        /**
+         * @example {
+         *       "name": "training"
+         *     }
+         */
+        CreateProjectRequest: {
+            /** @description Your own tenant when absent. */
+            tenant_id?: string;
+            name: string;
+        };
+        /**
+         * @example {
+         *       "name": "inference"
+         *     }
+         */
+        UpdateProjectRequest: {
+            name: string;
+        };
+        /**
+         * @example {
+         *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+         *       "username": "dev-user",
+         *       "role": "member",
+         *       "created_at": "2026-01-05T09:30:00.000Z"
+         *     }
+         */
+        ProjectMember: {
+            user_id: string;
+            username: string;
+            /** @enum {string} */
+            role: "owner" | "admin" | "member" | "viewer" | "billing";
+            /** Format: date-time */
+            created_at: string;
+        };
+        ProjectMemberList: {
+            items: components["schemas"]["ProjectMember"][];
+            next_cursor?: string;
+        };
+        /**
+         * @example {
+         *       "role": "member"
+         *     }
+         */
+        PutProjectMemberRequest: {
+            /**
+             * @description What a single project can give; owners and billing are about the whole tenant.
+             * @enum {string}
+             */
+            role: "admin" | "member" | "viewer";
         };
         /**
          * @description A role that a program may have.
@@ -2395,6 +3053,118 @@ export interface components {
             project_id?: string;
         };
         /**
+         * @example {
+         *       "id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+         *       "kind": "organisation",
+         *       "org_id": "acme",
+         *       "name": "Acme",
+         *       "status": "active",
+         *       "role": "owner",
+         *       "created_at": "2026-01-05T09:30:00.000Z"
+         *     }
+         */
+        Tenant: {
+            id: string;
+            /** @enum {string} */
+            kind: "personal" | "organisation";
+            /** @description What the identity provider calls the organisation. */
+            org_id?: string;
+            name: string;
+            /** @enum {string} */
+            status: "active" | "suspended" | "closing" | "closed";
+            status_reason?: string;
+            /** Format: date-time */
+            status_at?: string;
+            /**
+             * @description Your own in all of the tenant; absent where you have none.
+             * @enum {string}
+             */
+            role?: "owner" | "admin" | "member" | "viewer" | "billing";
+            /** Format: date-time */
+            created_at: string;
+        };
+        TenantList: {
+            items: components["schemas"]["Tenant"][];
+            next_cursor?: string;
+        };
+        /**
+         * @example {
+         *       "name": "Acme"
+         *     }
+         */
+        UpdateTenantRequest: {
+            name: string;
+        };
+        /**
+         * @example {
+         *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+         *       "username": "dev-user",
+         *       "role": "member",
+         *       "source": "invitation",
+         *       "managed": false,
+         *       "created_at": "2026-01-05T09:30:00.000Z"
+         *     }
+         */
+        Member: {
+            user_id: string;
+            username: string;
+            /** @enum {string} */
+            role: "owner" | "admin" | "member" | "viewer" | "billing";
+            /**
+             * @description How they came in.
+             * @enum {string}
+             */
+            source: "sign_up" | "organisation" | "invitation" | "operator";
+            /** @description Whether the identity provider counts them among the organisation, so that only it can remove them. */
+            managed: boolean;
+            /** Format: date-time */
+            created_at: string;
+        };
+        MemberList: {
+            items: components["schemas"]["Member"][];
+            next_cursor?: string;
+        };
+        /**
+         * @example {
+         *       "role": "admin"
+         *     }
+         */
+        UpdateMemberRequest: {
+            /** @enum {string} */
+            role: "owner" | "admin" | "member" | "viewer" | "billing";
+        };
+        /**
+         * @example {
+         *       "org_id": "acme",
+         *       "name": "Acme",
+         *       "reason": "contract signed"
+         *     }
+         */
+        CreateTenantRequest: {
+            /** @description What the identity provider calls the organisation. */
+            org_id: string;
+            name: string;
+            reason: string;
+        };
+        /**
+         * @example {
+         *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+         *       "reason": "their owner left the company"
+         *     }
+         */
+        SetTenantOwnerRequest: {
+            user_id: string;
+            reason: string;
+        };
+        /**
+         * @example {
+         *       "reason": "unpaid since March"
+         *     }
+         */
+        OperateTenantRequest: {
+            reason: string;
+        };
+        /**
          * @description A permission, "noun:verb"; a token needs it and so does its owner's role.
          * @example allocations:read
          * @enum {string}
@@ -2579,6 +3349,45 @@ export interface components {
                 };
             };
         };
+        /** @description idempotency_conflict, idempotency_in_flight, project_already_exists. */
+        IdempotencyConflictOrIdempotencyInFlightOrProjectAlreadyExists: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "idempotency_conflict" | "idempotency_in_flight" | "project_already_exists";
+                };
+            };
+        };
+        /** @description idempotency_conflict, idempotency_in_flight, tenant_state_conflict. */
+        IdempotencyConflictOrIdempotencyInFlightOrTenantStateConflict: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "idempotency_conflict" | "idempotency_in_flight" | "tenant_state_conflict";
+                };
+            };
+        };
+        /** @description idempotency_conflict, idempotency_in_flight, user_state_conflict. */
+        IdempotencyConflictOrIdempotencyInFlightOrUserStateConflict: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "idempotency_conflict" | "idempotency_in_flight" | "user_state_conflict";
+                };
+            };
+        };
         /** @description insufficient_balance: The balance does not cover the required runway; details name the shortfall. */
         InsufficientBalance: {
             headers: {
@@ -2657,6 +3466,19 @@ export interface components {
                 };
             };
         };
+        /** @description not_found, member_not_found, project_not_found. */
+        NotFoundOrMemberNotFoundOrProjectNotFound: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "not_found" | "member_not_found" | "project_not_found";
+                };
+            };
+        };
         /** @description not_found, node_not_found. */
         NotFoundOrNodeNotFound: {
             headers: {
@@ -2680,6 +3502,19 @@ export interface components {
                 "application/json": components["schemas"]["Fault"] & {
                     /** @enum {string} */
                     code: "not_found" | "policy_not_found";
+                };
+            };
+        };
+        /** @description not_found, project_not_found. */
+        NotFoundOrProjectNotFound: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "not_found" | "project_not_found";
                 };
             };
         };
@@ -2722,6 +3557,19 @@ export interface components {
                 };
             };
         };
+        /** @description not_found, tenant_not_found, member_not_found. */
+        NotFoundOrTenantNotFoundOrMemberNotFound: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "not_found" | "tenant_not_found" | "member_not_found";
+                };
+            };
+        };
         /** @description not_found, tenant_not_found, policy_not_found. */
         NotFoundOrTenantNotFoundOrPolicyNotFound: {
             headers: {
@@ -2732,6 +3580,19 @@ export interface components {
                 "application/json": components["schemas"]["Fault"] & {
                     /** @enum {string} */
                     code: "not_found" | "tenant_not_found" | "policy_not_found";
+                };
+            };
+        };
+        /** @description not_found, user_not_found. */
+        NotFoundOrUserNotFound: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "not_found" | "user_not_found";
                 };
             };
         };
@@ -2984,12 +3845,16 @@ export interface components {
          * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
          */
         Cursor: string;
+        /** @example inv_mfrggzdfmztwq2lknnwg23tpob */
+        InvitationID: string;
         /** @example node_mfrggzdfmztwq2lknnwg23tpob */
         NodeId: string;
         /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
         TenantID: string;
         /** @example billing.window_seconds */
         PolicyKey: string;
+        /** @example proj_mfrggzdfmztwq2lknnwg23tpob */
+        ProjectID: string;
         /** @example user_mfrggzdfmztwq2lknnwg23tpob */
         ServiceAccountId: string;
         /**
@@ -3002,6 +3867,8 @@ export interface components {
          * @example h100-8x
          */
         SkuSlug: string;
+        /** @example user_mfrggzdfmztwq2lknnwg23tpob */
+        UserID: string;
         /**
          * @description Without effect: every request gets a token of its own.
          * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
@@ -3223,7 +4090,7 @@ export interface operations {
                 };
             };
             408: components["responses"]["RequestTimeout"];
-            /** @description idempotency_conflict, idempotency_in_flight, allocation_concurrency_limit, sku_unavailable, isolation_model_unavailable, sku_price_missing. */
+            /** @description idempotency_conflict, idempotency_in_flight, allocation_concurrency_limit, sku_unavailable, isolation_model_unavailable, project_archived, sku_price_missing. */
             409: {
                 headers: {
                     "X-Correlation-Id": components["headers"]["CorrelationId"];
@@ -3232,7 +4099,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Fault"] & {
                         /** @enum {string} */
-                        code: "idempotency_conflict" | "idempotency_in_flight" | "allocation_concurrency_limit" | "sku_unavailable" | "isolation_model_unavailable" | "sku_price_missing";
+                        code: "idempotency_conflict" | "idempotency_in_flight" | "allocation_concurrency_limit" | "sku_unavailable" | "isolation_model_unavailable" | "project_archived" | "sku_price_missing";
                     };
                 };
             };
@@ -4452,17 +5319,24 @@ export interface operations {
                      *         "id": "user_mfrggzdfmztwq2lknnwg23tpob",
                      *         "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
                      *         "username": "dev-user",
+                     *         "kind": "person",
+                     *         "status": "active",
                      *         "created_at": "2026-01-05T09:30:00.000Z"
                      *       },
                      *       "tenant": {
                      *         "id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
                      *         "kind": "personal",
-                     *         "name": "dev-user"
+                     *         "name": "dev-user",
+                     *         "status": "active",
+                     *         "role": "owner",
+                     *         "created_at": "2026-01-05T09:30:00.000Z"
                      *       },
                      *       "project": {
                      *         "id": "proj_mfrggzdfmztwq2lknnwg23tpob",
+                     *         "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
                      *         "name": "default",
-                     *         "is_default": true
+                     *         "is_default": true,
+                     *         "created_at": "2026-01-05T09:30:00.000Z"
                      *       },
                      *       "account": {
                      *         "id": "acct_mfrggzdfmztwq2lknnwg23tpob",
@@ -4495,10 +5369,15 @@ export interface operations {
                  */
                 username?: string;
                 /**
-                 * @description Only users of this tenant.
+                 * @description Only users who are at home in this tenant or members of it.
                  * @example tenant_mfrggzdfmztwq2lknnwg23tpob
                  */
                 tenant_id?: string;
+                /**
+                 * @description Only users in this status.
+                 * @example active
+                 */
+                status?: "active" | "pending" | "suspended";
                 /**
                  * @description How many items to answer at most.
                  * @example 50
@@ -4530,6 +5409,8 @@ export interface operations {
                      *           "id": "user_mfrggzdfmztwq2lknnwg23tpob",
                      *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
                      *           "username": "dev-user",
+                     *           "kind": "person",
+                     *           "status": "active",
                      *           "created_at": "2026-01-05T09:30:00.000Z"
                      *         }
                      *       ]
@@ -4540,6 +5421,795 @@ export interface operations {
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
             403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    createUser: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "issuer": "https://id.example.com/realms/gpuaas",
+                 *       "username": "ada",
+                 *       "reason": "asked for by phone"
+                 *     }
+                 */
+                "application/json": components["schemas"]["CreateUserRequest"];
+            };
+        };
+        responses: {
+            /** @description The user. */
+            201: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "username": "dev-user",
+                     *       "kind": "person",
+                     *       "status": "active",
+                     *       "created_at": "2026-01-05T09:30:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["User"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            408: components["responses"]["RequestTimeout"];
+            /** @description idempotency_conflict, idempotency_in_flight, user_already_exists. */
+            409: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "idempotency_conflict" | "idempotency_in_flight" | "user_already_exists";
+                    };
+                };
+            };
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getUser: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example user_mfrggzdfmztwq2lknnwg23tpob */
+                user_id: components["parameters"]["UserID"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The user. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "username": "dev-user",
+                     *       "kind": "person",
+                     *       "status": "active",
+                     *       "created_at": "2026-01-05T09:30:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["User"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["NotFoundOrUserNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    approveUser: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @example user_mfrggzdfmztwq2lknnwg23tpob */
+                user_id: components["parameters"]["UserID"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "reason": "their account was used by somebody else"
+                 *     }
+                 */
+                "application/json": components["schemas"]["OperateUserRequest"];
+            };
+        };
+        responses: {
+            /** @description The user as they are now. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "username": "dev-user",
+                     *       "kind": "person",
+                     *       "status": "active",
+                     *       "created_at": "2026-01-05T09:30:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["User"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["NotFoundOrUserNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrUserStateConflict"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    suspendUser: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @example user_mfrggzdfmztwq2lknnwg23tpob */
+                user_id: components["parameters"]["UserID"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "reason": "their account was used by somebody else"
+                 *     }
+                 */
+                "application/json": components["schemas"]["OperateUserRequest"];
+            };
+        };
+        responses: {
+            /** @description The user as they are now. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "username": "dev-user",
+                     *       "kind": "person",
+                     *       "status": "active",
+                     *       "created_at": "2026-01-05T09:30:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["User"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["NotFoundOrUserNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            /** @description idempotency_conflict, idempotency_in_flight, user_state_conflict, last_platform_admin. */
+            409: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "idempotency_conflict" | "idempotency_in_flight" | "user_state_conflict" | "last_platform_admin";
+                    };
+                };
+            };
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    restoreUser: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @example user_mfrggzdfmztwq2lknnwg23tpob */
+                user_id: components["parameters"]["UserID"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "reason": "their account was used by somebody else"
+                 *     }
+                 */
+                "application/json": components["schemas"]["OperateUserRequest"];
+            };
+        };
+        responses: {
+            /** @description The user as they are now. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "username": "dev-user",
+                     *       "kind": "person",
+                     *       "status": "active",
+                     *       "created_at": "2026-01-05T09:30:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["User"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["NotFoundOrUserNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrUserStateConflict"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listPlatformAdmins: {
+        parameters: {
+            query?: {
+                /**
+                 * @description How many items to answer at most.
+                 * @example 50
+                 */
+                limit?: components["parameters"]["Limit"];
+                /**
+                 * @description The next_cursor of the page before; opaque.
+                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
+                 */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of platform administrators. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "username": "dev-admin",
+                     *           "source": "appointed",
+                     *           "granted_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "status": "active",
+                     *           "created_at": "2026-01-05T09:30:00.000Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["PlatformAdminList"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    appointPlatformAdmin: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                 *       "reason": "joins the operators"
+                 *     }
+                 */
+                "application/json": components["schemas"]["AppointPlatformAdminRequest"];
+            };
+        };
+        responses: {
+            /** @description The platform administrator. */
+            201: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "username": "dev-admin",
+                     *       "source": "appointed",
+                     *       "granted_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "status": "active",
+                     *       "created_at": "2026-01-05T09:30:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["PlatformAdmin"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            /** @description user_not_found: There is no such user. */
+            404: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "user_not_found";
+                    };
+                };
+            };
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrUserStateConflict"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    dismissPlatformAdmin: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @example user_mfrggzdfmztwq2lknnwg23tpob */
+                user_id: components["parameters"]["UserID"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "reason": "their account was used by somebody else"
+                 *     }
+                 */
+                "application/json": components["schemas"]["OperateUserRequest"];
+            };
+        };
+        responses: {
+            /** @description They operate the platform no longer. */
+            204: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["NotFoundOrUserNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            /** @description idempotency_conflict, idempotency_in_flight, last_platform_admin, managed_by_issuer. */
+            409: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "idempotency_conflict" | "idempotency_in_flight" | "last_platform_admin" | "managed_by_issuer";
+                    };
+                };
+            };
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listInvitations: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Only this project's.
+                 * @example proj_mfrggzdfmztwq2lknnwg23tpob
+                 */
+                project_id?: components["parameters"]["InProject"];
+                /**
+                 * @description This tenant's; your own when absent.
+                 * @example tenant_mfrggzdfmztwq2lknnwg23tpob
+                 */
+                tenant_id?: components["parameters"]["InTenant"];
+                /**
+                 * @description How many items to answer at most.
+                 * @example 50
+                 */
+                limit?: components["parameters"]["Limit"];
+                /**
+                 * @description The next_cursor of the page before; opaque.
+                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
+                 */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of invitations; no token is among them. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": "inv_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "role": "member",
+                     *           "email": "ada@example.com",
+                     *           "status": "open",
+                     *           "invited_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "expires_at": "2026-01-12T09:30:00.000Z",
+                     *           "created_at": "2026-01-05T09:30:00.000Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["InvitationList"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["TenantNotFoundOrProjectNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    createInvitation: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "role": "member",
+                 *       "email": "ada@example.com"
+                 *     }
+                 */
+                "application/json": components["schemas"]["CreateInvitationRequest"];
+            };
+        };
+        responses: {
+            /** @description The invitation and its token. */
+            201: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "token": "gpuaas_inv_Zk2v0m3n8q",
+                     *       "invitation": {
+                     *         "id": "inv_mfrggzdfmztwq2lknnwg23tpob",
+                     *         "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *         "role": "member",
+                     *         "email": "ada@example.com",
+                     *         "status": "open",
+                     *         "invited_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *         "expires_at": "2026-01-12T09:30:00.000Z",
+                     *         "created_at": "2026-01-05T09:30:00.000Z"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["CreatedInvitation"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["TenantNotFoundOrProjectNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            /** @description idempotency_conflict, idempotency_in_flight, project_archived. */
+            409: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "idempotency_conflict" | "idempotency_in_flight" | "project_archived";
+                    };
+                };
+            };
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    revokeInvitation: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @example inv_mfrggzdfmztwq2lknnwg23tpob */
+                invitation_id: components["parameters"]["InvitationID"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The invitation as it is now. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "inv_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "role": "member",
+                     *       "email": "ada@example.com",
+                     *       "status": "open",
+                     *       "invited_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "expires_at": "2026-01-12T09:30:00.000Z",
+                     *       "created_at": "2026-01-05T09:30:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Invitation"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            /** @description not_found, invitation_not_found. */
+            404: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "not_found" | "invitation_not_found";
+                    };
+                };
+            };
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
+            413: components["responses"]["RequestTooLarge"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    acceptInvitation: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "token": "gpuaas_inv_Zk2v0m3n8q"
+                 *     }
+                 */
+                "application/json": components["schemas"]["AcceptInvitationRequest"];
+            };
+        };
+        responses: {
+            /** @description The invitation that was accepted. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "inv_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "role": "member",
+                     *       "email": "ada@example.com",
+                     *       "status": "open",
+                     *       "invited_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "expires_at": "2026-01-12T09:30:00.000Z",
+                     *       "created_at": "2026-01-05T09:30:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Invitation"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            408: components["responses"]["RequestTimeout"];
+            /** @description idempotency_conflict, idempotency_in_flight, member_already_exists, invitation_invalid. */
+            409: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "idempotency_conflict" | "idempotency_in_flight" | "member_already_exists" | "invitation_invalid";
+                    };
+                };
+            };
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
@@ -5805,6 +7475,473 @@ export interface operations {
             413: components["responses"]["RequestTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["ValidationErrorOrPolicyValueInvalid"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listProjects: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Only this project's.
+                 * @example proj_mfrggzdfmztwq2lknnwg23tpob
+                 */
+                project_id?: components["parameters"]["InProject"];
+                /**
+                 * @description This tenant's; your own when absent.
+                 * @example tenant_mfrggzdfmztwq2lknnwg23tpob
+                 */
+                tenant_id?: components["parameters"]["InTenant"];
+                /**
+                 * @description Also those that are archived.
+                 * @example false
+                 */
+                include_archived?: boolean;
+                /**
+                 * @description How many items to answer at most.
+                 * @example 50
+                 */
+                limit?: components["parameters"]["Limit"];
+                /**
+                 * @description The next_cursor of the page before; opaque.
+                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
+                 */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of projects. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": "proj_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "name": "training",
+                     *           "is_default": false,
+                     *           "created_at": "2026-01-05T09:30:00.000Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ProjectList"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["TenantNotFoundOrProjectNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    createProject: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "name": "training"
+                 *     }
+                 */
+                "application/json": components["schemas"]["CreateProjectRequest"];
+            };
+        };
+        responses: {
+            /** @description The project. */
+            201: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "proj_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "name": "training",
+                     *       "is_default": false,
+                     *       "created_at": "2026-01-05T09:30:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Project"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            /** @description tenant_not_found: There is no such tenant. */
+            404: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "tenant_not_found";
+                    };
+                };
+            };
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrProjectAlreadyExists"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getProject: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example proj_mfrggzdfmztwq2lknnwg23tpob */
+                project_id: components["parameters"]["ProjectID"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The project. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "proj_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "name": "training",
+                     *       "is_default": false,
+                     *       "created_at": "2026-01-05T09:30:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Project"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["NotFoundOrProjectNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    archiveProject: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @example proj_mfrggzdfmztwq2lknnwg23tpob */
+                project_id: components["parameters"]["ProjectID"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The project as it is now. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "proj_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "name": "training",
+                     *       "is_default": false,
+                     *       "created_at": "2026-01-05T09:30:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Project"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["NotFoundOrProjectNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            /** @description idempotency_conflict, idempotency_in_flight, project_in_use, project_is_default. */
+            409: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "idempotency_conflict" | "idempotency_in_flight" | "project_in_use" | "project_is_default";
+                    };
+                };
+            };
+            413: components["responses"]["RequestTooLarge"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    updateProject: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @example proj_mfrggzdfmztwq2lknnwg23tpob */
+                project_id: components["parameters"]["ProjectID"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "name": "inference"
+                 *     }
+                 */
+                "application/json": components["schemas"]["UpdateProjectRequest"];
+            };
+        };
+        responses: {
+            /** @description The project as it is now. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "proj_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "name": "training",
+                     *       "is_default": false,
+                     *       "created_at": "2026-01-05T09:30:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Project"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["NotFoundOrProjectNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrProjectAlreadyExists"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listProjectMembers: {
+        parameters: {
+            query?: {
+                /**
+                 * @description How many items to answer at most.
+                 * @example 50
+                 */
+                limit?: components["parameters"]["Limit"];
+                /**
+                 * @description The next_cursor of the page before; opaque.
+                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
+                 */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path: {
+                /** @example proj_mfrggzdfmztwq2lknnwg23tpob */
+                project_id: components["parameters"]["ProjectID"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of members. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "username": "dev-user",
+                     *           "role": "member",
+                     *           "created_at": "2026-01-05T09:30:00.000Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ProjectMemberList"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["NotFoundOrProjectNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    putProjectMember: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @example proj_mfrggzdfmztwq2lknnwg23tpob */
+                project_id: components["parameters"]["ProjectID"];
+                /** @example user_mfrggzdfmztwq2lknnwg23tpob */
+                user_id: components["parameters"]["UserID"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "role": "member"
+                 *     }
+                 */
+                "application/json": components["schemas"]["PutProjectMemberRequest"];
+            };
+        };
+        responses: {
+            /** @description The member as they are now. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "username": "dev-user",
+                     *       "role": "member",
+                     *       "created_at": "2026-01-05T09:30:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ProjectMember"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["NotFoundOrMemberNotFoundOrProjectNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    removeProjectMember: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @example proj_mfrggzdfmztwq2lknnwg23tpob */
+                project_id: components["parameters"]["ProjectID"];
+                /** @example user_mfrggzdfmztwq2lknnwg23tpob */
+                user_id: components["parameters"]["UserID"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description They have no role in the project any more. */
+            204: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["NotFoundOrMemberNotFoundOrProjectNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
+            413: components["responses"]["RequestTooLarge"];
+            422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
             502: components["responses"]["UpstreamError"];
@@ -7145,6 +9282,758 @@ export interface operations {
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
             413: components["responses"]["RequestTooLarge"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listTenants: {
+        parameters: {
+            query?: {
+                /**
+                 * @description How many items to answer at most.
+                 * @example 50
+                 */
+                limit?: components["parameters"]["Limit"];
+                /**
+                 * @description The next_cursor of the page before; opaque.
+                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
+                 */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of tenants. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "kind": "organisation",
+                     *           "org_id": "acme",
+                     *           "name": "Acme",
+                     *           "status": "active",
+                     *           "role": "owner",
+                     *           "created_at": "2026-01-05T09:30:00.000Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["TenantList"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getTenant: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
+                tenant_id: components["parameters"]["TenantID"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The tenant. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "kind": "organisation",
+                     *       "org_id": "acme",
+                     *       "name": "Acme",
+                     *       "status": "active",
+                     *       "role": "owner",
+                     *       "created_at": "2026-01-05T09:30:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Tenant"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["NotFoundOrTenantNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    updateTenant: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
+                tenant_id: components["parameters"]["TenantID"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "name": "Acme"
+                 *     }
+                 */
+                "application/json": components["schemas"]["UpdateTenantRequest"];
+            };
+        };
+        responses: {
+            /** @description The tenant as it is now. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "kind": "organisation",
+                     *       "org_id": "acme",
+                     *       "name": "Acme",
+                     *       "status": "active",
+                     *       "role": "owner",
+                     *       "created_at": "2026-01-05T09:30:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Tenant"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["NotFoundOrTenantNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listTenantMembers: {
+        parameters: {
+            query?: {
+                /**
+                 * @description How many items to answer at most.
+                 * @example 50
+                 */
+                limit?: components["parameters"]["Limit"];
+                /**
+                 * @description The next_cursor of the page before; opaque.
+                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
+                 */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path: {
+                /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
+                tenant_id: components["parameters"]["TenantID"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of members. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "username": "dev-user",
+                     *           "role": "member",
+                     *           "source": "invitation",
+                     *           "managed": false,
+                     *           "created_at": "2026-01-05T09:30:00.000Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["MemberList"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["NotFoundOrTenantNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    removeTenantMember: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
+                tenant_id: components["parameters"]["TenantID"];
+                /** @example user_mfrggzdfmztwq2lknnwg23tpob */
+                user_id: components["parameters"]["UserID"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description They are no member any more. */
+            204: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["NotFoundOrTenantNotFoundOrMemberNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            /** @description idempotency_conflict, idempotency_in_flight, last_owner, managed_by_issuer. */
+            409: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "idempotency_conflict" | "idempotency_in_flight" | "last_owner" | "managed_by_issuer";
+                    };
+                };
+            };
+            413: components["responses"]["RequestTooLarge"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    updateTenantMember: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
+                tenant_id: components["parameters"]["TenantID"];
+                /** @example user_mfrggzdfmztwq2lknnwg23tpob */
+                user_id: components["parameters"]["UserID"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "role": "admin"
+                 *     }
+                 */
+                "application/json": components["schemas"]["UpdateMemberRequest"];
+            };
+        };
+        responses: {
+            /** @description The member as they are now. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "username": "dev-user",
+                     *       "role": "member",
+                     *       "source": "invitation",
+                     *       "managed": false,
+                     *       "created_at": "2026-01-05T09:30:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Member"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["NotFoundOrTenantNotFoundOrMemberNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            /** @description idempotency_conflict, idempotency_in_flight, last_owner. */
+            409: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "idempotency_conflict" | "idempotency_in_flight" | "last_owner";
+                    };
+                };
+            };
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    adminListTenants: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Only tenants of exactly this name.
+                 * @example acme
+                 */
+                name?: string;
+                /**
+                 * @description Only the tenant of this organisation.
+                 * @example acme
+                 */
+                org_id?: string;
+                /**
+                 * @description Only tenants in this status.
+                 * @example active
+                 */
+                status?: "active" | "suspended" | "closing" | "closed";
+                /**
+                 * @description How many items to answer at most.
+                 * @example 50
+                 */
+                limit?: components["parameters"]["Limit"];
+                /**
+                 * @description The next_cursor of the page before; opaque.
+                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
+                 */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of tenants. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "kind": "organisation",
+                     *           "org_id": "acme",
+                     *           "name": "Acme",
+                     *           "status": "active",
+                     *           "role": "owner",
+                     *           "created_at": "2026-01-05T09:30:00.000Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["TenantList"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    createTenant: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "org_id": "acme",
+                 *       "name": "Acme",
+                 *       "reason": "contract signed"
+                 *     }
+                 */
+                "application/json": components["schemas"]["CreateTenantRequest"];
+            };
+        };
+        responses: {
+            /** @description The tenant. */
+            201: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "kind": "organisation",
+                     *       "org_id": "acme",
+                     *       "name": "Acme",
+                     *       "status": "active",
+                     *       "role": "owner",
+                     *       "created_at": "2026-01-05T09:30:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Tenant"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            408: components["responses"]["RequestTimeout"];
+            /** @description idempotency_conflict, idempotency_in_flight, tenant_already_exists. */
+            409: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "idempotency_conflict" | "idempotency_in_flight" | "tenant_already_exists";
+                    };
+                };
+            };
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    adminGetTenant: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
+                tenant_id: components["parameters"]["TenantID"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The tenant. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "kind": "organisation",
+                     *       "org_id": "acme",
+                     *       "name": "Acme",
+                     *       "status": "active",
+                     *       "role": "owner",
+                     *       "created_at": "2026-01-05T09:30:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Tenant"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["NotFoundOrTenantNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    setTenantOwner: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
+                tenant_id: components["parameters"]["TenantID"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                 *       "reason": "their owner left the company"
+                 *     }
+                 */
+                "application/json": components["schemas"]["SetTenantOwnerRequest"];
+            };
+        };
+        responses: {
+            /** @description The owner. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "username": "dev-user",
+                     *       "role": "member",
+                     *       "source": "invitation",
+                     *       "managed": false,
+                     *       "created_at": "2026-01-05T09:30:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Member"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            /** @description not_found, user_not_found, tenant_not_found. */
+            404: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "not_found" | "user_not_found" | "tenant_not_found";
+                    };
+                };
+            };
+            408: components["responses"]["RequestTimeout"];
+            /** @description idempotency_conflict, idempotency_in_flight, user_state_conflict, tenant_state_conflict. */
+            409: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "idempotency_conflict" | "idempotency_in_flight" | "user_state_conflict" | "tenant_state_conflict";
+                    };
+                };
+            };
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    suspendTenant: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
+                tenant_id: components["parameters"]["TenantID"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "reason": "unpaid since March"
+                 *     }
+                 */
+                "application/json": components["schemas"]["OperateTenantRequest"];
+            };
+        };
+        responses: {
+            /** @description The tenant as it is now. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "kind": "organisation",
+                     *       "org_id": "acme",
+                     *       "name": "Acme",
+                     *       "status": "active",
+                     *       "role": "owner",
+                     *       "created_at": "2026-01-05T09:30:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Tenant"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["NotFoundOrTenantNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrTenantStateConflict"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    restoreTenant: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
+                tenant_id: components["parameters"]["TenantID"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "reason": "unpaid since March"
+                 *     }
+                 */
+                "application/json": components["schemas"]["OperateTenantRequest"];
+            };
+        };
+        responses: {
+            /** @description The tenant as it is now. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "kind": "organisation",
+                     *       "org_id": "acme",
+                     *       "name": "Acme",
+                     *       "status": "active",
+                     *       "role": "owner",
+                     *       "created_at": "2026-01-05T09:30:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Tenant"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["NotFoundOrTenantNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrTenantStateConflict"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];

@@ -22,6 +22,8 @@ export interface PolicyValues {
   "billing.maximum_deposit_minor": number;
   /** Who may use the platform after a first sign-in: open lets everybody whom the issuer knows, approval makes them wait for an operator. */
   "identity.sign_up": "open" | "approval";
+  /** For how long an invitation into a tenant can be accepted. Counted in seconds. */
+  "identity.invitation_ttl_seconds": number;
   /** How many allocations one user may hold at once; those in release_failed do not count. Counted in allocations. */
   "allocation.max_concurrent_per_user": number;
   /** How many allocations all members of one tenant may hold at once; those in release_failed do not count. Counted in allocations. */
@@ -113,6 +115,7 @@ export const policyDefaults: Readonly<PolicyValues> = {
   "billing.minimum_deposit_minor": 1000,
   "billing.maximum_deposit_minor": 100000,
   "identity.sign_up": "open",
+  "identity.invitation_ttl_seconds": 604800,
   "allocation.max_concurrent_per_user": 50,
   "allocation.max_concurrent_per_tenant": 1000,
   "allocation.refund_window_days": 30,
