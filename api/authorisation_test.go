@@ -12,6 +12,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/gpuaas/gpuaas/api"
 	"github.com/gpuaas/gpuaas/schema"
 )
 
@@ -102,9 +103,23 @@ func TestAuthorisationMatrix(t *testing.T) {
 			continue
 		}
 		method, path, _ := strings.Cut(addressed[operation], " ")
+		denied := prepare("denied")
+		before := s.fingerprints()
 		for _, caller := range callers {
 			cases++
-			if problem := s.check(operation, method, path, caller, row[caller], prepare); problem != "" {
+			if row[caller] == allowed {
+				continue
+			}
+			if problem := s.refused(method, path, caller, row[caller], denied, before); problem != "" {
+				failed++
+				t.Errorf("%s as %s: %s", operation, caller, problem)
+			}
+		}
+		for _, caller := range callers {
+			if row[caller] != allowed {
+				continue
+			}
+			if problem := s.succeeds(operation, method, path, caller, prepare(caller)); problem != "" {
 				failed++
 				t.Errorf("%s as %s: %s", operation, caller, problem)
 			}
@@ -128,33 +143,41 @@ type subject struct {
 	form bool
 }
 
-// check asks once and says what is wrong with the answer, or nothing.
-func (s *scene) check(operation, method, path, caller, want string, prepare func(caller string) subject) string {
-	about := prepare(caller)
+// asks makes one request.
+func (s *scene) asks(method, path, caller string, about subject) reply {
 	for name, value := range about.path {
 		path = strings.ReplaceAll(path, "{"+name+"}", value)
 	}
-	if strings.Contains(path, "{") {
-		return "the test leaves a parameter open in " + path
-	}
-	var before map[string]string
-	if want != allowed {
-		before = s.fingerprints()
-	}
 	s.asked++
-	got := s.send(method, path+about.query, s.credential(caller), fmt.Sprintf("matrix-%d", s.asked), about)
-	switch {
-	case want == allowed && (got.status < 200 || got.status > 399):
-		return fmt.Sprintf("answers %d %s and is allowed", got.status, got.body)
-	case want == allowed:
-		return ""
-	case got.text("code") != want:
+	return s.send(method, path+about.query, s.credential(caller), fmt.Sprintf("matrix-%d", s.asked), about)
+}
+
+// refused says what is wrong with a cell that must be denied and leave every row as it was, or nothing.
+func (s *scene) refused(method, path, caller, want string, about subject, before map[string]string) string {
+	if got := s.asks(method, path, caller, about); got.text("code") != want {
 		return fmt.Sprintf("answers %d %s, not %s", got.status, got.body, want)
 	}
-	for table, print := range s.fingerprints() {
+	for table, print := range s.tables() {
 		if before[table] != print {
 			return "is denied and changes " + table
 		}
+	}
+	return ""
+}
+
+// succeeds says what is wrong with a cell that must reach 2xx, and be written to the audit log once where it is privileged.
+func (s *scene) succeeds(operation, method, path, caller string, about subject) string {
+	got := s.asks(method, path, caller, about)
+	if got.status < 200 || got.status > 399 {
+		return fmt.Sprintf("answers %d %s and is allowed", got.status, got.body)
+	}
+	if !slices.Contains(api.PrivilegedMutations(), operation) {
+		return ""
+	}
+	rows := s.field(`SELECT count(*)::text FROM audit_logs WHERE correlation_id = $1 AND result = 'success' AND actor_role <> 'system'
+		AND action NOT IN (SELECT 'allocation.' || to_state FROM allocation_arrows)`, got.header.Get("X-Correlation-Id"))
+	if rows != "1" {
+		return rows + " audit rows tell of it"
 	}
 	return ""
 }
