@@ -75,6 +75,10 @@ test-integration: build-devstack ## tests with the tag integration, on an infras
 test-oidc: build-devstack ## every flow of OpenID Connect against the embedded issuer and a real Keycloak 26
 	scripts/ci/oidc.sh
 
+.PHONY: test-authz
+test-authz: build-devstack ## every operation as every kind of caller, against the running API; ends with cases N failed M
+	bin/devstack run --parts postgres,temporal,redis -- go test -tags integration -count=1 -v -timeout 15m -run TestAuthorisationMatrix ./api/ | sed '/^cases /{h;d};$$G'
+
 .PHONY: lint
 lint: ## golangci-lint and workflowcheck
 	scripts/ci/lint.sh

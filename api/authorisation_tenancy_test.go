@@ -140,8 +140,8 @@ func (s *scene) tenancyRequests() map[string]func(string) subject {
 	requests["putProjectMember"], requests["removeProjectMember"] = ofProjectMember(`{"role":"member"}`), ofProjectMember("")
 	requests["createInvitation"] = always(subject{body: fmt.Sprintf(`{"tenant_id":%q,"role":"member"}`, s.tenant)})
 	requests["revokeInvitation"] = func(string) subject {
-		made := s.invite()
-		return subject{path: map[string]string{"invitation_id": made.text("id")}}
+		invitation, _ := s.invite().fields()["invitation"].(map[string]any)
+		return subject{path: map[string]string{"invitation_id": fmt.Sprint(invitation["id"])}}
 	}
 	// Whoever accepts must not belong to the tenant already: each asking is to a tenant of its own.
 	requests["acceptInvitation"] = func(string) subject {

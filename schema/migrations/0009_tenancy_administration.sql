@@ -44,8 +44,11 @@ CREATE UNIQUE INDEX users_awaited ON users (issuer, username) WHERE awaited;
 CREATE FUNCTION platform_keeps_an_admin() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   PERFORM pg_advisory_xact_lock(hashtextextended('platform_admins', 9));
-  IF TG_TABLE_NAME = 'users' AND NOT EXISTS (SELECT FROM platform_admins WHERE user_id = NEW.id) THEN
-    RETURN NULL;
+  -- A row of platform_admins has no id: the inner question is only ever asked of a user.
+  IF TG_TABLE_NAME = 'users' THEN
+    IF NOT EXISTS (SELECT FROM platform_admins WHERE user_id = NEW.id) THEN
+      RETURN NULL;
+    END IF;
   END IF;
   IF NOT EXISTS (SELECT FROM platform_admins AS admin JOIN users ON users.id = admin.user_id WHERE users.status = 'active') THEN
     RAISE EXCEPTION 'the last platform admin stays'
