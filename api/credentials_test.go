@@ -224,7 +224,7 @@ func TestAServiceAccountSignsInByItsSecret(t *testing.T) {
 		minted := w.ask("POST", "/api/v1/service-accounts/"+made.text("id")+"/secrets", alice, "", `{}`)
 		token := w.exchange(made.text("id"), minted.text("client_secret"), "")
 		if scope := token.text("scope"); strings.Contains(scope, "billing") || !strings.Contains(scope, "allocations:manage") {
-			t.Errorf("a project's admin is given %q", scope)
+			t.Errorf("a project's admin is given %q (made %d %s, minted %d %s, token %d %s)", scope, made.status, made.body, minted.status, minted.body, token.status, token.body)
 		}
 		if seen := w.get(w.base, "/api/v1/allocations?project_id="+project, token.text("access_token")); seen.status != 200 {
 			t.Errorf("a project's program sees %d %s", seen.status, seen.body)

@@ -193,18 +193,24 @@ func clientCredentials(r *http.Request) (map[string]any, error) {
 		return nil, err
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	fields := map[string]any{}
+	fields, isObject := jsonFields(body)
 	if isForm {
 		if fields, err = formFields(string(body)); err != nil {
 			return nil, err
 		}
-	} else if json.Unmarshal(body, &fields) != nil {
+	} else if !isObject {
 		return nil, nil // what is wrong with it, its validation says better
 	}
 	if isBasic {
 		return fields, addBasic(fields, strings.TrimSpace(header[len("Basic "):]))
 	}
 	return fields, nil
+}
+
+func jsonFields(body []byte) (map[string]any, bool) {
+	fields := map[string]any{}
+	err := json.Unmarshal(body, &fields)
+	return fields, err == nil && fields != nil // null is no object
 }
 
 // formFields takes the fields of the grant and leaves the rest out, as OAuth 2.0 asks.

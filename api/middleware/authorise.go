@@ -55,7 +55,7 @@ func Authorise(who identity.Principal, demand Demand, at Place) (Place, error) {
 		}
 		return at, fault.New(cmp.Or(at.Missing, demand.Missing), "")
 	}
-	if !who.Holds(demand.Permission, at.TenantID, at.ProjectID) && !(demand.Self && at.OwnerID == who.UserID) {
+	if !who.Holds(demand.Permission, at.TenantID, at.ProjectID) && (!demand.Self || at.OwnerID != who.UserID) {
 		return at, fault.Newf(fault.InsufficientPermissions, "Your role here does not include %s.", demand.Permission).
 			With(map[string]any{"permission": demand.Permission, "role": who.RoleIn(at.TenantID)})
 	}

@@ -72,7 +72,9 @@ func Read(ctx context.Context, db queries.DB) (Values, error) {
 
 // Int is the value of a whole-number key. A stored value that its key no longer accepts counts as not set.
 func (v Values) Int(key policy.IntKey) int64 {
-	if _, set := v.newest[key.Name]; !set {
+	_, set := v.newest[key.Name]
+	_, overridden := v.overrides[key.Name]
+	if !set && !overridden {
 		return key.Default // without a detour by text: the ledger asks once a window
 	}
 	value, err := key.Parse(v.text(key))

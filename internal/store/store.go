@@ -78,17 +78,32 @@ func once(ctx context.Context, pool *pgxpool.Pool, do func(ctx context.Context, 
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
-	if err := do(ctx, tx); err != nil {
-		// A cancelled caller must not leave the transaction open.
-		rollbackCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		if rollbackErr := tx.Rollback(rollbackCtx); rollbackErr != nil && !errors.Is(rollbackErr, pgx.ErrTxClosed) {
-			return errors.Join(err, fmt.Errorf("roll back: %w", rollbackErr))
+	finished := false
+	defer func() {
+		if !finished { // a panic passes through: its connection goes back to the pool, with nothing written
+			_ = rollBack(ctx, tx)
+		}
+	}()
+	err = do(ctx, tx)
+	finished = true
+	if err != nil {
+		if rollbackErr := rollBack(ctx, tx); rollbackErr != nil {
+			return errors.Join(err, rollbackErr)
 		}
 		return err
 	}
 	if err := tx.Commit(ctx); err != nil {
 		return fmt.Errorf("commit: %w", err)
+	}
+	return nil
+}
+
+// rollBack ends a transaction that is not committed; a caller who was cancelled must not leave it open.
+func rollBack(ctx context.Context, tx pgx.Tx) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if err := tx.Rollback(ctx); err != nil && !errors.Is(err, pgx.ErrTxClosed) {
+		return fmt.Errorf("roll back: %w", err)
 	}
 	return nil
 }

@@ -40,7 +40,7 @@ func InsertServiceAccount(ctx context.Context, db DB, a ServiceAccount) (bool, e
 	if a.ProjectID == "" {
 		return true, AddTenantMember(ctx, db, a.TenantID, a.UserID, a.Role, MemberByServiceAccount)
 	}
-	_, err = execute(ctx, db, "ProjectMemberInsert", pgx.NamedArgs{"tenant_id": a.TenantID, "project_id": a.ProjectID, "user_id": a.UserID, "role": a.Role})
+	_, err = execute(ctx, db, "ProjectMemberPut", pgx.NamedArgs{"tenant_id": a.TenantID, "project_id": a.ProjectID, "user_id": a.UserID, "role": a.Role})
 	return true, err
 }
 
