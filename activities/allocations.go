@@ -28,6 +28,7 @@ func (a *Allocations) Bind(registry worker.ActivityRegistry) {
 	workflows.StepClaimAnother.Bind(registry, a.ClaimAnother)
 	workflows.StepGiveUpNode.Bind(registry, a.GiveUpNode)
 	workflows.StepCloseLease.Bind(registry, a.CloseLease)
+	workflows.StepRecordSuspension.Bind(registry, a.RecordSuspension)
 	workflows.StepRuntimePolicy.Bind(registry, a.RuntimePolicy)
 }
 

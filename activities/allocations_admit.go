@@ -147,6 +147,9 @@ func (a admission) decide(ctx context.Context, values policy.Values) (workflows.
 	if err := a.withinTenantLimit(ctx, values.Int(authored.AllocationMaxConcurrentPerTenant)); err != nil {
 		return workflows.AdmitReply{}, err
 	}
+	if err := a.inGoodStanding(ctx); err != nil {
+		return workflows.AdmitReply{}, err
+	}
 	if err := a.inOpenProject(ctx); err != nil {
 		return workflows.AdmitReply{}, err
 	}
@@ -197,8 +200,12 @@ func isolationModel(values policy.Values) (string, error) {
 // withinUserLimit counts under the user's lock, so that two admissions of one user take turns.
 func (a admission) withinUserLimit(ctx context.Context, limit int64) error {
 	tenant, user := a.in.Principal.TenantID, a.in.Principal.UserID
-	if err := queries.LockUser(ctx, a.tx, tenant, user); err != nil {
+	status, err := queries.LockUser(ctx, a.tx, tenant, user)
+	switch {
+	case err != nil:
 		return orFault(err, fault.UserNotFound)
+	case status == queries.UserSuspended:
+		return fault.New(fault.UserSuspended, "")
 	}
 	held, err := queries.CountAgainstLimit(ctx, a.tx, tenant, user)
 	if err != nil {
@@ -222,6 +229,20 @@ func (a admission) withinTenantLimit(ctx context.Context, limit int64) error {
 			With(map[string]any{"limit": limit, "held": held, "of": "tenant"})
 	}
 	return nil
+}
+
+// inGoodStanding holds the tenant against being suspended until the admission is decided: a suspension finds every
+// allocation that was admitted before it.
+func (a admission) inGoodStanding(ctx context.Context) error {
+	status, err := queries.ShareTenant(ctx, a.tx, a.in.Principal.TenantID)
+	switch {
+	case err != nil:
+		return orFault(err, fault.TenantNotFound)
+	case status != queries.TenantActive:
+		return fault.New(fault.TenantSuspended, "")
+	default:
+		return nil
+	}
 }
 
 // inOpenProject holds the project against being archived until the admission is decided.

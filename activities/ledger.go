@@ -54,6 +54,7 @@ func NewLedger(pool *pgxpool.Pool, values IntPolicy, now func() time.Time, log *
 func (l *Ledger) Bind(registry worker.ActivityRegistry) {
 	workflows.StepPostWindows.Bind(registry, l.PostWindows)
 	workflows.StepSettleEnd.Bind(registry, l.SettleEnd)
+	workflows.StepSettleSuspension.Bind(registry, l.SettleSuspension)
 	workflows.StepAdjust.Bind(registry, l.Adjust)
 }
 

@@ -19,7 +19,7 @@ import (
 
 // SettleEnd closes a meter at To in one transaction: it shuts the meter in the database, so that no late posting
 // passes To any more, posts what is missing with the last window prorated, or credits what was posted beyond To.
-// Afterwards usage less credits is C(To − Anchor) less what outages forgave. A repeat answers the same bill; another
+// Afterwards usage less credits is C(To − Anchor) less what outages and suspensions gave back. A repeat answers the same bill; another
 // To is fault.LedgerConflict.
 func (l *Ledger) SettleEnd(ctx context.Context, in workflows.SettleEndIn) (workflows.SettleEndOut, error) {
 	in.To = milliseconds(in.To)
@@ -104,7 +104,7 @@ func (l *Ledger) settleDifference(ctx context.Context, tx pgx.Tx, in workflows.S
 	return nil
 }
 
-// creditBeyond gives back what was posted beyond the meter's end, less what an outage forgave of it already.
+// creditBeyond gives back what was posted beyond the meter's end, less what an outage or a suspension gave back of it already.
 func (l *Ledger) creditBeyond(ctx context.Context, tx pgx.Tx, in workflows.SettleEndIn, postedTo time.Time) error {
 	beyond := billing.Period{Start: in.To, End: postedTo}
 	amount, err := beyond.Amount(in.Meter.RateMicrosPerHour, in.Meter.Anchor)
@@ -137,9 +137,9 @@ func (l *Ledger) creditBeyond(ctx context.Context, tx pgx.Tx, in workflows.Settl
 	return l.announce(ctx, tx, in.Meter, key, -amount, entryID)
 }
 
-// forgivenBeyond is the part of the outage credits that lies beyond the meter's end.
+// forgivenBeyond is the part of what outages and suspensions gave back that lies beyond the meter's end.
 func forgivenBeyond(ctx context.Context, tx pgx.Tx, in workflows.SettleEndIn) (money.Micros, error) {
-	credits, err := queries.OutageCredits(ctx, tx, in.Meter.AllocationID)
+	credits, err := queries.Forgiven(ctx, tx, in.Meter.AllocationID)
 	if err != nil {
 		return 0, err
 	}

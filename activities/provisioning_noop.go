@@ -22,6 +22,8 @@ func (n NoopNode) Bind(registry worker.ActivityRegistry) {
 	workflows.TaskSSHKeysSync.Bind(registry, n.sshKeysSync)
 	workflows.TaskGPUHealth.Bind(registry, n.gpuHealth)
 	workflows.TaskUserRevoke.Bind(registry, n.userRevoke)
+	workflows.TaskUserSuspend.Bind(registry, n.userSuspend)
+	workflows.TaskUserResume.Bind(registry, n.userResume)
 	workflows.TaskScrubRun.Bind(registry, n.scrubRun)
 	workflows.TaskScrubVerify.Bind(registry, n.scrubVerify)
 	workflows.TaskInventoryReport.Bind(registry, n.inventoryReport)
@@ -41,6 +43,14 @@ func (NoopNode) gpuHealth(context.Context, node.GPUHealthIn) (node.GPUHealthOut,
 
 func (NoopNode) userRevoke(context.Context, node.UserRevokeIn) (node.UserRevokeOut, error) {
 	return node.UserRevokeOut{}, nil
+}
+
+func (NoopNode) userSuspend(context.Context, node.UserSuspendIn) (node.UserSuspendOut, error) {
+	return node.UserSuspendOut{}, nil
+}
+
+func (NoopNode) userResume(context.Context, node.UserResumeIn) (node.UserResumeOut, error) {
+	return node.UserResumeOut{}, nil
 }
 
 func (NoopNode) scrubRun(context.Context, node.ScrubRunIn) (node.ScrubRunOut, error) {

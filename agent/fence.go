@@ -109,5 +109,8 @@ func (f *Fence) set(next mark) (bool, error) {
 }
 
 // opens says whether a task gives a tenant something; ends, whether it takes the lease's user away.
-func opens(kind node.TaskKind) bool { return kind == node.UserProvision || kind == node.SSHKeysSync }
-func ends(kind node.TaskKind) bool  { return kind == node.UserRevoke || kind == node.ScrubRun }
+func opens(kind node.TaskKind) bool {
+	return kind == node.UserProvision || kind == node.SSHKeysSync || kind == node.UserResume
+}
+
+func ends(kind node.TaskKind) bool { return kind == node.UserRevoke || kind == node.ScrubRun }

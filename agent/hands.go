@@ -26,6 +26,11 @@ type Users interface {
 	Provision(ctx context.Context, user User) (home string, err error)
 	// Lock ends every way to log in, now and until the user is removed. A user that does not exist is locked.
 	Lock(ctx context.Context, user User) error
+	// Suspend ends every way to log in until Resume and takes nothing away. A user that does not exist is an error, for
+	// nobody could be let in again.
+	Suspend(ctx context.Context, user User) error
+	// Resume lets a suspended user log in again, with the keys it had.
+	Resume(ctx context.Context, user User) error
 	// Remove deletes the user and its group, not its files. A user that does not exist is removed.
 	Remove(ctx context.Context, user User) error
 	// Tenants lists the users of leases that exist on the machine, whichever generation.

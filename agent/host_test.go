@@ -135,6 +135,23 @@ func TestARealUserComesAndGoes(t *testing.T) {
 		"(trap '' HUP TERM INT; while :; do sleep 600; done) > /dev/null 2>&1 < /dev/null &",
 	}, "\n"))
 
+	suspended, err := perform[node.UserSuspendOut](h, node.UserSuspend, node.UserSuspendIn{Task: h.head(hostGeneration, "suspend", 1), Username: username})
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, suspended.ProcessesKilled, 3)
+	require.Error(t, guest.Wait(), "the suspension ended the session")
+	_, err = sshtest.LogIn(t, access, tenant)
+	require.Error(t, err, "a suspended user logs in")
+	require.FileExists(t, access.Home+"/work/model")
+	_, err = perform[node.UserResumeOut](h, node.UserResume, node.UserResumeIn{Task: h.head(hostGeneration, "resume", 2), Username: username})
+	require.NoError(t, err)
+	guest, err = sshtest.LogIn(t, access, tenant)
+	require.NoError(t, err, "after the suspension")
+	require.Equal(t, "x\n", sshtest.Say(t, guest, "cat ~/work/model"))
+	sshtest.Say(t, guest, strings.Join([]string{
+		"(setsid sleep 600 > /dev/null 2>&1 < /dev/null &)",
+		"(trap '' HUP TERM INT; while :; do sleep 600; done) > /dev/null 2>&1 < /dev/null &",
+	}, "\n"))
+
 	verify := func(attempt int) (node.ScrubVerifyOut, error) {
 		return perform[node.ScrubVerifyOut](h, node.ScrubVerify, node.ScrubVerifyIn{Task: h.head(hostGeneration, "verify", attempt), Username: username})
 	}

@@ -39,6 +39,8 @@ func (r *recorded) Provision(ctx context.Context, user User) (string, error) {
 	return "/home/" + user.Name, r.call(ctx, "provision")
 }
 func (r *recorded) Lock(ctx context.Context, _ User) error            { return r.call(ctx, "lock") }
+func (r *recorded) Suspend(ctx context.Context, _ User) error         { return r.call(ctx, "suspend") }
+func (r *recorded) Resume(ctx context.Context, _ User) error          { return r.call(ctx, "resume") }
 func (r *recorded) Tenants(context.Context) ([]User, error)           { return r.tenants, nil }
 func (r *recorded) Set(ctx context.Context, _ User, _ []string) error { return r.call(ctx, "keys") }
 func (r *recorded) Kill(ctx context.Context, _ User) (int, error)     { return 1, r.call(ctx, "kill") }
@@ -289,4 +291,29 @@ func TestAuthorizedKeys(t *testing.T) {
 	none, err := authorizedKeys(nil, "")
 	require.NoError(t, err)
 	require.Empty(t, none)
+}
+
+// A suspension locks out before it ends what runs, takes nothing away, and can be undone until the end has begun.
+func TestASuspensionTakesNothingAway(t *testing.T) {
+	r, hands := newTestRunner(t, t.TempDir())
+	name := node.Username(head(1, "suspend", 1).Lease())
+	suspend := task[node.UserSuspendIn, node.UserSuspendOut]{
+		kind: node.UserSuspend, alone: true, do: r.suspend, head: func(in node.UserSuspendIn) node.Task { return in.Task },
+	}
+	resume := task[node.UserResumeIn, node.UserResumeOut]{
+		kind: node.UserResume, alone: true, do: r.resume, head: func(in node.UserResumeIn) node.Task { return in.Task },
+	}
+	out, err := run(t.Context(), r, suspend, node.UserSuspendIn{Task: head(1, "suspend", 1), Username: name})
+	require.NoError(t, err)
+	require.Equal(t, 1, out.ProcessesKilled)
+	_, err = run(t.Context(), r, resume, node.UserResumeIn{Task: head(1, "resume", 2), Username: name})
+	require.NoError(t, err)
+	require.Equal(t, []string{"suspend", "kill", "resume"}, hands.calls)
+
+	_, err = run(t.Context(), r, suspend, node.UserSuspendIn{Task: head(1, "suspend", 3), Username: "root"})
+	require.ErrorContains(t, err, "not \"root\"")
+	_, err = run(t.Context(), r, scrubTask(r), scrubIn(1, 1))
+	require.NoError(t, err)
+	_, err = run(t.Context(), r, resume, node.UserResumeIn{Task: head(1, "resume", 4), Username: name})
+	require.ErrorContains(t, err, "comes too late")
 }

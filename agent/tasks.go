@@ -32,6 +32,14 @@ func (r *runner) bind(registry worker.ActivityRegistry) {
 		kind: node.UserRevoke, alone: true, do: r.revoke,
 		head: func(in node.UserRevokeIn) node.Task { return in.Task },
 	})
+	register(registry, r, task[node.UserSuspendIn, node.UserSuspendOut]{
+		kind: node.UserSuspend, alone: true, do: r.suspend,
+		head: func(in node.UserSuspendIn) node.Task { return in.Task },
+	})
+	register(registry, r, task[node.UserResumeIn, node.UserResumeOut]{
+		kind: node.UserResume, alone: true, do: r.resume,
+		head: func(in node.UserResumeIn) node.Task { return in.Task },
+	})
 	register(registry, r, task[node.ScrubRunIn, node.ScrubRunOut]{
 		kind: node.ScrubRun, alone: true, do: r.scrub,
 		head: func(in node.ScrubRunIn) node.Task { return in.Task },
@@ -135,6 +143,27 @@ func (r *runner) shut(ctx context.Context, user User) (killed int, err error) {
 		return 0, err
 	}
 	return r.hands.Processes.Kill(ctx, user)
+}
+
+// suspend locks the user out first, so that nothing that is killed can come back.
+func (r *runner) suspend(ctx context.Context, in node.UserSuspendIn) (node.UserSuspendOut, error) {
+	user, err := userOf(in.Task, in.Username)
+	if err != nil {
+		return node.UserSuspendOut{}, err
+	}
+	if err := r.hands.Users.Suspend(ctx, user); err != nil {
+		return node.UserSuspendOut{}, err
+	}
+	killed, err := r.hands.Processes.Kill(ctx, user)
+	return node.UserSuspendOut{ProcessesKilled: killed}, err
+}
+
+func (r *runner) resume(ctx context.Context, in node.UserResumeIn) (node.UserResumeOut, error) {
+	user, err := userOf(in.Task, in.Username)
+	if err != nil {
+		return node.UserResumeOut{}, err
+	}
+	return node.UserResumeOut{}, r.hands.Users.Resume(ctx, user)
 }
 
 // scrub does not rely on revoke having run. The user goes last: as long as it exists, its files have an owner.

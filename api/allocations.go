@@ -67,6 +67,7 @@ type allocationBody struct {
 	RequestedAt       moment              `json:"requested_at"`
 	MeteredFrom       *moment             `json:"metered_from,omitempty" doc:"When it became active and the meter started."`
 	MeteredTo         *moment             `json:"metered_to,omitempty" doc:"When the meter stopped."`
+	SuspendedAt       *moment             `json:"suspended_at,omitempty" doc:"Since when a suspension has the meter stand still and nobody can log in."`
 	EndedAt           *moment             `json:"ended_at,omitempty" doc:"When it became released or failed."`
 	ReleaseCause      string              `json:"release_cause,omitempty" enum:"tenant,admin,funds,provisioning"`
 	Failure           *allocationFailure  `json:"failure,omitempty"`
@@ -170,7 +171,7 @@ func renderAllocation(row queries.Allocation, cost money.Micros) allocationBody 
 		State: stateName(row.State), SKU: row.SKU, NodeID: text(row.NodeID),
 		RateMicrosPerHour: int64(row.RateMicrosPerHour), Currency: row.Currency, WindowSeconds: row.WindowSeconds,
 		IsolationModel: row.IsolationModel, RuntimeMode: row.RuntimeMode, RequestedAt: moment(row.CreatedAt),
-		MeteredFrom: maybe(row.MeteredFrom), MeteredTo: maybe(row.MeteredTo), EndedAt: maybe(row.EndedAt),
+		MeteredFrom: maybe(row.MeteredFrom), MeteredTo: maybe(row.MeteredTo), SuspendedAt: maybe(row.SuspendedAt), EndedAt: maybe(row.EndedAt),
 		ReleaseCause: text(row.ReleaseCause), Version: row.Version, CostMicros: int64(cost),
 	}
 	if row.State == allocation.Active {

@@ -177,6 +177,8 @@ func (s *server) proveMoney(ctx context.Context, tx pgx.Tx, row queries.Allocati
 			}
 		case "usage_credit":
 			bundle.Totals.UsageCreditMicros += one.AmountMicros
+		case "suspension_credit":
+			bundle.Totals.SuspendedMicros += one.AmountMicros
 		default:
 			bundle.Totals.ForgivenMicros += one.AmountMicros
 		}

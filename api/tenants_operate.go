@@ -10,6 +10,7 @@ import (
 	"github.com/gpuaas/gpuaas/domain/id"
 	"github.com/gpuaas/gpuaas/domain/identity"
 	"github.com/gpuaas/gpuaas/schema/queries"
+	"github.com/gpuaas/gpuaas/workflows"
 )
 
 type (
@@ -51,12 +52,14 @@ func (s *server) operatedTenantOperations() {
 	handle(s, "adminGetTenant", func(ctx context.Context, in *TenantPath) (*tenantOut, error) { return s.tenant(ctx, in.TenantID) })
 	handle(s, "createTenant", s.createTenant)
 	handle(s, "setTenantOwner", s.setTenantOwner)
-	handle(s, "suspendTenant", func(ctx context.Context, in *operateTenantIn) (*tenantOut, error) {
-		return s.setTenantStatus(ctx, in, "tenant.suspend", queries.TenantActive, queries.TenantSuspended)
-	})
-	handle(s, "restoreTenant", func(ctx context.Context, in *operateTenantIn) (*tenantOut, error) {
-		return s.setTenantStatus(ctx, in, "tenant.restore", queries.TenantSuspended, queries.TenantActive)
-	})
+	for operation, update := range map[string]string{"suspendTenant": workflows.SuspendUpdate, "restoreTenant": workflows.RestoreUpdate} {
+		handle(s, operation, func(ctx context.Context, in *operateTenantIn) (*tenantOut, error) {
+			if err := s.changeStanding(ctx, update, workflows.Subject{TenantID: in.TenantID}, in.Body.Reason); err != nil {
+				return nil, err
+			}
+			return s.tenant(ctx, in.TenantID)
+		})
+	}
 }
 
 func (s *server) tenant(ctx context.Context, tenantID id.Tenant) (*tenantOut, error) {
@@ -112,25 +115,6 @@ func (s *server) setTenantOwner(ctx context.Context, in *setOwnerIn) (*memberOut
 	}
 	member, err := queries.GetMember(ctx, s.config.Pool, in.TenantID, in.Body.UserID)
 	return &memberOut{Body: renderMember(member)}, orMissing(err, fault.MemberNotFound)
-}
-
-// setTenantStatus moves a tenant from one status to another, once for its request.
-func (s *server) setTenantStatus(ctx context.Context, in *operateTenantIn, action, from, to string) (*tenantOut, error) {
-	err := s.change(ctx, tenantAudit(in.TenantID, action, in.Body.Reason), func(ctx context.Context, tx pgx.Tx) error {
-		tenant, err := queries.HoldTenant(ctx, tx, in.TenantID)
-		if err != nil {
-			return orMissing(err, fault.TenantNotFound)
-		}
-		changed, err := queries.SetTenantStatus(ctx, tx, in.TenantID, from, to, in.Body.Reason)
-		if err == nil && !changed {
-			return fault.Newf(fault.TenantStateConflict, "The tenant is %s.", tenant.Status).With(map[string]any{"status": tenant.Status})
-		}
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return s.tenant(ctx, in.TenantID)
 }
 
 func tenantAudit(tenant id.Tenant, action, reason string) *queries.Audit {

@@ -11,6 +11,7 @@ import (
 	"github.com/gpuaas/gpuaas/domain/id"
 	"github.com/gpuaas/gpuaas/domain/identity"
 	"github.com/gpuaas/gpuaas/schema/queries"
+	"github.com/gpuaas/gpuaas/workflows"
 )
 
 type userBody struct {
@@ -71,15 +72,15 @@ func (s *server) userOperations() {
 	handle(s, "listUsers", s.listUsers)
 	handle(s, "createUser", s.createUser)
 	handle(s, "getUser", func(ctx context.Context, in *UserPath) (*userOut, error) { return s.user(ctx, in.UserID) })
-	handle(s, "approveUser", func(ctx context.Context, in *operateUserIn) (*userOut, error) {
-		return s.setUserStatus(ctx, in, "user.approve", queries.UserActive, queries.UserPending)
-	})
-	handle(s, "suspendUser", func(ctx context.Context, in *operateUserIn) (*userOut, error) {
-		return s.setUserStatus(ctx, in, "user.suspend", queries.UserSuspended, queries.UserActive, queries.UserPending)
-	})
-	handle(s, "restoreUser", func(ctx context.Context, in *operateUserIn) (*userOut, error) {
-		return s.setUserStatus(ctx, in, "user.restore", queries.UserActive, queries.UserSuspended)
-	})
+	handle(s, "approveUser", s.approveUser)
+	for operation, update := range map[string]string{"suspendUser": workflows.SuspendUpdate, "restoreUser": workflows.RestoreUpdate} {
+		handle(s, operation, func(ctx context.Context, in *operateUserIn) (*userOut, error) {
+			if err := s.changeStanding(ctx, update, workflows.Subject{UserID: in.UserID}, in.Body.Reason); err != nil {
+				return nil, err
+			}
+			return s.user(ctx, in.UserID)
+		})
+	}
 }
 
 func (s *server) listUsers(ctx context.Context, in *userFilter) (*userListOut, error) {
@@ -139,20 +140,20 @@ func (s *server) createUser(ctx context.Context, in *createUserIn) (*userOut, er
 	return s.user(ctx, wanted.UserID)
 }
 
-// setUserStatus moves a user from one of the statuses to another, once for its request.
-func (s *server) setUserStatus(ctx context.Context, in *operateUserIn, action, to string, from ...string) (*userOut, error) {
-	row := &queries.Audit{Action: action, TargetType: "user", TargetID: string(in.UserID)}
+// approveUser lets somebody in who waits for it, once for its request.
+func (s *server) approveUser(ctx context.Context, in *operateUserIn) (*userOut, error) {
+	row := &queries.Audit{Action: "user.approve", TargetType: "user", TargetID: string(in.UserID)}
 	err := s.change(ctx, row, func(ctx context.Context, tx pgx.Tx) error {
 		user, err := queries.HoldUser(ctx, tx, in.UserID)
 		if err != nil {
 			return orMissing(err, fault.UserNotFound)
 		}
-		row.TenantID, row.Details = string(user.TenantID), map[string]any{"reason": in.Body.Reason, "from": user.Status, "to": to}
-		changed, err := queries.SetUserStatus(ctx, tx, in.UserID, from, to, in.Body.Reason)
+		row.TenantID, row.Details = string(user.TenantID), map[string]any{"reason": in.Body.Reason, "from": user.Status, "to": queries.UserActive}
+		changed, err := queries.SetUserStatus(ctx, tx, in.UserID, []string{queries.UserPending}, queries.UserActive, in.Body.Reason)
 		if err == nil && !changed {
 			return fault.Newf(fault.UserStateConflict, "The user is %s.", user.Status).With(map[string]any{"status": user.Status})
 		}
-		return orRefused(err, map[string]fault.Code{queries.ConstraintLastAdmin: fault.LastPlatformAdmin})
+		return err
 	})
 	if err != nil {
 		return nil, err

@@ -41,6 +41,13 @@ type AllocationState struct {
 	// Forced is a force-release not yet acted on, Abandon one that gives the node up unwiped.
 	Forced  bool                 `json:"forced"`
 	Abandon *ForceReleaseRequest `json:"abandon,omitempty"`
+	// Holds are the suspensions that the allocation is under, none while it runs. SuspendedAt is where they stopped the
+	// meter, nil while it runs; AccessCut says that nobody can log in since.
+	Holds       []Hold     `json:"holds,omitempty"`
+	SuspendedAt *time.Time `json:"suspended_at,omitempty"`
+	AccessCut   bool       `json:"access_cut,omitempty"`
+	// AccessTasks numbers the tasks that cut access and gave it back over the whole life, for the agent's journal.
+	AccessTasks int `json:"access_tasks,omitempty"`
 	// Cancelled says that a cancellation in Temporal was already heard as a release.
 	Cancelled bool `json:"cancelled"`
 	// WipeAttempts numbers the attempts over the whole life, because the agent's journal replays a success under the
@@ -66,6 +73,7 @@ type allocationRun struct {
 	root            workflow.Context
 	releases        workflow.ReceiveChannel
 	forces          workflow.ReceiveChannel
+	suspensions     workflow.ReceiveChannel
 	admissions      int
 	note            string
 	now             doing
@@ -84,10 +92,11 @@ var (
 func Allocation(root workflow.Context, input AllocationInput) (AllocationOutcome, error) {
 	ctx, _ := workflow.NewDisconnectedContext(root)
 	a := &allocationRun{
-		input:    input,
-		root:     root,
-		releases: workflow.GetSignalChannel(ctx, ReleaseSignal),
-		forces:   workflow.GetSignalChannel(ctx, ForceReleaseSignal),
+		input:       input,
+		root:        root,
+		releases:    workflow.GetSignalChannel(ctx, ReleaseSignal),
+		forces:      workflow.GetSignalChannel(ctx, ForceReleaseSignal),
+		suspensions: workflow.GetSignalChannel(ctx, SuspensionSignal),
 	}
 	if input.Carried != nil {
 		a.AllocationState = *input.Carried

@@ -40,6 +40,8 @@ const (
 	ReleaseSignal = "release"
 	// ForceReleaseSignal takes ForceReleaseRequest, from an admin.
 	ForceReleaseSignal = "force_release"
+	// SuspensionSignal takes SuspensionChange, from the Suspension workflow of the allocation's tenant or user.
+	SuspensionSignal = "suspension"
 	// ExplainQuery answers Explanation.
 	ExplainQuery = "explain"
 )
@@ -175,7 +177,11 @@ var (
 	StepRuntimePolicy = Step[RuntimePolicyIn, RuntimePolicy]{Name: "allocation.runtime_policy", StartToClose: 10 * time.Second, Retry: retryAlways}
 	// StepPostWindows posts every due window of one allocation, in order, once.
 	StepPostWindows = Step[PostWindowsIn, PostWindowsOut]{Name: "ledger.post_windows", StartToClose: 30 * time.Second, Retry: retryAlways}
-	// StepSettleEnd makes usage minus credits equal C(metered_to − metered_from), exactly.
+	// StepRecordSuspension shows in Postgres that the meter of an allocation stands still, or that it runs again.
+	StepRecordSuspension = Step[RecordSuspensionIn, Nothing]{Name: "allocation.record_suspension", StartToClose: 10 * time.Second, Retry: retryAlways}
+	// StepSettleSuspension takes the time of a suspension out of the bill.
+	StepSettleSuspension = Step[SettleSuspensionIn, SettleEndOut]{Name: "ledger.settle_suspension", StartToClose: 30 * time.Second, Retry: retryAlways}
+	// StepSettleEnd makes usage minus credits equal C(metered_to − metered_from) less what outages and suspensions gave back.
 	StepSettleEnd = Step[SettleEndIn, SettleEndOut]{Name: "ledger.settle_end", StartToClose: 30 * time.Second, Retry: retryAlways}
 )
 
@@ -193,6 +199,8 @@ var (
 	TaskSSHKeysSync     = Step[node.SSHKeysSyncIn, node.SSHKeysSyncOut]{Name: string(node.SSHKeysSync), Heartbeat: nodeHeartbeat, Retry: retryNever}
 	TaskGPUHealth       = Step[node.GPUHealthIn, node.GPUHealthOut]{Name: string(node.GPUHealth), Heartbeat: nodeHeartbeat, Retry: retryNever}
 	TaskUserRevoke      = Step[node.UserRevokeIn, node.UserRevokeOut]{Name: string(node.UserRevoke), Heartbeat: nodeHeartbeat, Retry: retryNever}
+	TaskUserSuspend     = Step[node.UserSuspendIn, node.UserSuspendOut]{Name: string(node.UserSuspend), Heartbeat: nodeHeartbeat, Retry: retryNever}
+	TaskUserResume      = Step[node.UserResumeIn, node.UserResumeOut]{Name: string(node.UserResume), Heartbeat: nodeHeartbeat, Retry: retryNever}
 	TaskScrubRun        = Step[node.ScrubRunIn, node.ScrubRunOut]{Name: string(node.ScrubRun), Heartbeat: nodeHeartbeat, Retry: retryNever}
 	TaskScrubVerify     = Step[node.ScrubVerifyIn, node.ScrubVerifyOut]{Name: string(node.ScrubVerify), Heartbeat: nodeHeartbeat, Retry: retryNever}
 	TaskInventoryReport = Step[node.InventoryReportIn, node.Inventory]{Name: string(node.InventoryReport), Heartbeat: nodeHeartbeat, Retry: retryNever}

@@ -53,6 +53,9 @@ func (a *allocationRun) meterNow(ctx workflow.Context) time.Time {
 	if a.MeteredTo != nil {
 		return *a.MeteredTo
 	}
+	if a.SuspendedAt != nil {
+		return *a.SuspendedAt
+	}
 	return milliseconds(workflow.Now(ctx))
 }
 
@@ -78,6 +81,10 @@ func (a *allocationRun) showDetails(ctx workflow.Context) {
 			fmt.Fprintf(&text, " to %s", a.MeteredTo.Format(time.RFC3339Nano))
 		}
 		text.WriteString("\n")
+	}
+	for _, hold := range a.Holds {
+		fmt.Fprintf(&text, "- suspended with `%s` by %s `%s` since %s, released at %s: %s\n", hold.Subject, hold.Actor.Role, hold.Actor.ID,
+			hold.At.Format(time.RFC3339Nano), hold.ReleaseAt.Format(time.RFC3339), hold.Reason)
 	}
 	if a.Settled {
 		fmt.Fprintf(&text, "- final bill: %d micros\n", a.ChargedMicros)

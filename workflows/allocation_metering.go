@@ -22,6 +22,10 @@ func (a *allocationRun) meter(ctx workflow.Context) {
 		if historyIsLong(ctx, a.input.ContinueAfterEvents) {
 			return
 		}
+		if a.suspended() {
+			a.standStill(ctx)
+			continue
+		}
 		now := milliseconds(workflow.Now(ctx))
 		settlement := a.nextSettlement()
 		if now.Before(settlement) {

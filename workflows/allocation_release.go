@@ -19,6 +19,9 @@ func (a *allocationRun) beginRelease(ctx workflow.Context) {
 	change := Transition{Actor: ask.Actor, Reason: ask.Reason, Cause: ask.Cause, CorrelationID: ask.CorrelationID, Lease: a.Lease}
 	if a.Anchor != nil && a.MeteredTo == nil {
 		end := allocation.MeterEnd(ask.AskedAt, *a.Anchor, workflow.Now(ctx))
+		if a.SuspendedAt != nil && end.After(*a.SuspendedAt) {
+			end = *a.SuspendedAt // the meter stands still since then
+		}
 		a.MeteredTo, change.MeteredTo = &end, &end
 	}
 	a.transition(ctx, allocation.Releasing, change)

@@ -7,9 +7,9 @@ import (
 	"github.com/gpuaas/gpuaas/domain/identity"
 )
 
-// askPending says that a release, a force-release or a cancellation waits to be drained.
+// askPending says that a release, a force-release, a change of a suspension or a cancellation waits to be drained.
 func (a *allocationRun) askPending() bool {
-	return a.releases.Len() > 0 || a.forces.Len() > 0 || (a.root.Err() != nil && !a.Cancelled)
+	return a.releases.Len() > 0 || a.forces.Len() > 0 || a.suspensions.Len() > 0 || (a.root.Err() != nil && !a.Cancelled)
 }
 
 // drain takes every signal that has arrived into the state. Signals are not received by a coroutine of their own,
@@ -35,6 +35,13 @@ func (a *allocationRun) drain(ctx workflow.Context) {
 			AskedAt: request.AskedAt, Actor: request.Actor, Cause: allocation.CauseAdmin,
 			Reason: request.Reason, CorrelationID: request.CorrelationID,
 		})
+	}
+	for {
+		var change SuspensionChange
+		if !a.suspensions.ReceiveAsync(&change) {
+			break
+		}
+		a.hold(ctx, change)
 	}
 	if a.root.Err() != nil && !a.Cancelled {
 		a.Cancelled = true

@@ -178,7 +178,7 @@ func taskSummary(name string, lease node.Lease, attempt int) string {
 	return fmt.Sprintf("%s on %s, generation %d, attempt %d", name, lease.NodeID, lease.Generation, attempt)
 }
 
-// told is a message to a Node workflow on its way.
+// told is a message to another workflow on its way.
 type told struct {
 	summary string
 	future  workflow.Future
@@ -190,11 +190,11 @@ func (a *allocationRun) tell(ctx workflow.Context, nodeID id.Node, signal string
 	a.told = append(a.told, told{summary: signal + " to " + string(nodeID), future: future})
 }
 
-// outcome waits until the message was delivered. A node without a workflow is tolerated: custody is a row in Postgres,
-// which a Node workflow reads when it starts.
+// outcome waits until the message was delivered. A workflow that is not there is tolerated: a node's custody is a row in
+// Postgres, which a Node workflow reads when it starts, and an allocation that has ended has nothing to hear.
 func (t told) outcome(ctx workflow.Context) {
 	if err := t.future.Get(ctx, nil); err != nil {
-		workflow.GetLogger(ctx).Warn("the node's workflow could not be told", "message", t.summary, "error", err)
+		workflow.GetLogger(ctx).Warn("a workflow could not be told", "message", t.summary, "error", err)
 	}
 }
 

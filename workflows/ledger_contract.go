@@ -49,7 +49,16 @@ type SettleEndIn struct {
 	To    time.Time `json:"to"`
 }
 
-// SettleEndOut is the final bill: ChargedMicros − CreditedMicros equals C(To − Anchor) less what outages forgave.
+// SettleSuspensionIn bills a meter up to From, where a suspension stopped it, and gives back what the time from there to To
+// costs, at which it runs on. Both are UTC milliseconds, From before To.
+type SettleSuspensionIn struct {
+	Meter Meter     `json:"meter"`
+	From  time.Time `json:"from"`
+	To    time.Time `json:"to"`
+}
+
+// SettleEndOut is the bill so far: ChargedMicros − CreditedMicros equals C(To − Anchor) less what outages forgave and what
+// suspensions took out of it.
 type SettleEndOut struct {
 	ChargedMicros  money.Micros `json:"charged_micros"`
 	CreditedMicros money.Micros `json:"credited_micros"`

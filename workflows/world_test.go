@@ -63,12 +63,15 @@ type world struct {
 	meteredTo   *time.Time
 	usage       []entry
 	credits     money.Micros
+	suspendedAt *time.Time
+	suspensions []billing.Period // settled
 	balance     money.Micros
 	postingCap  int
 
 	free   []id.Node
 	leases []*lease
 	hosts  map[id.Node]map[string]bool // users on a node
+	locked map[string]bool             // users that may not log in
 	told   []string
 	now    func() time.Time
 }
@@ -88,7 +91,7 @@ func newWorld(t *testing.T) *world {
 	w := &world{
 		t: t, calls: map[string]int{}, balance: 1_000_000_000_000,
 		before: map[string]func(context.Context, int) error{}, after: map[string]func(int) error{},
-		free: []id.Node{firstNode, secondNode, thirdNode}, hosts: map[id.Node]map[string]bool{},
+		free: []id.Node{firstNode, secondNode, thirdNode}, hosts: map[id.Node]map[string]bool{}, locked: map[string]bool{},
 		terms: workflows.Terms{
 			TenantID: "tenant_aaaaaaaaaaaaaaaaaaaaaaaaaa", AccountID: "acct_aaaaaaaaaaaaaaaaaaaaaaaaaa", Currency: "USD",
 			SKU: "h100-8x", GPUModel: "H100", GPUCount: 8, RateMicrosPerHour: rate, WindowSeconds: 60, WindowsPerSettlement: 1,
@@ -160,6 +163,16 @@ func (w *world) bindSteps() {
 		return node.SSHKeysSyncOut{Keys: len(in.Keys)}, nil
 	})
 	bind(w, workflows.TaskGPUHealth, func(node.GPUHealthIn) (node.GPUHealthOut, error) { return node.GPUHealthOut{}, nil })
+	bind(w, workflows.StepRecordSuspension, w.recordSuspension)
+	bind(w, workflows.StepSettleSuspension, w.settleSuspension)
+	bind(w, workflows.TaskUserSuspend, func(in node.UserSuspendIn) (node.UserSuspendOut, error) {
+		w.locked[in.Username] = true
+		return node.UserSuspendOut{}, nil
+	})
+	bind(w, workflows.TaskUserResume, func(in node.UserResumeIn) (node.UserResumeOut, error) {
+		delete(w.locked, in.Username)
+		return node.UserResumeOut{}, nil
+	})
 	bind(w, workflows.TaskUserRevoke, func(node.UserRevokeIn) (node.UserRevokeOut, error) { return node.UserRevokeOut{}, nil })
 	bind(w, workflows.TaskScrubRun, func(in node.ScrubRunIn) (node.ScrubRunOut, error) {
 		delete(w.host(in.Task.NodeID), in.Username)
@@ -314,6 +327,7 @@ func (w *world) postWindows(in workflows.PostWindowsIn) (workflows.PostWindowsOu
 		return out, nil
 	}
 	require.False(w.t, in.To.After(in.Now))
+	require.False(w.t, w.suspendedAt != nil && in.To.After(*w.suspendedAt), "a window is posted while the meter stands still")
 	limit := 1 << 20
 	if w.postingCap > 0 {
 		limit = w.postingCap
@@ -359,8 +373,7 @@ func (w *world) settleEnd(in workflows.SettleEndIn) (workflows.SettleEndOut, err
 	for _, period := range billing.Windows(in.Meter.Anchor, from, in.To, window(in.Meter), 1<<20) {
 		w.post(in.Meter, period)
 	}
-	due, err := billing.Charge(in.Meter.RateMicrosPerHour, in.To.Sub(in.Meter.Anchor))
-	require.NoError(w.t, err)
+	due := w.due(in.To)
 	if over := w.charged() - w.credits - due; over > 0 {
 		w.credits += over
 		w.balance += over
@@ -376,6 +389,23 @@ func (w *world) charged() money.Micros {
 	return total
 }
 
+// due is the charge of the metered time up to an instant, less what suspensions took out of it.
+func (w *world) due(to time.Time) money.Micros {
+	due, err := billing.Charge(w.terms.RateMicrosPerHour, to.Sub(*w.meteredFrom))
+	require.NoError(w.t, err)
+	for _, suspension := range w.suspensions {
+		if end := suspension.End; end.After(to) {
+			suspension.End = to
+		}
+		if suspension.End.After(suspension.Start) {
+			free, err := suspension.Amount(w.terms.RateMicrosPerHour, *w.meteredFrom)
+			require.NoError(w.t, err)
+			due -= free
+		}
+	}
+	return due
+}
+
 // requireRight checks what must hold of every closed allocation, however it came about.
 func (w *world) requireRight(outcome workflows.AllocationOutcome) {
 	w.t.Helper()
@@ -384,9 +414,7 @@ func (w *world) requireRight(outcome workflows.AllocationOutcome) {
 	require.Equal(w.t, w.meteredFrom == nil, w.meteredTo == nil, "a meter that ran was stopped")
 	var due money.Micros
 	if w.meteredFrom != nil {
-		var err error
-		due, err = billing.Charge(rate, w.meteredTo.Sub(*w.meteredFrom))
-		require.NoError(w.t, err)
+		due = w.due(*w.meteredTo)
 	}
 	require.Equal(w.t, due, w.charged()-w.credits, "usage less credits is the charge of the metered time")
 	require.Equal(w.t, due, outcome.ChargedMicros)

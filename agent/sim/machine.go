@@ -162,6 +162,24 @@ func (m *machine) Lock(_ context.Context, user agent.User) error {
 	return m.save()
 }
 
+// Suspend is agent.Users.
+func (m *machine) Suspend(_ context.Context, user agent.User) error { return m.setLocked(user, true) }
+
+// Resume is agent.Users.
+func (m *machine) Resume(_ context.Context, user agent.User) error { return m.setLocked(user, false) }
+
+func (m *machine) setLocked(user agent.User, locked bool) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	present, found := m.accounts[user.Name]
+	if !found {
+		return fmt.Errorf("there is no user %s", user.Name)
+	}
+	present.Locked = locked
+	m.accounts[user.Name] = present
+	return m.save()
+}
+
 // Tenants is agent.Users.
 func (m *machine) Tenants(context.Context) ([]agent.User, error) {
 	m.mu.Lock()

@@ -120,21 +120,39 @@ func TestATenantLivesOnASimulatedNode(t *testing.T) {
 	_, err = sshtest.LogIn(t, access, stranger)
 	require.Error(t, err)
 
+	cut := make(chan struct{})
+	go func() { _ = guest.Wait(); close(cut) }()
+	_, err = do[node.UserSuspendOut](b, node.UserSuspend, node.UserSuspendIn{Task: head(1, "suspend", 1), Username: access.Username})
+	require.NoError(t, err)
+	await(t, cut, "the tenant's session outlived the suspension")
+	_, err = sshtest.LogIn(t, access, tenant)
+	require.Error(t, err, "a suspended user logs in")
+	require.Contains(t, b.node.State().Files, "/home/gpu1/model.bin")
+	_, err = do[node.UserResumeOut](b, node.UserResume, node.UserResumeIn{Task: head(1, "resume", 2), Username: access.Username})
+	require.NoError(t, err)
+	guest, err = sshtest.LogIn(t, access, tenant)
+	require.NoError(t, err, "after the suspension")
+
 	gone := make(chan struct{})
 	go func() { _ = guest.Wait(); close(gone) }()
 	evidence, err := b.wipe(1, 1)
 	require.NoError(t, err)
 	require.Equal(t, []string{"no_process", "no_user", "no_file", "gpu_memory_free"}, evidence.Checks)
-	select {
-	case <-gone:
-	case <-time.After(10 * time.Second):
-		t.Fatal("the tenant's session outlived the wipe")
-	}
+	await(t, gone, "the tenant's session outlived the wipe")
 	_, err = sshtest.LogIn(t, access, tenant)
 	require.Error(t, err)
 	state = b.node.State()
 	require.Empty(t, state.Users)
 	require.Empty(t, state.Files)
+}
+
+func await(t *testing.T, signal <-chan struct{}, otherwise string) {
+	t.Helper()
+	select {
+	case <-signal:
+	case <-time.After(10 * time.Second):
+		t.Fatal(otherwise)
+	}
 }
 
 func TestTheMachineSurvivesAKill(t *testing.T) {

@@ -29,6 +29,9 @@ const (
 	privateFile      = 0o600
 )
 
+// noPassword is one that nobody could type, yet not a lock: sshd refuses locked accounts even their keys.
+const noPassword = "*"
+
 // Provision makes the group, the user and the home, whichever is missing.
 func (a Accounts) Provision(ctx context.Context, user agent.User) (string, error) {
 	home := filepath.Join(a.HomeRoot, user.Name)
@@ -57,9 +60,8 @@ func makeUser(ctx context.Context, user agent.User, home string) error {
 		shell = "/bin/sh"
 	}
 	uid := strconv.FormatInt(user.UID, 10)
-	// "*" is no password that anybody could type, yet not a lock: sshd refuses locked accounts even their keys.
 	return tool(ctx, "useradd", "--uid", uid, "--gid", uid, "--home-dir", home, "--no-create-home", "--shell", shell,
-		"--no-log-init", "--password", "*", "--comment", "GPU lease", user.Name)
+		"--no-log-init", "--password", noPassword, "--comment", "GPU lease", user.Name)
 }
 
 // stands says whether the file of accounts holds the user's entry. One that has only its name, or only its number, is
@@ -108,8 +110,7 @@ func (a Accounts) Lock(ctx context.Context, user agent.User) error {
 		return err
 	}
 	if present {
-		// Day 1 is long past: sshd, login, cron and su refuse an expired account, with keys and without.
-		if err := tool(ctx, "usermod", "--lock", "--expiredate", "1", user.Name); err != nil {
+		if err := lockOut(ctx, user); err != nil {
 			return err
 		}
 	}
@@ -119,6 +120,36 @@ func (a Accounts) Lock(ctx context.Context, user agent.User) error {
 		}
 	}
 	return nil
+}
+
+// lockOut expires the account and locks its password. Day 1 is long past: sshd, login, cron and su refuse an expired account,
+// with keys and without.
+func lockOut(ctx context.Context, user agent.User) error {
+	return tool(ctx, "usermod", "--lock", "--expiredate", "1", user.Name)
+}
+
+// Suspend locks the user out and leaves everything in its place: an expired account's crontab and linger start nothing.
+func (a Accounts) Suspend(ctx context.Context, user agent.User) error {
+	if err := mustExist(user); err != nil {
+		return err
+	}
+	return lockOut(ctx, user)
+}
+
+// Resume gives the account back the password that nobody can type, which is no lock, and the life it had.
+func (a Accounts) Resume(ctx context.Context, user agent.User) error {
+	if err := mustExist(user); err != nil {
+		return err
+	}
+	return tool(ctx, "usermod", "--password", noPassword, "--expiredate", "", user.Name)
+}
+
+func mustExist(user agent.User) error {
+	present, err := exists(user)
+	if err == nil && !present {
+		err = fmt.Errorf("there is no user %s", user.Name)
+	}
+	return err
 }
 
 // Starters are the files by which a user has processes started when nobody is logged in: crontabs, and systemd's

@@ -290,6 +290,7 @@ const (
 	AdjustmentDebit  LedgerEntryKind = "adjustment_debit"
 	OpeningCredit    LedgerEntryKind = "opening_credit"
 	OutageCredit     LedgerEntryKind = "outage_credit"
+	SuspensionCredit LedgerEntryKind = "suspension_credit"
 	Usage            LedgerEntryKind = "usage"
 	UsageCredit      LedgerEntryKind = "usage_credit"
 )
@@ -304,6 +305,8 @@ func (e LedgerEntryKind) Valid() bool {
 	case OpeningCredit:
 		return true
 	case OutageCredit:
+		return true
+	case SuspensionCredit:
 		return true
 	case Usage:
 		return true
@@ -1033,9 +1036,12 @@ type Allocation struct {
 	SKU               string                  `json:"sku"`
 
 	// SSH How the node is reached; present while the allocation is active.
-	SSH      *SSHAccess          `json:"ssh,omitempty"`
-	State    AllocationStateName `json:"state"`
-	TenantID string              `json:"tenant_id"`
+	SSH   *SSHAccess          `json:"ssh,omitempty"`
+	State AllocationStateName `json:"state"`
+
+	// SuspendedAt Since when a suspension has the meter stand still and nobody can log in.
+	SuspendedAt *time.Time `json:"suspended_at,omitempty"`
+	TenantID    string     `json:"tenant_id"`
 
 	// UserID Its owner.
 	UserID string `json:"user_id"`

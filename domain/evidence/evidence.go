@@ -135,7 +135,9 @@ type Totals struct {
 	UsageMicros       money.Micros `json:"usage_micros"`
 	UsageCreditMicros money.Micros `json:"usage_credit_micros"`
 	ForgivenMicros    money.Micros `json:"forgiven_micros"`
-	ChargeMicros      money.Micros `json:"charge_micros"`
+	// SuspendedMicros is what suspensions took out of the bill.
+	SuspendedMicros money.Micros `json:"suspended_micros"`
+	ChargeMicros    money.Micros `json:"charge_micros"`
 }
 
 // Lease is one custody of a node, with the evidence on which it was closed.

@@ -18,6 +18,7 @@ const (
 	kindUsage        = "usage"
 	kindUsageCredit  = "usage_credit"
 	kindOutageCredit = "outage_credit"
+	kindSuspension   = "suspension_credit"
 )
 
 // Finding is one thing that was recomputed: what was checked, and how it does not hold (nil where it does).
@@ -92,7 +93,7 @@ func (b Bundle) accounts() error {
 			tenants = entry.DebitAccountID
 		}
 		switch {
-		case entry.Kind != kindUsage && entry.Kind != kindUsageCredit && entry.Kind != kindOutageCredit:
+		case !slices.Contains([]string{kindUsage, kindUsageCredit, kindOutageCredit, kindSuspension}, entry.Kind):
 			return fmt.Errorf("entry %d is of kind %q", entry.ID, entry.Kind)
 		case entry.Currency != b.Allocation.Currency:
 			return fmt.Errorf("entry %d is in %s", entry.ID, entry.Currency)
@@ -155,7 +156,7 @@ func (b Bundle) money() error {
 	if err != nil {
 		return err
 	}
-	totals := Totals{UsageMicros: sum[kindUsage], UsageCreditMicros: sum[kindUsageCredit], ForgivenMicros: sum[kindOutageCredit], ChargeMicros: charge}
+	totals := Totals{UsageMicros: sum[kindUsage], UsageCreditMicros: sum[kindUsageCredit], ForgivenMicros: sum[kindOutageCredit], SuspendedMicros: sum[kindSuspension], ChargeMicros: charge}
 	if totals != b.Totals {
 		return fmt.Errorf("the entries and the meter make %+v, and the bundle says %+v", totals, b.Totals)
 	}

@@ -13,6 +13,8 @@ type TaskKind string
 const (
 	UserProvision   TaskKind = "user.provision"
 	UserRevoke      TaskKind = "user.revoke"
+	UserSuspend     TaskKind = "user.suspend"
+	UserResume      TaskKind = "user.resume"
 	SSHKeysSync     TaskKind = "sshkeys.sync"
 	GPUHealth       TaskKind = "gpu.health"
 	ScrubRun        TaskKind = "scrub.run"
@@ -22,7 +24,7 @@ const (
 
 // TaskKinds lists every task an agent serves. There is no exec.
 func TaskKinds() []TaskKind {
-	return []TaskKind{UserProvision, UserRevoke, SSHKeysSync, GPUHealth, ScrubRun, ScrubVerify, InventoryReport}
+	return []TaskKind{UserProvision, UserRevoke, UserSuspend, UserResume, SSHKeysSync, GPUHealth, ScrubRun, ScrubVerify, InventoryReport}
 }
 
 // Task is what every node task carries: whose it is, its fence and its deadline. An agent journals it
@@ -115,6 +117,27 @@ type UserRevokeIn struct {
 type UserRevokeOut struct {
 	ProcessesKilled int `json:"processes_killed"`
 }
+
+// UserSuspendIn locks the user and ends its sessions and processes; unlike UserRevokeIn it can be undone, and takes
+// nothing away that the user would find missing afterwards: files, keys and crontab stay.
+type UserSuspendIn struct {
+	Task     Task   `json:"task"`
+	Username string `json:"username"`
+}
+
+// UserSuspendOut counts what was ended.
+type UserSuspendOut struct {
+	ProcessesKilled int `json:"processes_killed"`
+}
+
+// UserResumeIn lets a suspended user log in again, with the keys it had.
+type UserResumeIn struct {
+	Task     Task   `json:"task"`
+	Username string `json:"username"`
+}
+
+// UserResumeOut is empty: that it is answered says that the user may log in.
+type UserResumeOut struct{}
 
 // ScrubRunIn removes the user and everything it owned on the node.
 type ScrubRunIn struct {

@@ -284,6 +284,17 @@ var (
 		Unit:    "seconds",
 		Meaning: "The longest wait between two release attempts.",
 	}
+	// SuspensionNoticeSeconds is "suspension.notice_seconds". How long what a suspended tenant or user holds stays untouched before it is released and wiped.
+	SuspensionNoticeSeconds = IntKey{
+		Name:    "suspension.notice_seconds",
+		Default: 604800,
+		Min:     60,
+		Max:     7776000,
+		Unit:    "seconds",
+		Meaning: "How long what a suspended tenant or user holds stays untouched before it is released and wiped.",
+		Danger:  "The files on their nodes are gone afterwards; meanwhile nobody else gets the nodes and nobody pays for them.",
+		Tenant:  true,
+	}
 	// NodeHeartbeatIntervalSeconds is "node.heartbeat_interval_seconds". How often a node's agent reports that it is alive.
 	NodeHeartbeatIntervalSeconds = IntKey{
 		Name:    "node.heartbeat_interval_seconds",
@@ -482,6 +493,7 @@ var keys = []Key{
 	ReleaseTaskStartToCloseSeconds,
 	ReleaseBackoffInitialSeconds,
 	ReleaseBackoffMaximumSeconds,
+	SuspensionNoticeSeconds,
 	NodeHeartbeatIntervalSeconds,
 	NodeOfflineAfterSeconds,
 	NodeEnrolTokenTTLSeconds,

@@ -32,7 +32,7 @@ func (c BillingWorkerConfig) Check() []string {
 	return append(append(c.Database.Check(), c.Temporal.Check()...), c.Worker.Check()...)
 }
 
-// RunBillingWorker runs Allocation and Adjustment and every step that touches Postgres, with the ledger's upkeep
+// RunBillingWorker runs Allocation, Adjustment and Suspension and every step that touches Postgres, with the ledger's upkeep
 // beside them, until ctx ends.
 func RunBillingWorker(ctx context.Context, config BillingWorkerConfig) error {
 	log := config.Log.logger("billing-worker")
@@ -50,6 +50,7 @@ func RunBillingWorker(ctx context.Context, config BillingWorkerConfig) error {
 	policies := policy.New(pool)
 	allocations := &activities.Allocations{Pool: pool, Policy: policies, Now: time.Now}
 	nodes := &activities.Nodes{Pool: pool}
+	standings := &activities.Standings{Pool: pool}
 	ledger := activities.NewLedger(pool, policies, time.Now, log)
 	// After the worker has stopped: what it accepted is posted before the pool closes.
 	defer ledger.Close()
@@ -62,7 +63,9 @@ func RunBillingWorker(ctx context.Context, config BillingWorkerConfig) error {
 		return work(ctx, cluster, workflows.AllocationsQueue, config.Worker, log, func(registry worker.Registry) {
 			registry.RegisterWorkflowWithOptions(workflows.Allocation, workflow.RegisterOptions{Name: workflows.AllocationType})
 			registry.RegisterWorkflowWithOptions(workflows.Adjustment, workflow.RegisterOptions{Name: workflows.AdjustmentType})
+			registry.RegisterWorkflowWithOptions(workflows.Suspension, workflow.RegisterOptions{Name: workflows.SuspensionType})
 			allocations.Bind(registry)
+			standings.Bind(registry)
 			nodes.Bind(registry)
 			ledger.Bind(registry)
 		})

@@ -35,14 +35,16 @@ type Allocation struct {
 	State                allocation.State
 	Version              int64
 	// NodeID and Generation are the claim in use now, or the last one.
-	NodeID         *id.Node
-	Generation     *int64
-	Username       string
-	SSHHost        string `db:"ssh_host"`
-	SSHPort        int    `db:"ssh_port"`
-	SSHHostKey     string `db:"ssh_host_key"`
-	MeteredFrom    *time.Time
-	MeteredTo      *time.Time
+	NodeID      *id.Node
+	Generation  *int64
+	Username    string
+	SSHHost     string `db:"ssh_host"`
+	SSHPort     int    `db:"ssh_port"`
+	SSHHostKey  string `db:"ssh_host_key"`
+	MeteredFrom *time.Time
+	MeteredTo   *time.Time
+	// SuspendedAt is since when a suspension has the meter stand still; nil while it runs.
+	SuspendedAt    *time.Time
 	ReleaseCause   *allocation.ReleaseCause
 	FailureCode    string
 	FailureMessage string
@@ -182,6 +184,26 @@ func SetAllocationNode(ctx context.Context, db DB, tenant id.Tenant, lease node.
 		"id": lease.AllocationID, "tenant_id": tenant, "node_id": lease.NodeID, "generation": lease.Generation, "username": node.Username(lease),
 	})
 	return err
+}
+
+// SetSuspendedAt shows since when the meter of an active allocation stands still, or with nil that it runs; false when it
+// shows that already, or is no longer active.
+func SetSuspendedAt(ctx context.Context, db DB, tenant id.Tenant, allocationID id.Allocation, at *time.Time) (bool, error) {
+	changed, err := execute(ctx, db, "AllocationSuspend", pgx.NamedArgs{"id": allocationID, "tenant_id": tenant, "at": at})
+	return changed == 1, err
+}
+
+// AllocationsUnder lists, by id and behind one, what has not ended of a tenant's, or of a user's in any tenant; the other of
+// the two is empty.
+func AllocationsUnder(ctx context.Context, db DB, tenant id.Tenant, user id.User, after id.Allocation, limit int) ([]id.Allocation, error) {
+	rows, err := many[struct{ ID id.Allocation }](ctx, db, "AllocationsUnder", pgx.NamedArgs{
+		"tenant_id": tenant, "user_id": user, "after": after, "limit": limit,
+	})
+	found := make([]id.Allocation, len(rows))
+	for i, row := range rows {
+		found[i] = row.ID
+	}
+	return found, err
 }
 
 // Arrow is one transition to be written; nil fields keep what the row holds. Version is the version it leaves.

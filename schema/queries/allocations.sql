@@ -12,7 +12,7 @@ SELECT EXISTS (SELECT FROM allocations WHERE id = @id AND tenant_id = @tenant_id
 -- name: AllocationGet
 SELECT id, tenant_id, project_id, user_id, account_id, currency, name, labels, ssh_keys, sku_id, price_id, rate_micros_per_hour,
   window_seconds, windows_per_settlement, runtime_mode, isolation_model, state, version, node_id, generation, username, ssh_host, ssh_port,
-  ssh_host_key, metered_from, metered_to, release_cause, failure_code, failure_message, certificate, correlation_id, owner_run_id,
+  ssh_host_key, metered_from, metered_to, suspended_at, release_cause, failure_code, failure_message, certificate, correlation_id, owner_run_id,
   created_at, updated_at, ended_at
 FROM allocations
 WHERE id = @id AND (@tenant_id::text IS NULL OR tenant_id = @tenant_id);
@@ -20,7 +20,7 @@ WHERE id = @id AND (@tenant_id::text IS NULL OR tenant_id = @tenant_id);
 -- name: AllocationList
 SELECT id, tenant_id, project_id, user_id, account_id, currency, name, labels, ssh_keys, sku_id, price_id, rate_micros_per_hour,
   window_seconds, windows_per_settlement, runtime_mode, isolation_model, state, version, node_id, generation, username, ssh_host, ssh_port,
-  ssh_host_key, metered_from, metered_to, release_cause, failure_code, failure_message, certificate, correlation_id, owner_run_id,
+  ssh_host_key, metered_from, metered_to, suspended_at, release_cause, failure_code, failure_message, certificate, correlation_id, owner_run_id,
   created_at, updated_at, ended_at
 FROM allocations
 WHERE (@tenant_id::text IS NULL OR tenant_id = @tenant_id)
@@ -42,7 +42,8 @@ FROM allocations
 WHERE tenant_id = @tenant_id AND state NOT IN ('released', 'failed', 'release_failed');
 
 -- name: AllocationRunningByAccount
-SELECT id, state, rate_micros_per_hour, metered_from, metered_to
+-- A meter that a suspension stopped has its end there for now.
+SELECT id, state, rate_micros_per_hour, metered_from, coalesce(metered_to, suspended_at) AS metered_to
 FROM allocations
 WHERE tenant_id = @tenant_id AND account_id = @account_id AND state NOT IN ('released', 'failed');
 
@@ -62,6 +63,7 @@ UPDATE allocations
 SET state = @to_state, version = version + 1, updated_at = @at,
     metered_from = COALESCE(metered_from, @metered_from::timestamptz),
     metered_to = COALESCE(metered_to, @metered_to::timestamptz),
+    suspended_at = CASE WHEN @to_state::text = 'active' THEN suspended_at END,
     release_cause = COALESCE(@release_cause::text, release_cause),
     failure_code = COALESCE(@failure_code::text, failure_code),
     failure_message = COALESCE(@failure_message::text, failure_message),
@@ -75,6 +77,16 @@ SET state = @to_state, version = version + 1, updated_at = @at,
     ended_at = CASE WHEN @to_state::text IN ('released', 'failed') THEN @at::timestamptz END
 WHERE id = @id AND tenant_id = @tenant_id AND version = @version AND state = @from_state
 RETURNING version, account_id, user_id, project_id, sku_id, node_id, metered_from, metered_to, name;
+
+-- name: AllocationSuspend
+UPDATE allocations SET suspended_at = @at::timestamptz, updated_at = clock_timestamp()
+WHERE id = @id AND tenant_id = @tenant_id AND state = 'active' AND suspended_at IS DISTINCT FROM @at::timestamptz;
+
+-- name: AllocationsUnder
+-- What a subject holds, a page by id: everything of a tenant, or what a user asked for in any tenant.
+SELECT id FROM allocations
+WHERE (tenant_id = @tenant_id OR user_id = @user_id) AND state NOT IN ('released', 'failed') AND id > @after
+ORDER BY id LIMIT @limit;
 
 -- name: AllocationTransitionInsert
 INSERT INTO allocation_transitions (allocation_id, tenant_id, version, from_state, to_state, at, actor_id, actor_role, reason, node_id, correlation_id)

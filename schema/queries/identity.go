@@ -43,9 +43,15 @@ func FindUsersByUsername(ctx context.Context, db DB, username string) ([]User, e
 
 // LockUser locks a user against other admissions, and not against rows that merely name the user; pgx.ErrNoRows when
 // there is none.
-func LockUser(ctx context.Context, db DB, tenant id.Tenant, user id.User) error {
-	_, err := one[struct{ ID id.User }](ctx, db, "UserLock", pgx.NamedArgs{"id": user, "tenant_id": tenant})
-	return err
+func LockUser(ctx context.Context, db DB, tenant id.Tenant, user id.User) (status string, err error) {
+	row, err := one[struct{ Status string }](ctx, db, "UserLock", pgx.NamedArgs{"id": user, "tenant_id": tenant})
+	return row.Status, err
+}
+
+// ShareTenant reads a tenant's status and holds it until the transaction ends; pgx.ErrNoRows when there is none.
+func ShareTenant(ctx context.Context, db DB, tenant id.Tenant) (status string, err error) {
+	row, err := one[struct{ Status string }](ctx, db, "TenantShare", pgx.NamedArgs{"id": tenant})
+	return row.Status, err
 }
 
 // LockAccount locks an account against other admissions and debits, and not against postings; pgx.ErrNoRows when

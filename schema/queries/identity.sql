@@ -58,11 +58,15 @@ WHERE id = @id AND (username, org_id, tenant_id) IS DISTINCT FROM (@username, @o
 
 -- name: UserLock
 -- A user who acts in a tenant, at home there or as a member.
-SELECT id FROM users
+SELECT status FROM users
 WHERE id = @id AND (tenant_id = @tenant_id
   OR EXISTS (SELECT FROM tenant_members AS member WHERE member.user_id = users.id AND member.tenant_id = @tenant_id)
   OR EXISTS (SELECT FROM project_members AS member WHERE member.user_id = users.id AND member.tenant_id = @tenant_id))
 FOR NO KEY UPDATE;
+
+-- name: TenantShare
+-- Whoever begins something in a tenant holds its status against an operator's change until that is written.
+SELECT status FROM tenants WHERE id = @id FOR SHARE;
 
 -- name: TenantInsert
 INSERT INTO tenants (id, kind, org_id, name) VALUES (@id, @kind, @org_id, @name);

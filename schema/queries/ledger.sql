@@ -69,8 +69,8 @@ SELECT wanted.id AS allocation_id, (
 FROM unnest(@allocation_ids::text[]) AS wanted (id);
 
 -- name: MetersRunning
--- Every meter of an account that may not be settled yet.
-SELECT id AS allocation_id, rate_micros_per_hour, metered_from, metered_to
+-- Every meter of an account that may not be settled yet. One that a suspension stopped has its end there for now.
+SELECT id AS allocation_id, rate_micros_per_hour, metered_from, coalesce(metered_to, suspended_at) AS metered_to
 FROM allocations
 WHERE account_id = @account_id AND tenant_id = @tenant_id AND metered_from IS NOT NULL AND state NOT IN ('released', 'failed');
 
@@ -174,9 +174,10 @@ ON CONFLICT (allocation_id) DO NOTHING;
 -- name: LedgerSettlementGet
 SELECT metered_to FROM ledger_settlements WHERE allocation_id = @allocation_id;
 
--- name: LedgerOutageCredits
+-- name: LedgerForgiven
+-- What outages and suspensions gave back of an allocation's metered time.
 SELECT amount_micros, period_start, period_end FROM ledger_entries
-WHERE kind = 'outage_credit' AND allocation_id = @allocation_id AND allocation_id IS NOT NULL ORDER BY id;
+WHERE kind IN ('outage_credit', 'suspension_credit') AND allocation_id = @allocation_id AND allocation_id IS NOT NULL ORDER BY id;
 
 -- name: SealObserve
 -- The highest ids there are now, and the oldest transaction that still runs.

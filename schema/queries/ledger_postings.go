@@ -218,14 +218,14 @@ func MeterEnd(ctx context.Context, db DB, allocation id.Allocation) (*time.Time,
 	return &row.MeteredTo, nil
 }
 
-// OutageCredit is what an allocation was forgiven for one outage.
-type OutageCredit struct {
+// ForgivenTime is a stretch of metered time that an outage or a suspension gave back.
+type ForgivenTime struct {
 	AmountMicros money.Micros
 	PeriodStart  time.Time
 	PeriodEnd    time.Time
 }
 
-// OutageCredits lists what an allocation was forgiven.
-func OutageCredits(ctx context.Context, db DB, allocation id.Allocation) ([]OutageCredit, error) {
-	return many[OutageCredit](ctx, db, "LedgerOutageCredits", pgx.NamedArgs{"allocation_id": allocation})
+// Forgiven lists what an allocation was forgiven.
+func Forgiven(ctx context.Context, db DB, allocation id.Allocation) ([]ForgivenTime, error) {
+	return many[ForgivenTime](ctx, db, "LedgerForgiven", pgx.NamedArgs{"allocation_id": allocation})
 }

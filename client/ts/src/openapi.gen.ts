@@ -1552,6 +1552,11 @@ export interface components {
             metered_to?: string;
             /**
              * Format: date-time
+             * @description Since when a suspension has the meter stand still and nobody can log in.
+             */
+            suspended_at?: string;
+            /**
+             * Format: date-time
              * @description When it became released or failed.
              */
             ended_at?: string;
@@ -1829,7 +1834,7 @@ export interface components {
             /** Format: int64 */
             id: number;
             /** @enum {string} */
-            kind: "usage" | "usage_credit" | "outage_credit" | "adjustment_credit" | "adjustment_debit" | "opening_credit";
+            kind: "usage" | "usage_credit" | "outage_credit" | "suspension_credit" | "adjustment_credit" | "adjustment_debit" | "opening_credit";
             /**
              * Format: int64
              * @description Signed as the account sees it: positive is money in.

@@ -62,6 +62,8 @@ export interface PolicyValues {
   "release.backoff_initial_seconds": number;
   /** The longest wait between two release attempts. Counted in seconds. */
   "release.backoff_maximum_seconds": number;
+  /** How long what a suspended tenant or user holds stays untouched before it is released and wiped. Counted in seconds. */
+  "suspension.notice_seconds": number;
   /** How often a node's agent reports that it is alive. Counted in seconds. */
   "node.heartbeat_interval_seconds": number;
   /** A node silent for this long is offline and is not claimed. Counted in seconds. */
@@ -135,6 +137,7 @@ export const policyDefaults: Readonly<PolicyValues> = {
   "release.task_start_to_close_seconds": 300,
   "release.backoff_initial_seconds": 2,
   "release.backoff_maximum_seconds": 60,
+  "suspension.notice_seconds": 604800,
   "node.heartbeat_interval_seconds": 5,
   "node.offline_after_seconds": 20,
   "node.enrol_token_ttl_seconds": 3600,

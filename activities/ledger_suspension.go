@@ -1,0 +1,137 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/gpuaas/gpuaas/domain/billing"
+	"github.com/gpuaas/gpuaas/domain/fault"
+	"github.com/gpuaas/gpuaas/domain/id"
+	"github.com/gpuaas/gpuaas/internal/store"
+	"github.com/gpuaas/gpuaas/schema/queries"
+	"github.com/gpuaas/gpuaas/workflows"
+)
+
+// SettleSuspension takes [From, To) out of a bill, in one transaction: the windows before From are posted, the last of them
+// prorated, then the time of the suspension as one period of usage that runs through, and one credit of exactly what it
+// costs. A repeat answers the same bill.
+func (l *Ledger) SettleSuspension(ctx context.Context, in workflows.SettleSuspensionIn) (workflows.SettleEndOut, error) {
+	in.Meter.Anchor, in.From, in.To = milliseconds(in.Meter.Anchor), milliseconds(in.From), milliseconds(in.To)
+	if in.From.Before(in.Meter.Anchor) || !in.To.After(in.From) {
+		return workflows.SettleEndOut{}, fault.Newf(fault.InvalidRequest, "The suspension of %s cannot end before it began.", in.Meter.AllocationID)
+	}
+	if err := l.knowPlatform(ctx, in.Meter.Currency); err != nil {
+		return workflows.SettleEndOut{}, err
+	}
+	out, err := l.settleSuspensionInTx(ctx, in)
+	for attempt := 1; attempt < raceAttempts && lostARace(err); attempt++ {
+		out, err = l.settleSuspensionInTx(ctx, in)
+	}
+	if refused(err) {
+		l.log.ErrorContext(ctx, "alarm: the database refuses the settlement of a suspension", "allocation_id", in.Meter.AllocationID, "error", err.Error())
+		return out, fault.Wrap(err, fault.LedgerConflict, "The ledger refuses the settlement of this suspension.")
+	}
+	return out, err
+}
+
+func (l *Ledger) settleSuspensionInTx(ctx context.Context, in workflows.SettleSuspensionIn) (out workflows.SettleEndOut, err error) {
+	err = store.InTx(ctx, l.pool, func(ctx context.Context, tx pgx.Tx) error {
+		ends, err := queries.LastPostedEnds(ctx, tx, []id.Allocation{in.Meter.AllocationID})
+		if err != nil {
+			return err
+		}
+		postedTo := in.Meter.Anchor
+		if last := ends[in.Meter.AllocationID].PostedTo; last != nil {
+			postedTo = *last
+		}
+		if postedTo.Before(in.To) {
+			if err := l.postThrough(ctx, tx, in, postedTo); err != nil {
+				return err
+			}
+		}
+		if err := l.creditSuspension(ctx, tx, in); err != nil {
+			return err
+		}
+		totals, err := queries.LedgerAllocationTotals(ctx, tx, in.Meter.TenantID, in.Meter.AccountID, in.Meter.AllocationID)
+		if err != nil {
+			return err
+		}
+		balance, err := queries.Balance(ctx, tx, in.Meter.AccountID)
+		out = workflows.SettleEndOut{ChargedMicros: totals.UsageMicros, CreditedMicros: totals.CreditMicros, BalanceMicros: balance}
+		return err
+	})
+	return out, err
+}
+
+// postThrough brings the chain of usage to the end of the suspension.
+func (l *Ledger) postThrough(ctx context.Context, tx pgx.Tx, in workflows.SettleSuspensionIn, postedTo time.Time) error {
+	window := time.Duration(in.Meter.WindowSeconds) * time.Second
+	periods := billing.Windows(in.Meter.Anchor, postedTo, in.From, window, math.MaxInt)
+	if postedTo.Before(in.From) {
+		postedTo = in.From
+	}
+	periods = append(periods, billing.Period{Start: postedTo, End: in.To})
+	for len(periods) > 0 {
+		part := periods[:min(len(periods), MaxStatementWindows)]
+		periods = periods[len(part):]
+		p, err := newPosting(in.Meter, part)
+		if err != nil {
+			return err
+		}
+		done, err := l.write(ctx, tx, []*posting{p})
+		if err != nil {
+			return err
+		}
+		if done.inserted != len(part) {
+			sentence := fmt.Sprintf("A window of %s stands behind the end of its chain.", in.Meter.AllocationID)
+			l.stats.conflicts.Add(1)
+			l.log.ErrorContext(ctx, "alarm: "+sentence, "allocation_id", in.Meter.AllocationID, "account_id", in.Meter.AccountID)
+			return fault.New(fault.LedgerConflict, sentence)
+		}
+	}
+	return nil
+}
+
+// creditSuspension gives back what the suspended time costs, once.
+func (l *Ledger) creditSuspension(ctx context.Context, tx pgx.Tx, in workflows.SettleSuspensionIn) error {
+	period := billing.Period{Start: in.From, End: in.To}
+	amount, err := period.Amount(in.Meter.RateMicrosPerHour, in.Meter.Anchor)
+	if err != nil {
+		return fault.Wrap(err, fault.AmountOutOfRange, "The credit for a suspension does not fit the ledger.")
+	}
+	if amount == 0 {
+		return nil
+	}
+	revenue, err := l.platformAccount(ctx, queries.AccountPlatformRevenue, in.Meter.Currency)
+	if err != nil {
+		return err
+	}
+	key := fmt.Sprintf("suspension/%s/%d", in.Meter.AllocationID, in.From.UnixMilli())
+	entryID, inserted, err := queries.InsertEntry(ctx, tx, queries.Entry{
+		Kind: "suspension_credit", TxnID: randomUUID(), DebitAccountID: revenue, CreditAccountID: in.Meter.AccountID,
+		Currency: in.Meter.Currency, AmountMicros: amount, AllocationID: in.Meter.AllocationID,
+		PeriodStart: &period.Start, PeriodEnd: &period.End, IdempotencyKey: key,
+	})
+	if err != nil {
+		return err
+	}
+	if inserted {
+		return l.announce(ctx, tx, in.Meter, key, -amount, entryID)
+	}
+	standing, err := queries.FindEntry(ctx, tx, key)
+	switch {
+	case err != nil:
+		return err
+	case standing == nil:
+		return errors.New("the credit for a suspension is not there although it stands")
+	case standing.AmountMicros != amount:
+		return fault.Newf(fault.LedgerConflict, "The suspension of %s was settled with another end.", in.Meter.AllocationID)
+	default:
+		return nil
+	}
+}
