@@ -15,12 +15,13 @@ import (
 func TestStoredHistoriesReplay(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join("testdata", "histories", "*.json"))
 	require.NoError(t, err)
-	require.GreaterOrEqual(t, len(files), 7, "the stored histories")
+	require.GreaterOrEqual(t, len(files), 9, "the stored histories")
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			replayer := worker.NewWorkflowReplayer()
 			replayer.RegisterWorkflow(workflows.Allocation)
 			replayer.RegisterWorkflow(workflows.Node)
+			replayer.RegisterWorkflow(workflows.Suspension)
 			require.NoError(t, replayer.ReplayWorkflowHistoryFromJSONFile(quiet{}, file))
 		})
 	}

@@ -69,6 +69,7 @@ func serveNode(t *testing.T, record *workflows.NodeRecord, answering ...id.Node)
 		polling := worker.New(dialled, queue, worker.Options{MaxHeartbeatThrottleInterval: 500 * time.Millisecond})
 		polling.RegisterWorkflow(workflows.Allocation)
 		polling.RegisterWorkflow(workflows.Node)
+		polling.RegisterWorkflow(workflows.Suspension)
 		s.registry = polling
 		s.bindSteps()
 		if s.machine != nil {
@@ -269,6 +270,41 @@ func TestServerContinuesAsNewUnderAStreamOfSignalsAndUpdates(t *testing.T) {
 	require.NotEqual(t, info.FirstRunId, info.Execution.RunId, "it did continue as new")
 	s.record(ctx, workflows.AllocationWorkflowID(theAllocation), info.FirstRunId, "allocation-continued")
 	s.record(ctx, workflows.AllocationWorkflowID(theAllocation), "", "allocation-continued-last")
+}
+
+func TestServerSuspensionIsToldAndEnds(t *testing.T) {
+	ctx, s := deadline(t), serve(t, firstNode)
+	s.admitted(ctx, 0)
+	s.reaches(allocation.Active, func() bool { return len(s.usage) >= 2 })
+	subject := workflows.Subject{TenantID: someTenant}
+	change := func(update string) {
+		start := s.client.NewWithStartWorkflowOperation(client.StartWorkflowOptions{
+			ID: workflows.SuspensionWorkflowID(subject), TaskQueue: workflows.AllocationsQueue,
+			WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
+		}, workflows.Suspension, workflows.SuspensionInput{Subject: subject})
+		handle, err := s.client.UpdateWithStartWorkflow(ctx, client.UpdateWithStartWorkflowOptions{
+			StartWorkflowOperation: start,
+			UpdateOptions: client.UpdateWorkflowOptions{
+				UpdateID: update, UpdateName: update, WaitForStage: client.WorkflowUpdateStageCompleted,
+				Args: []any{workflows.StandingChange{
+					Subject: subject, Actor: identity.Actor{ID: "user_operator", Role: identity.RoleAdmin}, Reason: "unpaid", RequestID: update, CorrelationID: "corr",
+				}},
+			},
+		})
+		require.NoError(t, err)
+		var reply workflows.StandingReply
+		require.NoError(t, handle.Get(ctx, &reply))
+		require.Equal(t, update == workflows.SuspendUpdate, reply.Suspended)
+	}
+	change(workflows.SuspendUpdate)
+	s.reaches(allocation.Active, func() bool { return s.locked["gpu7"] })
+	change(workflows.RestoreUpdate)
+	s.reaches(allocation.Active, func() bool { return len(s.suspensions) == 1 && !s.locked["gpu7"] && s.suspendedAt == nil })
+	require.NoError(t, s.client.GetWorkflow(ctx, workflows.SuspensionWorkflowID(subject), "").Get(ctx, nil))
+	s.signal(ctx, workflows.ReleaseSignal, s.releaseNow())
+	s.ended(ctx)
+	s.record(ctx, workflows.AllocationWorkflowID(theAllocation), "", "allocation-suspended")
+	s.record(ctx, workflows.SuspensionWorkflowID(subject), "", "suspension-told-and-ended")
 }
 
 func TestServerNodeIsReclaimedAndDrained(t *testing.T) {

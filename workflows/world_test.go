@@ -163,6 +163,14 @@ func (w *world) bindSteps() {
 		return node.SSHKeysSyncOut{Keys: len(in.Keys)}, nil
 	})
 	bind(w, workflows.TaskGPUHealth, func(node.GPUHealthIn) (node.GPUHealthOut, error) { return node.GPUHealthOut{}, nil })
+	bind(w, workflows.StepSuspend, func(workflows.StandingChange) (workflows.Standing, error) {
+		at := w.now().UTC().Truncate(time.Millisecond)
+		return workflows.Standing{Suspended: true, At: at, ReleaseAt: at.Add(time.Hour)}, nil
+	})
+	bind(w, workflows.StepRestore, func(workflows.StandingChange) (workflows.Standing, error) { return workflows.Standing{}, nil })
+	bind(w, workflows.StepAllocationsUnder, func(workflows.AllocationsUnderIn) (workflows.AllocationsUnderOut, error) {
+		return workflows.AllocationsUnderOut{Allocations: []id.Allocation{theAllocation}}, nil
+	})
 	bind(w, workflows.StepRecordSuspension, w.recordSuspension)
 	bind(w, workflows.StepSettleSuspension, w.settleSuspension)
 	bind(w, workflows.TaskUserSuspend, func(in node.UserSuspendIn) (node.UserSuspendOut, error) {

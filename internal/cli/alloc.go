@@ -198,7 +198,7 @@ func allocationTable(a client.Allocation) table {
 	return fields("allocation", a.ID, "name", a.Name, "labels", strings.Join(labels, ", "), "state", string(a.State), "sku", a.SKU,
 		"node", text(a.NodeID), "access", ssh, "price/hour", amount(a.RateMicrosPerHour, a.Currency), "cost", amount(a.CostMicros, a.Currency),
 		"requested", instant(a.RequestedAt), "metered from", optionalInstant(a.MeteredFrom), "metered to", optionalInstant(a.MeteredTo),
-		"ended", optionalInstant(a.EndedAt), "release cause", text(a.ReleaseCause), "failure", strings.TrimPrefix(failureOf(a), ": "), "certificate", wiped)
+		"suspended", optionalInstant(a.SuspendedAt), "ended", optionalInstant(a.EndedAt), "release cause", text(a.ReleaseCause), "failure", strings.TrimPrefix(failureOf(a), ": "), "certificate", wiped)
 }
 
 func (c *command) allocExplain() *cobra.Command {

@@ -132,7 +132,8 @@ func (c *command) examine(bundle proven.Bundle) error {
 	a, currency := bundle.Allocation, bundle.Allocation.Currency
 	shown := fields("allocation", string(a.ID), "state", string(a.State), "tenant", string(a.TenantID), "user", string(a.UserID), "node", string(a.NodeID),
 		"metered", meteredText(a), "usage", amount(int64(bundle.Totals.UsageMicros), currency), "credits", amount(int64(bundle.Totals.UsageCreditMicros), currency),
-		"forgiven", amount(int64(bundle.Totals.ForgivenMicros), currency), "charge", amount(int64(bundle.Totals.ChargeMicros), currency), "certificate", statement(bundle))
+		"forgiven", amount(int64(bundle.Totals.ForgivenMicros), currency),
+		"suspended", amount(int64(bundle.Totals.SuspendedMicros), currency), "charge", amount(int64(bundle.Totals.ChargeMicros), currency), "certificate", statement(bundle))
 	if !bundle.Final {
 		fmt.Fprintln(c.Err, "This bundle is not final: the allocation was not at its end when it was made.")
 	}

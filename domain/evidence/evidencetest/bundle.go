@@ -24,8 +24,8 @@ func maybe(text string) *evidence.Instant {
 	return &at
 }
 
-// Bundle is a released allocation at a micro a millisecond: two windows and a third that its end cut short, and a credit for an
-// outage.
+// Bundle is a released allocation at a micro a millisecond: two windows and a third that its end cut short, and a credit each for an
+// outage and a suspension.
 func Bundle() evidence.Bundle {
 	const (
 		tenant  = id.Account("acct_mfrggzdfmztwq2lknnwg23tpob")
@@ -66,8 +66,9 @@ func Bundle() evidence.Bundle {
 		},
 		Ledger: []evidence.Entry{
 			usage(11, from, first), usage(12, first, second), usage(13, second, third), credit(14, "usage_credit", 30_000, end, third), credit(15, "outage_credit", 5_000, from, first),
+			credit(16, "suspension_credit", 7_000, first, second),
 		},
-		Totals: evidence.Totals{UsageMicros: 180_000, UsageCreditMicros: 30_000, ForgivenMicros: 5_000, ChargeMicros: 150_000},
+		Totals: evidence.Totals{UsageMicros: 180_000, UsageCreditMicros: 30_000, ForgivenMicros: 5_000, SuspendedMicros: 7_000, ChargeMicros: 150_000},
 		Leases: []evidence.Lease{{
 			NodeID: node, Generation: 3, Ordinal: 1, ClaimedAt: instant("2026-01-05T09:29:00.000Z"), GivenUpAt: maybe("2026-01-05T09:34:00.000Z"),
 			ClosedAt: maybe("2026-01-05T09:35:00.000Z"), ClosedBy: "scrub_verify", Evidence: json.RawMessage(`{"checks":["no processes"]}`),
