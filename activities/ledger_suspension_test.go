@@ -42,7 +42,6 @@ func TestSuspensionsAreTakenOutOfTheBillToTheMicro(t *testing.T) {
 				if _, err := b.ledger.PostWindows(t.Context(), in); err != nil {
 					t.Fatal(err)
 				}
-				postedTo = boundary
 			}
 			// What was posted before the suspension was heard may lie beyond it.
 			from := at.Add(-time.Duration(random.Int64N(int64(2 * window))).Truncate(time.Millisecond))
