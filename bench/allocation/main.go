@@ -92,9 +92,8 @@ func report(ours, limit []round) {
 	p50 := func(r round) float64 { return r.p50.Seconds() }
 	rate := func(r round) float64 { return r.rate }
 	fmt.Printf("events: ours %d, bare %d (history of one allocation that waits for its window)\n", ours[0].events, limit[0].events)
-	fmt.Printf("aims: allocation_latency_p50 ≤ %.2f, allocation_rate ≥ %.2f\n", aimLatencyFactor, aimRateFactor)
-	fmt.Printf("ratio allocation_latency_p50 %.3f\n", median(ours, p50)/median(limit, p50))
-	fmt.Printf("ratio allocation_rate %.3f\n", median(ours, rate)/median(limit, rate))
+	rig.AtMost("allocation_latency_p50", median(ours, p50)/median(limit, p50), aimLatencyFactor)
+	rig.AtLeast("allocation_rate", median(ours, rate)/median(limit, rate), aimRateFactor)
 }
 
 // round is what one side did in one round.

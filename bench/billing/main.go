@@ -51,7 +51,7 @@ func main() {
 }
 
 func run(ctx context.Context, arguments []string) error {
-	flags := flag.NewFlagSet("billing [ledger|balance|all]", flag.ContinueOnError)
+	flags := flag.NewFlagSet("billing [ledger|balance|temporal|all]", flag.ContinueOnError)
 	var chosen settings
 	flags.IntVar(&chosen.runs, "runs", 5, "runs of each contender, alternating; the median counts")
 	flags.IntVar(&chosen.accounts, "accounts", 250, "accounts that are billed")

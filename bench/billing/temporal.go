@@ -62,8 +62,7 @@ func benchTemporal(ctx context.Context, _ databaseURLs, _ settings) error {
 		}
 	}
 	fmt.Printf("events a settlement: ours %.2f, bare %.2f\n", ours.events, bare.events)
-	fmt.Printf("aim: windows_through_temporal ≥ %.2f\n", aimThrough)
-	fmt.Printf("ratio windows_through_temporal %.3f\n", rig.Median(ours.rates)/rig.Median(bare.rates))
+	rig.AtLeast("windows_through_temporal", rig.Median(ours.rates)/rig.Median(bare.rates), aimThrough)
 	return nil
 }
 

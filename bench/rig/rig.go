@@ -99,3 +99,17 @@ func Median(values []float64) float64 {
 	}
 	return sorted[n/2]
 }
+
+// AtLeast prints a ratio beside its aim, which it reaches from above; the last line is the one that programs read.
+func AtLeast(name string, value, aim float64) { printRatio(name, value, "≥", aim, value >= aim) }
+
+// AtMost prints a ratio beside its aim, which it reaches from below.
+func AtMost(name string, value, aim float64) { printRatio(name, value, "≤", aim, value <= aim) }
+
+func printRatio(name string, value float64, relation string, aim float64, met bool) {
+	verdict := "missed"
+	if met {
+		verdict = "met"
+	}
+	fmt.Printf("aim: %s %s %.2f, %s\nratio %s %.3f\n", name, relation, aim, verdict, name, value)
+}
