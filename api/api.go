@@ -125,7 +125,7 @@ var routes = []route{
 
 	{"listTenantAudit", "GET", "/api/v1/tenants/{tenant_id}/audit", member(aTenant, identity.AuditRead), general, plain, 200},
 	{"listAudit", "GET", "/api/v1/admin/audit", operator(identity.PlatformRead), overview, plain, 200},
-	{"getAllocationEvidence", "GET", "/api/v1/allocations/{allocation_id}/evidence", member(anAllocation, identity.AuditRead), general, plain, 200},
+	{"getAllocationEvidence", "GET", "/api/v1/allocations/{allocation_id}/evidence", member(anAllocation, identity.AuditRead).orSelf(), general, plain, 200},
 	{"listEvidenceKeys", "GET", "/api/v1/evidence/keys", public(), anonymous, plain, 200},
 
 	{"listSkus", "GET", "/api/v1/skus", person(identity.CatalogRead), general, plain, 200},
@@ -446,6 +446,8 @@ func (s *server) completeContract() {
 					response.Headers[name] = &huma.Param{Required: true, Schema: &huma.Schema{Type: huma.TypeString}}
 				}
 				header(middleware.HeaderCorrelationID)
+				header(middleware.HeaderRateLimitPolicy)
+				header(middleware.HeaderRateLimit)
 				switch {
 				case status == "401":
 					header("WWW-Authenticate")

@@ -67,7 +67,7 @@ func (d document) addRefusals(operations []operation, catalogue errorCatalogue) 
 	for _, o := range operations {
 		responses := child(o.node, "responses")
 		_ = each(responses, func(_ string, response *yaml.Node) error {
-			addHeader(response, "X-Correlation-Id", reference("#/components/headers/CorrelationId"))
+			addCommonHeaders(response)
 			if o.parameter("X-Idempotency-Key") != nil {
 				addHeader(response, "Idempotency-Replayed", reference("#/components/headers/IdempotencyReplayed"))
 			}
@@ -97,6 +97,13 @@ func (d document) addRefusals(operations []operation, catalogue errorCatalogue) 
 	}
 }
 
+// addCommonHeaders gives a response the headers that any of them may carry.
+func addCommonHeaders(response *yaml.Node) {
+	addHeader(response, "X-Correlation-Id", reference("#/components/headers/CorrelationId"))
+	addHeader(response, "RateLimit-Policy", reference("#/components/headers/RateLimitPolicy"))
+	addHeader(response, "RateLimit", reference("#/components/headers/RateLimit"))
+}
+
 // response is the refusal in the contract: the envelope, narrowed to the codes, with an example of each.
 func (r refusal) response() *yaml.Node {
 	codes, examples := sequence(), &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
@@ -116,7 +123,7 @@ func (r refusal) response() *yaml.Node {
 	if len(names) == 1 {
 		response = mapping("description", text(fmt.Sprintf("%s: %s", names[0], r.entries[0].Sentence)))
 	}
-	addHeader(response, "X-Correlation-Id", reference("#/components/headers/CorrelationId"))
+	addCommonHeaders(response)
 	switch r.status {
 	case 401:
 		addHeader(response, "WWW-Authenticate", reference("#/components/headers/Challenge"))
