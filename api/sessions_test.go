@@ -33,16 +33,25 @@ type doorway struct {
 	url    string
 	issuer string
 	web    *oidc.Client
+	// transport trusts the certificate of a doorway on https.
+	transport http.RoundTripper
 }
 
 func newDoorway(t *testing.T, cache redis.Config, passwords bool) *doorway {
+	t.Helper()
+	return newDoorwayOn(t, "http", cache, passwords)
+}
+
+// newDoorwayOn serves http, or https as an installation does. The issuer sends browsers back to http, the only address that it
+// knows here; a browser that was told to use https alone (HSTS) goes there all the same.
+func newDoorwayOn(t *testing.T, scheme string, cache redis.Config, passwords bool) *doorway {
 	t.Helper()
 	d := &doorway{t: t, issuer: os.Getenv("GPUAAS_TEST_OIDC_ISSUER")}
 	back, err := url.Parse(os.Getenv("GPUAAS_TEST_OIDC_REDIRECT"))
 	if err != nil || d.issuer == "" || back.Path != api.CallbackPath {
 		t.Fatalf("GPUAAS_TEST_OIDC_ISSUER and GPUAAS_TEST_OIDC_REDIRECT are not set, or lead elsewhere (%v): run `make test-integration`", back)
 	}
-	d.url = "http://" + back.Host
+	d.url = scheme + "://" + back.Host
 	database := storetest.New(t)
 	verifier := oidc.New(oidc.Config{Issuer: d.issuer, Audiences: []string{"gpuaas-api"}}, http.DefaultClient, time.Now)
 	d.web = oidc.NewClient(verifier, http.DefaultClient, "gpuaas-web", "", back.String())
@@ -64,8 +73,16 @@ func newDoorway(t *testing.T, cache redis.Config, passwords bool) *doorway {
 		t.Fatal(err)
 	}
 	server := &httptest.Server{Listener: listener, Config: &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}}
-	server.Start()
+	if scheme == "https" {
+		server.StartTLS()
+	} else {
+		server.Start()
+	}
 	t.Cleanup(server.Close)
+	d.transport = server.Client().Transport
+	if trusting, is := d.transport.(*http.Transport); is && scheme == "https" {
+		trusting.TLSClientConfig.ServerName = "example.com" // which httptest's certificate is for
+	}
 	return d
 }
 
@@ -84,7 +101,10 @@ func (d *doorway) person() *person {
 		d.t.Fatal(err)
 	}
 	p := &person{d: d, jar: jar}
-	p.http = &http.Client{Jar: jar, CheckRedirect: func(r *http.Request, _ []*http.Request) error {
+	p.http = &http.Client{Jar: jar, Transport: d.transport, CheckRedirect: func(r *http.Request, _ []*http.Request) error {
+		if home, err := url.Parse(d.url); err == nil && r.URL.Host == home.Host {
+			r.URL.Scheme = home.Scheme
+		}
 		if strings.HasPrefix(r.URL.String(), d.url) && !strings.HasPrefix(r.URL.Path, "/api/v1/auth/") {
 			return http.ErrUseLastResponse
 		}
@@ -223,6 +243,30 @@ func TestABrowserSignsInAndOut(t *testing.T) {
 	if login := p.send("GET", "/api/v1/auth/signin", "", nil); !requestField.Match(login.body) {
 		t.Errorf("the issuer's session outlived the sign-out: %d %s", login.status, login.body)
 	}
+}
+
+// Over https a cookie is bound to the host (__Host-: Secure, no Domain, the whole path).
+func TestOverHTTPSCookiesAreBoundToTheHost(t *testing.T) {
+	d := newDoorwayOn(t, "https", redistest.Config(t), false)
+	p := d.person()
+	arrived := p.signIn("/")
+	if arrived.status != http.StatusSeeOther || len(arrived.header.Values("Set-Cookie")) == 0 {
+		t.Fatalf("the sign-in ends with %d %s", arrived.status, arrived.body)
+	}
+	for _, set := range arrived.header.Values("Set-Cookie") {
+		if !strings.HasPrefix(set, "__Host-gpuaas_") || !strings.Contains(set, "; Secure") || !strings.Contains(set, "Path=/;") || strings.Contains(set, "Domain=") {
+			t.Errorf("a cookie is not bound to the host: %s", set)
+		}
+	}
+	if session := p.session(); session["signed_in"] != true {
+		t.Fatalf("the session is %v", session)
+	}
+	secret := p.cookie("__Host-gpuaas_session")
+	if secret == "" {
+		t.Error("there is no session's cookie")
+	}
+	// A cookie of the name that http uses, which a neighbour on another port could plant, is nobody's session.
+	d.want(d.person().send("GET", "/api/v1/me", "", map[string]string{"Cookie": "gpuaas_session=" + secret}), 401, "token_missing")
 }
 
 // A session secret that somebody planted in the browser is worth nothing after the sign-in, and neither is an earlier one.
