@@ -13,7 +13,9 @@ import (
 )
 
 func (c *command) adminCommand() *cobra.Command {
-	return group("admin", "What only admins do", c.forceReleaseCommand(), c.creditCommand(), c.priceCommand(), c.putSKUCommand(), c.overrideCommand())
+	return group("admin", "What only administrators of the platform do", c.forceReleaseCommand(), c.creditCommand(),
+		c.priceCommand(), c.pricesCommand(), c.putSKUCommand(), c.overrideCommand(),
+		c.userCommand(), c.anyTenantCommand(), c.platformAdminCommand(), c.accountCommand())
 }
 
 func (c *command) forceReleaseCommand() *cobra.Command {

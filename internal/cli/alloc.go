@@ -22,6 +22,7 @@ func (c *command) allocCommand() *cobra.Command {
 func (c *command) allocCreate() *cobra.Command {
 	var (
 		name, key      string
+		project        string
 		labels         map[string]string
 		keyFiles       []string
 		wait           bool
@@ -29,6 +30,7 @@ func (c *command) allocCreate() *cobra.Command {
 	)
 	cmd := &cobra.Command{Use: "create SKU", Short: "Ask for a node", Args: exact(1, "the SKU")}
 	cmd.Flags().StringVar(&name, "name", "", "a name for people")
+	cmd.Flags().StringVar(&project, "project", "", "the project it belongs to (default: the context's, or your own)")
 	cmd.Flags().StringToStringVar(&labels, "label", nil, "key=value, repeatable")
 	cmd.Flags().StringSliceVar(&keyFiles, "ssh-key", nil, "file with public keys, repeatable")
 	cmd.Flags().StringVar(&key, "idempotency-key", "", "repeat an earlier request safely (default: a new one)")
@@ -43,7 +45,11 @@ func (c *command) allocCreate() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		request := client.CreateAllocationRequest{SKU: arguments[0], Name: optional(name)}
+		_, in, err := c.place("", project)
+		if err != nil {
+			return err
+		}
+		request := client.CreateAllocationRequest{SKU: arguments[0], Name: optional(name), ProjectID: in}
 		if len(labels) > 0 {
 			request.Labels = &labels
 		}
@@ -129,57 +135,49 @@ func (c *command) getAllocation(ctx context.Context, api client.ClientInterface,
 }
 
 func (c *command) allocList() *cobra.Command {
-	var state string
+	var state, tenant, project string
 	var limit int64
 	var everybody bool
 	cmd := &cobra.Command{Use: "list", Short: "List allocations, newest first", Args: none}
 	cmd.Flags().StringVar(&state, "state", "", "only allocations in this state")
+	cmd.Flags().StringVar(&tenant, "tenant", "", "of this tenant (default: the context's, or your own)")
+	cmd.Flags().StringVar(&project, "project", "", "of this project (default: the context's, or every one)")
 	cmd.Flags().Int64Var(&limit, "limit", 50, "how many (0: all)")
 	cmd.Flags().BoolVar(&everybody, "all-tenants", false, "of all tenants (admins)")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+	return c.watching(cmd, func(ctx context.Context, api client.ClientInterface, _ []string) (view, error) {
 		if limit < 0 {
-			return usage("--limit is not negative")
+			return view{}, usage("--limit is not negative")
 		}
-		api, err := c.api()
+		in, only, err := c.place(tenant, project)
 		if err != nil {
-			return err
+			return view{}, err
 		}
-		only := (*client.AllocationStateName)(optional(state))
-		found, body, err := all[client.Allocation](cmd.Context(), limit, func(ctx context.Context, size int64, cursor *string) (*http.Response, error) {
+		named := (*client.AllocationStateName)(optional(state))
+		found, body, err := all[client.Allocation](ctx, limit, func(ctx context.Context, size int64, cursor *string) (*http.Response, error) {
 			if everybody {
-				return api.AdminListAllocations(ctx, &client.AdminListAllocationsParams{State: only, Limit: &size, Cursor: cursor})
+				return api.AdminListAllocations(ctx, &client.AdminListAllocationsParams{State: named, Limit: &size, Cursor: cursor})
 			}
-			return api.ListAllocations(ctx, &client.ListAllocationsParams{State: only, Limit: &size, Cursor: cursor})
+			return api.ListAllocations(ctx, &client.ListAllocationsParams{TenantID: in, ProjectID: only, State: named, Limit: &size, Cursor: cursor})
 		})
-		if err != nil {
-			return err
-		}
-		return c.show(body, func() table {
+		return view{body: body, render: func() table {
 			shown := table{header: []string{"ALLOCATION", "NAME", "STATE", "SKU", "COST", "REQUESTED"}}
 			for _, a := range found {
 				shown.rows = append(shown.rows, []string{a.ID, a.Name, string(a.State), a.SKU, amount(a.CostMicros, a.Currency), instant(a.RequestedAt)})
 			}
 			return shown
-		})
-	}
-	return cmd
+		}}, err
+	})
 }
 
 func (c *command) allocGet() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use: "get ALLOCATION", Short: "Show one allocation", Args: exact(1, "the allocation's id"),
-		RunE: func(cmd *cobra.Command, arguments []string) error {
-			api, err := c.api()
-			if err != nil {
-				return err
-			}
-			found, body, err := c.getAllocation(cmd.Context(), api, arguments[0])
-			if err != nil {
-				return err
-			}
-			return c.show(body, func() table { return allocationTable(found) })
-		},
+		Long: "Show one allocation. With --watch it ends by itself when the allocation is at its end.",
 	}
+	return c.watching(cmd, func(ctx context.Context, api client.ClientInterface, arguments []string) (view, error) {
+		found, body, err := c.getAllocation(ctx, api, arguments[0])
+		return view{body: body, render: func() table { return allocationTable(found) }, last: found.EndedAt != nil}, err
+	})
 }
 
 func allocationTable(a client.Allocation) table {

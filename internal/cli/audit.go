@@ -83,7 +83,11 @@ func (c *command) auditPages(ctx context.Context, api client.ClientInterface, q 
 			})
 		}, nil
 	}
-	tenant := q.tenant
+	named, err := c.tenantOf(q.tenant)
+	if err != nil {
+		return nil, err
+	}
+	tenant := text(named)
 	if tenant == "" {
 		var me client.Me
 		if _, err := decode(&me)(api.GetMe(ctx)); err != nil {

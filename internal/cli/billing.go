@@ -11,21 +11,18 @@ import (
 )
 
 func (c *command) balanceCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "balance", Short: "Show what is left, and what is running up", Args: none,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			api, err := c.api()
-			if err != nil {
-				return err
-			}
-			var balance client.Balance
-			body, err := decode(&balance)(api.GetBalance(cmd.Context(), nil))
-			if err != nil {
-				return err
-			}
-			return c.show(body, func() table { return balanceTable(balance) })
-		},
-	}
+	var tenant string
+	cmd := &cobra.Command{Use: "balance", Short: "Show what is left, and what is running up", Args: none}
+	cmd.Flags().StringVar(&tenant, "tenant", "", "of this tenant (default: the context's, or your own)")
+	return c.watching(cmd, func(ctx context.Context, api client.ClientInterface, _ []string) (view, error) {
+		in, err := c.tenantOf(tenant)
+		if err != nil {
+			return view{}, err
+		}
+		var balance client.Balance
+		body, err := decode(&balance)(api.GetBalance(ctx, &client.GetBalanceParams{TenantID: in}))
+		return view{body: body, render: func() table { return balanceTable(balance) }}, err
+	})
 }
 
 func balanceTable(balance client.Balance) table {
@@ -35,10 +32,11 @@ func balanceTable(balance client.Balance) table {
 }
 
 func (c *command) ledgerCommand() *cobra.Command {
-	var allocation string
+	var allocation, tenant string
 	var limit int64
 	cmd := &cobra.Command{Use: "ledger", Short: "List your account's ledger entries, newest first", Args: none}
 	cmd.Flags().StringVar(&allocation, "allocation", "", "only entries of this allocation")
+	cmd.Flags().StringVar(&tenant, "tenant", "", "of this tenant (default: the context's, or your own)")
 	cmd.Flags().Int64Var(&limit, "limit", 50, "how many entries (0: all)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if limit < 0 {
@@ -48,8 +46,12 @@ func (c *command) ledgerCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		in, err := c.tenantOf(tenant)
+		if err != nil {
+			return err
+		}
 		entries, body, err := all[client.LedgerEntry](cmd.Context(), limit, func(ctx context.Context, size int64, cursor *string) (*http.Response, error) {
-			return api.ListLedgerEntries(ctx, &client.ListLedgerEntriesParams{AllocationID: optional(allocation), Limit: &size, Cursor: cursor})
+			return api.ListLedgerEntries(ctx, &client.ListLedgerEntriesParams{AllocationID: optional(allocation), TenantID: in, Limit: &size, Cursor: cursor})
 		})
 		if err != nil {
 			return err

@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"time"
 
 	client "github.com/gpuaas/gpuaas/client/go"
@@ -15,15 +17,19 @@ import (
 // httpClient outlasts the longest wait the API allows for one request.
 var httpClient = &http.Client{Timeout: 90 * time.Second}
 
-// api is the client of the platform with the token in force: GPUAAS_TOKEN, or the kept login's.
+// api is the client of the platform at the address and with the token in force.
 func (c *command) api() (client.ClientInterface, error) {
-	token := c.Environment("GPUAAS_TOKEN")
-	if token == "" {
-		token = c.kept().Token
-	}
-	api, err := client.Connect(c.resolveAPIURL(), client.StaticToken(token), httpClient)
+	tokens, err := c.tokens()
 	if err != nil {
-		return nil, usage("the API's address %q is not usable", c.resolveAPIURL())
+		return nil, err
+	}
+	_, used, err := c.inForce()
+	if err != nil {
+		return nil, err
+	}
+	api, err := client.Connect(c.resolveAPIURL(used), tokens, httpClient)
+	if err != nil {
+		return nil, usage("the API's address %q is not usable", c.resolveAPIURL(used))
 	}
 	return api.ClientInterface, nil
 }
@@ -33,7 +39,7 @@ func (c *command) api() (client.ClientInterface, error) {
 func decode[T any](value *T) func(*http.Response, error) ([]byte, error) {
 	return func(response *http.Response, err error) ([]byte, error) {
 		if err != nil {
-			return nil, transportError{fmt.Errorf("reach the platform: %w", err)}
+			return nil, unreached(err)
 		}
 		defer func() { _ = response.Body.Close() }()
 		body, err := io.ReadAll(io.LimitReader(response.Body, 64<<20))
@@ -43,11 +49,24 @@ func decode[T any](value *T) func(*http.Response, error) ([]byte, error) {
 		if err := client.Check(response, body); err != nil {
 			return nil, err
 		}
+		if response.StatusCode == http.StatusNoContent {
+			return nil, nil
+		}
 		if err := json.Unmarshal(body, value); err != nil {
 			return nil, transportError{fmt.Errorf("the platform's answer is not what its contract says: %w", err)}
 		}
 		return body, nil
 	}
+}
+
+// unreached is what the network refused; what stopped a request before it was sent speaks for itself.
+func unreached(err error) error {
+	var network *url.Error
+	var known transportError
+	if !errors.As(err, &network) || errors.As(err, &known) {
+		return err
+	}
+	return transportError{fmt.Errorf("reach the platform: %w", err)}
 }
 
 // page is one page of any list.

@@ -1,6 +1,6 @@
 // Package cli is the command line `gpuaas`: a file a noun, each command one call of the generated client. Data
 // goes to stdout, everything else to stderr; the exit code tells the kind of trouble. It imports client/go, the
-// codes of domain/fault and the standard library, never the platform's own packages: it stays what any other client could be.
+// codes of domain/fault, libraries for OAuth 2.0 and YAML, never the platform's own packages: it stays what any other client could be.
 // Evidence it verifies offline, with domain/evidence and internal/evidence, which ask nobody.
 package cli
 
@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -37,9 +38,10 @@ func Main(ctx context.Context, terminal Terminal, arguments []string) int {
 // command carries what every command shares: the terminal and the persistent flags.
 type command struct {
 	Terminal
-	output string
-	apiURL string
-	yes    bool
+	output  string
+	apiURL  string
+	context string
+	yes     bool
 }
 
 func newRoot(terminal Terminal) *cobra.Command {
@@ -58,8 +60,8 @@ func newRoot(terminal Terminal) *cobra.Command {
 			return cmd.Help()
 		},
 		PersistentPreRunE: func(*cobra.Command, []string) error {
-			if shared.output != "table" && shared.output != "json" {
-				return usage("-o takes table or json, not %q", shared.output)
+			if !slices.Contains(outputs, shared.output) {
+				return usage("-o takes table, json or yaml, not %q", shared.output)
 			}
 			return nil
 		},
@@ -69,19 +71,24 @@ func newRoot(terminal Terminal) *cobra.Command {
 	root.SetErr(terminal.Err)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	flags := root.PersistentFlags()
-	flags.StringVarP(&shared.output, "output", "o", "table", "table or json")
-	flags.StringVar(&shared.apiURL, "api-url", "", "the API's address (else GPUAAS_API_URL, the login, or the development stack's endpoints.json)")
+	flags.StringVarP(&shared.output, "output", "o", "table", "table, json or yaml")
+	flags.StringVar(&shared.apiURL, "api-url", "", "the API's address (else GPUAAS_API_URL, the context, or the development stack's endpoints.json)")
+	flags.StringVar(&shared.context, "context", "", "the context to use (else GPUAAS_CONTEXT, or the current one)")
 	flags.BoolVarP(&shared.yes, "yes", "y", false, "do not ask before irreversible acts")
 	root.AddCommand(
-		shared.loginCommand(), shared.logoutCommand(), shared.whoamiCommand(),
+		shared.loginCommand(), shared.logoutCommand(), shared.whoamiCommand(), shared.contextCommand(), shared.statusCommand(),
 		shared.skuCommand(), shared.allocCommand(),
 		shared.balanceCommand(), shared.ledgerCommand(),
 		shared.tenantCommand(), shared.projectCommand(), shared.memberCommand(), shared.invitationCommand(),
 		shared.nodeCommand(), shared.policyCommand(), shared.adminCommand(),
 		shared.tokenCommand(), shared.serviceAccountCommand(), shared.keyCommand(), shared.auditCommand(), shared.evidenceCommand(),
 	)
+	shared.completeArguments(root)
 	return root
 }
+
+// outputs are the values of -o.
+var outputs = []string{"table", "json", "yaml"}
 
 const longHelp = `Rent whole GPU nodes, and run the platform that rents them out.
 

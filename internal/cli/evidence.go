@@ -50,7 +50,7 @@ func (c *command) evidenceKeys() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if c.output == "json" {
+			if c.structured() {
 				return c.show(body, nil)
 			}
 			for _, key := range keys.Items {

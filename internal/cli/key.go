@@ -19,7 +19,7 @@ func (c *command) keyCommand() *cobra.Command {
 func (c *command) keyAdd() *cobra.Command {
 	var project string
 	cmd := &cobra.Command{Use: "add NAME FILE", Short: "Keep the public key in a file", Args: exact(2, "a name and the file of a public key")}
-	cmd.Flags().StringVar(&project, "project", "", "the project (your default one when absent)")
+	cmd.Flags().StringVar(&project, "project", "", "the project (the context's, or your default one)")
 	cmd.RunE = func(cmd *cobra.Command, arguments []string) error {
 		line, err := os.ReadFile(arguments[1])
 		if err != nil {
@@ -32,10 +32,14 @@ func (c *command) keyAdd() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		_, in, err := c.place("", project)
+		if err != nil {
+			return err
+		}
 		key := newKey()
 		var added client.SSHKey
 		body, err := decode(&added)(api.CreateSSHKey(cmd.Context(), &client.CreateSSHKeyParams{XIdempotencyKey: &key},
-			client.CreateSSHKeyRequest{Name: arguments[0], PublicKey: strings.TrimSpace(string(line)), ProjectID: optional(project)}))
+			client.CreateSSHKeyRequest{Name: arguments[0], PublicKey: strings.TrimSpace(string(line)), ProjectID: in}))
 		if err != nil {
 			return err
 		}
@@ -57,8 +61,12 @@ func (c *command) keyList() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		in, only, err := c.place("", project)
+		if err != nil {
+			return err
+		}
 		keys, body, err := all[client.SSHKey](cmd.Context(), 0, func(ctx context.Context, size int64, cursor *string) (*http.Response, error) {
-			return api.ListSSHKeys(ctx, &client.ListSSHKeysParams{Limit: &size, Cursor: cursor, ProjectID: optional(project)})
+			return api.ListSSHKeys(ctx, &client.ListSSHKeysParams{Limit: &size, Cursor: cursor, TenantID: in, ProjectID: only})
 		})
 		if err != nil {
 			return err
@@ -76,7 +84,7 @@ func (c *command) keyList() *cobra.Command {
 
 func (c *command) keyDelete() *cobra.Command {
 	return &cobra.Command{
-		Use: "delete KEY", Short: "Forget a key; allocations that were made with it keep it", Args: exact(1, "the key's id"),
+		Use: "delete SSH-KEY", Short: "Forget a key; allocations that were made with it keep it", Args: exact(1, "the key's id"),
 		RunE: func(cmd *cobra.Command, arguments []string) error {
 			api, err := c.api()
 			if err != nil {

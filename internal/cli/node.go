@@ -68,46 +68,28 @@ func (c *command) nodeEnrolToken() *cobra.Command {
 }
 
 func (c *command) nodeList() *cobra.Command {
-	return &cobra.Command{
-		Use: "list", Short: "List the fleet", Args: none,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			api, err := c.api()
-			if err != nil {
-				return err
+	cmd := &cobra.Command{Use: "list", Short: "List the fleet", Args: none}
+	return c.watching(cmd, func(ctx context.Context, api client.ClientInterface, _ []string) (view, error) {
+		nodes, body, err := all[client.Node](ctx, 0, func(ctx context.Context, size int64, cursor *string) (*http.Response, error) {
+			return api.ListNodes(ctx, &client.ListNodesParams{Limit: &size, Cursor: cursor})
+		})
+		return view{body: body, render: func() table {
+			shown := table{header: []string{"NODE", "HOSTNAME", "SKU", "STATE", "ALLOCATION", "LAST SEEN", "REASON"}}
+			for _, n := range nodes {
+				shown.rows = append(shown.rows, []string{n.ID, n.Hostname, n.SKU, string(n.State), text(n.AllocationID), optionalInstant(n.LastSeenAt), n.Reason})
 			}
-			nodes, body, err := all[client.Node](cmd.Context(), 0, func(ctx context.Context, size int64, cursor *string) (*http.Response, error) {
-				return api.ListNodes(ctx, &client.ListNodesParams{Limit: &size, Cursor: cursor})
-			})
-			if err != nil {
-				return err
-			}
-			return c.show(body, func() table {
-				shown := table{header: []string{"NODE", "HOSTNAME", "SKU", "STATE", "ALLOCATION", "LAST SEEN", "REASON"}}
-				for _, n := range nodes {
-					shown.rows = append(shown.rows, []string{n.ID, n.Hostname, n.SKU, string(n.State), text(n.AllocationID), optionalInstant(n.LastSeenAt), n.Reason})
-				}
-				return shown
-			})
-		},
-	}
+			return shown
+		}}, err
+	})
 }
 
 func (c *command) nodeGet() *cobra.Command {
-	return &cobra.Command{
-		Use: "get NODE", Short: "Show one node", Args: exact(1, "the node's id"),
-		RunE: func(cmd *cobra.Command, arguments []string) error {
-			api, err := c.api()
-			if err != nil {
-				return err
-			}
-			var found client.Node
-			body, err := decode(&found)(api.GetNode(cmd.Context(), arguments[0]))
-			if err != nil {
-				return err
-			}
-			return c.show(body, func() table { return nodeTable(found) })
-		},
-	}
+	cmd := &cobra.Command{Use: "get NODE", Short: "Show one node", Args: exact(1, "the node's id")}
+	return c.watching(cmd, func(ctx context.Context, api client.ClientInterface, arguments []string) (view, error) {
+		var found client.Node
+		body, err := decode(&found)(api.GetNode(ctx, arguments[0]))
+		return view{body: body, render: func() table { return nodeTable(found) }}, err
+	})
 }
 
 func nodeTable(n client.Node) table {

@@ -9,25 +9,30 @@ import (
 	"time"
 )
 
-// table is what a command shows when nobody asked for JSON.
+// table is what a command shows when nobody asked for JSON or YAML.
 type table struct {
 	header []string
 	rows   [][]string
 }
 
-// show prints the answer: its JSON exactly as the API sent it, or the table made of it.
+// show prints the answer: with -o json or yaml every field exactly as the API sent it, else the table made of it.
 func (c *command) show(body []byte, render func() table) error {
-	if c.output == "json" {
-		var pretty json.RawMessage = body
-		indented, err := json.MarshalIndent(pretty, "", "  ")
+	switch c.output {
+	case "json":
+		indented, err := json.MarshalIndent(json.RawMessage(body), "", "  ")
 		if err != nil {
 			return fmt.Errorf("the API's answer is not JSON: %w", err)
 		}
 		_, err = fmt.Fprintln(c.Out, string(indented))
 		return err
+	case "yaml":
+		return c.showYAML(body)
 	}
 	return c.print(render())
 }
+
+// structured says whether the answer is shown for programs, and not as a table.
+func (c *command) structured() bool { return c.output != "table" }
 
 func (c *command) print(shown table) error {
 	writer := tabwriter.NewWriter(c.Out, 0, 8, 2, ' ', 0)

@@ -12,7 +12,7 @@ import (
 
 // overrideCommand is what admins agree on with one tenant.
 func (c *command) overrideCommand() *cobra.Command {
-	return group("override", "What holds for one tenant alone: policies and prices", c.listOverridesCommand(), c.setOverrideCommand(), c.clearOverrideCommand(),
+	return group("override", "What holds for one tenant alone: policies and prices", c.listOverridesCommand(), c.setOverrideCommand(), c.clearOverrideCommand(), c.overrideHistoryCommand(),
 		c.tenantPricesCommand(), c.tenantPriceCommand())
 }
 
@@ -134,7 +134,13 @@ func (c *command) tenantPriceCommand() *cobra.Command {
 	var currency, reason string
 	var withdraw bool
 	cmd := &cobra.Command{
-		Use: "price TENANT SKU [AMOUNT]", Short: "Set a price an hour for a tenant, or withdraw it; running allocations keep theirs", Args: cobra.RangeArgs(2, 3),
+		Use: "price TENANT SKU [AMOUNT]", Short: "Set a price an hour for a tenant, or withdraw it; running allocations keep theirs",
+		Args: func(cmd *cobra.Command, arguments []string) error {
+			if len(arguments) != 2 && len(arguments) != 3 {
+				return usage("%s takes a tenant's id, a SKU and an amount", cmd.CommandPath())
+			}
+			return nil
+		},
 	}
 	cmd.Flags().StringVar(&currency, "currency", "usd", "the price's currency")
 	cmd.Flags().BoolVar(&withdraw, "withdraw", false, "let the list price hold again")

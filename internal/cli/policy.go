@@ -121,14 +121,20 @@ func (c *command) policyHistoryCommand() *cobra.Command {
 			return err
 		}
 		return c.show(body, func() table {
-			shown := table{header: []string{"VERSION", "VALUE", "FITS", "CHANGED", "BY", "REASON"}}
+			shown := table{header: policyVersionHeader}
 			for _, v := range versions {
-				shown.rows = append(shown.rows, []string{fmt.Sprint(v.Version), fmt.Sprint(v.Value), fmt.Sprint(v.Fits), instant(v.ChangedAt), v.ChangedBy, v.Reason})
+				shown.rows = append(shown.rows, policyVersionRow(v))
 			}
 			return shown
 		})
 	}
 	return cmd
+}
+
+var policyVersionHeader = []string{"VERSION", "VALUE", "FITS", "CHANGED", "BY", "REASON"}
+
+func policyVersionRow(v client.PolicyVersion) []string {
+	return []string{fmt.Sprint(v.Version), fmt.Sprint(v.Value), fmt.Sprint(v.Fits), instant(v.ChangedAt), v.ChangedBy, v.Reason}
 }
 
 func (c *command) rollbackPolicyCommand() *cobra.Command {

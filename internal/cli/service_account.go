@@ -26,7 +26,7 @@ func (c *command) serviceAccountCreate() *cobra.Command {
 		Args: exact(1, "the account's name"),
 	}
 	cmd.Flags().StringVar(&role, "role", "", "admin, member, viewer or billing")
-	cmd.Flags().StringVar(&project, "project", "", "the one project it belongs to (the whole tenant when absent)")
+	cmd.Flags().StringVar(&project, "project", "", "the one project it belongs to (the context's, or the whole tenant)")
 	cmd.RunE = func(cmd *cobra.Command, arguments []string) error {
 		if role == "" {
 			return usage("--role is needed")
@@ -35,10 +35,14 @@ func (c *command) serviceAccountCreate() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		in, only, err := c.place("", project)
+		if err != nil {
+			return err
+		}
 		key := newKey()
 		var account client.ServiceAccount
 		if _, err := decode(&account)(api.CreateServiceAccount(cmd.Context(), &client.CreateServiceAccountParams{XIdempotencyKey: &key},
-			client.CreateServiceAccountRequest{Name: arguments[0], Role: client.ServiceRole(role), ProjectID: optional(project)})); err != nil {
+			client.CreateServiceAccountRequest{Name: arguments[0], Role: client.ServiceRole(role), TenantID: in, ProjectID: only})); err != nil {
 			return err
 		}
 		return c.mintSecret(cmd.Context(), api, account.ID, nil)
@@ -62,7 +66,7 @@ func (c *command) mintSecret(ctx context.Context, api client.ClientInterface, ac
 func (c *command) serviceAccountRotate() *cobra.Command {
 	var overlap string
 	cmd := &cobra.Command{
-		Use: "rotate ACCOUNT", Short: "Make a new secret and let the ones before it end after an overlap",
+		Use: "rotate SERVICE-ACCOUNT", Short: "Make a new secret and let the ones before it end after an overlap",
 		Args: exact(1, "the account's id"),
 	}
 	cmd.Flags().StringVar(&overlap, "overlap", "", "seconds for which the secrets before it stay valid (policy's value when absent; 0: end them now)")
@@ -93,8 +97,12 @@ func (c *command) serviceAccountList() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		in, only, err := c.place("", project)
+		if err != nil {
+			return err
+		}
 		accounts, body, err := all[client.ServiceAccount](cmd.Context(), 0, func(ctx context.Context, size int64, cursor *string) (*http.Response, error) {
-			return api.ListServiceAccounts(ctx, &client.ListServiceAccountsParams{Limit: &size, Cursor: cursor, ProjectID: optional(project)})
+			return api.ListServiceAccounts(ctx, &client.ListServiceAccountsParams{Limit: &size, Cursor: cursor, TenantID: in, ProjectID: only})
 		})
 		if err != nil {
 			return err
@@ -112,7 +120,7 @@ func (c *command) serviceAccountList() *cobra.Command {
 
 func (c *command) serviceAccountGet() *cobra.Command {
 	return &cobra.Command{
-		Use: "get ACCOUNT", Short: "Show one service account", Args: exact(1, "the account's id"),
+		Use: "get SERVICE-ACCOUNT", Short: "Show one service account", Args: exact(1, "the account's id"),
 		RunE: func(cmd *cobra.Command, arguments []string) error {
 			api, err := c.api()
 			if err != nil {
@@ -149,7 +157,7 @@ func never(at string) string {
 
 func (c *command) serviceAccountSwitch(verb, short string, disabled bool) *cobra.Command {
 	return &cobra.Command{
-		Use: verb + " ACCOUNT", Short: short, Args: exact(1, "the account's id"),
+		Use: verb + " SERVICE-ACCOUNT", Short: short, Args: exact(1, "the account's id"),
 		RunE: func(cmd *cobra.Command, arguments []string) error {
 			api, err := c.api()
 			if err != nil {
@@ -164,7 +172,7 @@ func (c *command) serviceAccountSwitch(verb, short string, disabled bool) *cobra
 
 func (c *command) serviceAccountRevokeSecret() *cobra.Command {
 	return &cobra.Command{
-		Use: "revoke-secret ACCOUNT SECRET", Short: "Revoke a secret at once, with the tokens it was exchanged for", Args: exact(2, "the account's and the secret's id"),
+		Use: "revoke-secret SERVICE-ACCOUNT SECRET", Short: "Revoke a secret at once, with the tokens it was exchanged for", Args: exact(2, "the account's and the secret's id"),
 		RunE: func(cmd *cobra.Command, arguments []string) error {
 			if err := c.confirm("Revoking secret " + arguments[1] + " cuts off whatever uses it, with every token that it was exchanged for."); err != nil {
 				return err

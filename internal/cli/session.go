@@ -3,10 +3,8 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -20,82 +18,172 @@ import (
 	"github.com/gpuaas/gpuaas/domain/fault"
 )
 
-// login is what `gpuaas login` keeps, in a file only its owner can read.
-type login struct {
-	APIURL string `json:"api_url"`
-	Token  string `json:"token"`
-	// Expires is the token's own expiry, zero when the token does not say.
-	Expires time.Time `json:"expires,omitzero"`
-}
-
 // endpoints is the part of the development stack's endpoints.json that the CLI reads.
 type endpoints struct {
 	APIURL    string `json:"api_url"`
 	IssuerURL string `json:"issuer_url"`
 }
 
+// loginFlags are what `gpuaas login` was asked for.
+type loginFlags struct {
+	username, issuer, clientID, serviceAccount string
+	tokenStdin, passwordStdin, secretStdin     bool
+}
+
 func (c *command) loginCommand() *cobra.Command {
-	var username, issuer string
-	var tokenStdin, passwordStdin bool
+	var flags loginFlags
 	cmd := &cobra.Command{
 		Use:   "login",
-		Short: "Keep a token for the commands that follow",
-		Long: `Keep a token for the commands that follow: one read from standard input (--token-stdin), or, with a development
-issuer, one fetched for a user name and a password (--username, --password-stdin or GPUAAS_PASSWORD).
+		Short: "Sign in, and stay signed in for the commands that follow",
+		Long: `Sign in, and stay signed in for the commands that follow. An address and a code are printed, to be opened and approved in any browser
+(OAuth 2.0 device flow, RFC 8628); what was approved renews itself until the issuer ends it.
+
+A program signs in as a service account (--service-account, --secret-stdin), or with a token of its own (--token-stdin, or GPUAAS_TOKEN
+without any login). A development issuer also takes a user name and a password (--username, --password-stdin or GPUAAS_PASSWORD).
 Secrets are never taken from the command line, where other users of the machine could read them.`,
 		Args: none,
 	}
-	cmd.Flags().StringVar(&username, "username", "", "user name, with a development issuer")
-	cmd.Flags().StringVar(&issuer, "issuer", "", "the issuer's URL (else KEYCLOAK_ISSUER_URL or the development stack's)")
-	cmd.Flags().BoolVar(&tokenStdin, "token-stdin", false, "read an access token from standard input")
-	cmd.Flags().BoolVar(&passwordStdin, "password-stdin", false, "read the password from standard input")
+	cmd.Flags().StringVar(&flags.username, "username", "", "user name, with a development issuer")
+	cmd.Flags().StringVar(&flags.issuer, "issuer", "", "the issuer's URL (else KEYCLOAK_ISSUER_URL, the context's or the development stack's)")
+	cmd.Flags().StringVar(&flags.clientID, "client-id", "", "the OAuth client of the device flow (else the context's, or gpuaas-cli)")
+	cmd.Flags().StringVar(&flags.serviceAccount, "service-account", "", "sign in as this service account")
+	cmd.Flags().BoolVar(&flags.tokenStdin, "token-stdin", false, "read an access token from standard input")
+	cmd.Flags().BoolVar(&flags.passwordStdin, "password-stdin", false, "read the password from standard input")
+	cmd.Flags().BoolVar(&flags.secretStdin, "secret-stdin", false, "read the service account's secret from standard input")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		var token string
-		switch {
-		case tokenStdin == (username != ""):
-			return usage("login takes either --token-stdin or --username")
-		case tokenStdin:
-			read, err := io.ReadAll(io.LimitReader(c.In, 64<<10))
-			if err != nil {
-				return fmt.Errorf("read the token: %w", err)
-			}
-			token = strings.TrimSpace(string(read))
-		default:
-			password, err := c.password(passwordStdin)
-			if err != nil {
-				return err
-			}
-			if token, err = c.passwordGrant(cmd.Context(), c.issuer(issuer), username, password); err != nil {
-				return err
-			}
-		}
-		if token == "" {
-			return usage("the token is empty")
-		}
-		kept := login{APIURL: c.resolveAPIURL(), Token: token, Expires: expiry(token)}
-		me, err := c.identify(cmd.Context(), kept)
+		name, target, err := c.signInTarget(flags)
 		if err != nil {
 			return err
 		}
-		if err := c.keep(kept); err != nil {
+		if target.Credentials, err = c.signIn(cmd.Context(), flags, target); err != nil {
 			return err
 		}
-		fmt.Fprintf(c.Err, "signed in as %s at %s\n", printable(me.User.Username), kept.APIURL)
+		me, err := c.identify(cmd.Context(), target)
+		if err != nil {
+			return err
+		}
+		if err := c.change(cmd.Context(), func(kept *configuration) error {
+			kept.Contexts[name] = target
+			kept.Current = name
+			return nil
+		}); err != nil {
+			return err
+		}
+		fmt.Fprintf(c.Err, "signed in as %s at %s (context %s)\n", printable(me.User.Username), target.APIURL, printable(name))
 		return nil
 	}
 	return cmd
 }
 
+// signInTarget is the context that a login fills: the named one, which may be new, else the current one.
+func (c *command) signInTarget(flags loginFlags) (string, savedContext, error) {
+	kept, err := c.configuration()
+	if err != nil {
+		return "", savedContext{}, err
+	}
+	name := c.namedContext()
+	if name == "" {
+		name = kept.Current
+	}
+	if name == "" {
+		name = firstContext
+	}
+	target := kept.Contexts[name]
+	target.APIURL = c.resolveAPIURL(target)
+	target.Issuer = c.issuer(flags.issuer, target)
+	target.ClientID = first(flags.clientID, target.ClientID, deviceClient)
+	return name, target, nil
+}
+
+// signIn obtains the tokens in the way that the flags ask for.
+func (c *command) signIn(ctx context.Context, flags loginFlags, target savedContext) (credentials, error) {
+	ways := 0
+	for _, asked := range []bool{flags.tokenStdin, flags.username != "", flags.serviceAccount != ""} {
+		if asked {
+			ways++
+		}
+	}
+	switch {
+	case ways > 1:
+		return credentials{}, usage("login takes one of --token-stdin, --username and --service-account")
+	case flags.secretStdin != (flags.serviceAccount != ""):
+		return credentials{}, usage("--service-account and --secret-stdin go together")
+	case flags.passwordStdin && flags.username == "":
+		return credentials{}, usage("--password-stdin goes with --username")
+	case flags.tokenStdin:
+		token, err := c.secret("token", 64<<10)
+		return credentials{AccessToken: token, Expires: expiry(token)}, err
+	case flags.serviceAccount != "":
+		secret, err := c.secret("secret", 4<<10)
+		if err != nil {
+			return credentials{}, err
+		}
+		return c.exchange(ctx, target, flags.serviceAccount, secret)
+	case flags.username != "":
+		password, err := c.password(flags.passwordStdin)
+		if err != nil {
+			return credentials{}, err
+		}
+		token, err := c.passwordGrant(ctx, target.Issuer, flags.username, password)
+		return credentials{AccessToken: token, Expires: expiry(token)}, err
+	}
+	if target.Issuer == "" {
+		return credentials{}, usage("no issuer is known: give --issuer or KEYCLOAK_ISSUER_URL")
+	}
+	return c.deviceLogin(ctx, target.Issuer, target.ClientID)
+}
+
+// secret reads one from standard input.
+func (c *command) secret(what string, most int64) (string, error) {
+	read, err := io.ReadAll(io.LimitReader(c.In, most))
+	if err != nil {
+		return "", fmt.Errorf("read the %s: %w", what, err)
+	}
+	value := strings.TrimSpace(string(read))
+	if value == "" {
+		return "", usage("the %s is empty", what)
+	}
+	return value, nil
+}
+
+// exchange turns a service account's secret into an access token.
+func (c *command) exchange(ctx context.Context, target savedContext, account, secret string) (credentials, error) {
+	api, err := client.Connect(target.APIURL, client.StaticToken(""), httpClient)
+	if err != nil {
+		return credentials{}, usage("the API's address %q is not usable", target.APIURL)
+	}
+	var answer client.AccessToken
+	if _, err := decode(&answer)(api.ClientInterface.ExchangeToken(ctx, nil, client.ExchangeTokenRequest{
+		GrantType: "client_credentials", ClientID: &account, ClientSecret: &secret,
+	})); err != nil {
+		return credentials{}, err
+	}
+	return credentials{AccessToken: answer.AccessToken, Expires: time.Now().Add(time.Duration(answer.ExpiresIn) * time.Second).UTC()}, nil
+}
+
 func (c *command) logoutCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "logout", Short: "Forget the kept token", Args: none,
-		RunE: func(*cobra.Command, []string) error {
-			path, err := c.loginPath()
+		Use: "logout", Short: "Forget the tokens of the context in force, and tell the issuer", Args: none,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			name, _, err := c.inForce()
 			if err != nil {
 				return err
 			}
-			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return fmt.Errorf("forget the login: %w", err)
+			var ended savedContext
+			if err := c.change(cmd.Context(), func(kept *configuration) error {
+				item, known := kept.Contexts[name]
+				if !known {
+					return nil
+				}
+				ended = item
+				item.Credentials = credentials{}
+				kept.Contexts[name] = item
+				return nil
+			}); err != nil {
+				return err
+			}
+			if err := revoke(cmd.Context(), ended); err != nil {
+				fmt.Fprintf(c.Err, "the issuer was not told, and ends the login by itself: %v\n", err)
 			}
 			fmt.Fprintln(c.Err, "signed out")
 			return nil
@@ -153,50 +241,6 @@ func (c *command) passwordGrant(ctx context.Context, issuer, username, password 
 	return answer.AccessToken, nil
 }
 
-func (c *command) loginPath() (string, error) {
-	if path := c.Environment("GPUAAS_CONFIG"); path != "" {
-		return path, nil
-	}
-	directory, err := os.UserConfigDir()
-	if err != nil {
-		return "", fmt.Errorf("no place to keep the login: %w; set GPUAAS_CONFIG", err)
-	}
-	return filepath.Join(directory, "gpuaas", "login.json"), nil
-}
-
-func (c *command) keep(kept login) error {
-	path, err := c.loginPath()
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fmt.Errorf("keep the login: %w", err)
-	}
-	text, err := json.Marshal(kept)
-	if err != nil {
-		return fmt.Errorf("keep the login: %w", err)
-	}
-	// Write beside and rename, so that a crash leaves the old login or the new one.
-	fresh := path + ".new"
-	if err := os.WriteFile(fresh, text, 0o600); err != nil {
-		return fmt.Errorf("keep the login: %w", err)
-	}
-	if err := os.Rename(fresh, path); err != nil {
-		return fmt.Errorf("keep the login: %w", err)
-	}
-	return nil
-}
-
-func (c *command) kept() login {
-	var kept login
-	if path, err := c.loginPath(); err == nil {
-		if text, err := os.ReadFile(path); err == nil {
-			_ = json.Unmarshal(text, &kept) // a broken file is as good as none: the call that follows says so
-		}
-	}
-	return kept
-}
-
 func (c *command) developmentEndpoints() endpoints {
 	directory := c.Environment("GPUAAS_DATA")
 	if directory == "" {
@@ -209,29 +253,29 @@ func (c *command) developmentEndpoints() endpoints {
 	return found
 }
 
-// resolveAPIURL takes the first of: the flag, the environment, the login, the development stack.
-func (c *command) resolveAPIURL() string {
-	for _, candidate := range []string{c.apiURL, c.Environment("GPUAAS_API_URL"), c.kept().APIURL, c.developmentEndpoints().APIURL} {
-		if candidate != "" {
-			return strings.TrimRight(candidate, "/")
-		}
-	}
-	return "http://localhost:8081"
+// resolveAPIURL takes the first of: the flag, the environment, the context, the development stack.
+func (c *command) resolveAPIURL(used savedContext) string {
+	return strings.TrimRight(first(c.apiURL, c.Environment("GPUAAS_API_URL"), used.APIURL, c.developmentEndpoints().APIURL, "http://localhost:8081"), "/")
 }
 
-func (c *command) issuer(flag string) string {
-	for _, candidate := range []string{flag, c.Environment("KEYCLOAK_ISSUER_URL"), c.developmentEndpoints().IssuerURL} {
+func (c *command) issuer(flag string, used savedContext) string {
+	return strings.TrimRight(first(flag, c.Environment("KEYCLOAK_ISSUER_URL"), used.Issuer, c.developmentEndpoints().IssuerURL), "/")
+}
+
+// first is the first text that is not empty.
+func first(candidates ...string) string {
+	for _, candidate := range candidates {
 		if candidate != "" {
-			return strings.TrimRight(candidate, "/")
+			return candidate
 		}
 	}
 	return ""
 }
 
 // identify asks the platform who a token belongs to, which also proves the token.
-func (c *command) identify(ctx context.Context, as login) (client.Me, error) {
+func (c *command) identify(ctx context.Context, as savedContext) (client.Me, error) {
 	var me client.Me
-	api, err := client.Connect(as.APIURL, client.StaticToken(as.Token), httpClient)
+	api, err := client.Connect(as.APIURL, client.StaticToken(as.Credentials.AccessToken), httpClient)
 	if err != nil {
 		return me, usage("the API's address %q is not usable", as.APIURL)
 	}

@@ -47,23 +47,58 @@ func asking[T any](c *command, use, short string, arguments cobra.PositionalArgs
 		if err != nil {
 			return err
 		}
+		if body == nil {
+			fmt.Fprintln(c.Err, "done")
+			return nil
+		}
 		return c.show(body, func() table { return shown(answer) })
 	}}
 }
 
-// given is a flag's value as an optional field: absent when the flag was left out.
-func given(value string) *string {
-	if value == "" {
-		return nil
+// losing asks, before a command does anything, whether its first argument may lose what is said.
+func (c *command) losing(loss string, cmd *cobra.Command) *cobra.Command {
+	request := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, arguments []string) error {
+		if err := c.confirm(fmt.Sprintf(loss, arguments[len(arguments)-1])); err != nil {
+			return err
+		}
+		return request(cmd, arguments)
 	}
-	return &value
+	return cmd
 }
 
+// listingOf is a listing of what its arguments name.
+func (c *command) listingOf(use string, arguments cobra.PositionalArgs, of func(arguments []string) *cobra.Command) *cobra.Command {
+	return &cobra.Command{Use: use, Short: of(make([]string, 3)).Short, Args: arguments, RunE: func(cmd *cobra.Command, arguments []string) error {
+		named := of(arguments)
+		named.SetContext(cmd.Context())
+		return named.RunE(named, nil)
+	}}
+}
+
+// nothing is the table of an answer without a body.
+func nothing(struct{}) table { return table{} }
+
 func (c *command) tenantCommand() *cobra.Command {
-	return group("tenant", "The tenants you belong to", listing(c, "List the tenants you belong to", tenantHeader, tenantRow,
+	list := listing(c, "List the tenants you belong to", tenantHeader, tenantRow,
 		func(ctx context.Context, api client.ClientInterface, size *int64, cursor *string) (*http.Response, error) {
 			return api.ListTenants(ctx, &client.ListTenantsParams{Limit: size, Cursor: cursor})
-		}))
+		})
+	get := asking(c, "get TENANT", "Show a tenant", exact(1, "the tenant's id"), tenantTable,
+		func(ctx context.Context, api client.ClientInterface, arguments []string) (*http.Response, error) {
+			return api.GetTenant(ctx, arguments[0])
+		})
+	rename := asking(c, "rename TENANT NAME", "Give a tenant another name", exact(2, "the tenant's id and a name"), tenantTable,
+		func(ctx context.Context, api client.ClientInterface, arguments []string) (*http.Response, error) {
+			key := newKey()
+			return api.UpdateTenant(ctx, arguments[0], &client.UpdateTenantParams{XIdempotencyKey: &key}, client.UpdateTenantRequest{Name: arguments[1]})
+		})
+	return group("tenant", "The tenants you belong to", list, get, rename)
+}
+
+func tenantTable(t client.Tenant) table {
+	return fields("tenant", t.ID, "name", t.Name, "kind", string(t.Kind), "organisation", text(t.OrgID), "status", string(t.Status),
+		"since", optionalInstant(t.StatusAt), "reason", text(t.StatusReason), "your role", text(t.Role), "created", instant(t.CreatedAt))
 }
 
 var tenantHeader = []string{"TENANT", "NAME", "KIND", "STATUS", "YOUR ROLE"}
@@ -78,52 +113,113 @@ func tenantRow(t client.Tenant) []string {
 
 func (c *command) projectCommand() *cobra.Command {
 	var tenant string
-	key := newKey()
+	var archived bool
 	shown := func(p client.Project) table {
 		return fields("project", p.ID, "name", p.Name, "tenant", p.TenantID, "default", fmt.Sprint(p.IsDefault), "archived", optionalInstant(p.ArchivedAt))
 	}
-	list := listing(c, "List a tenant's projects", []string{"PROJECT", "NAME", "DEFAULT", "CREATED"},
+	list := listing(c, "List a tenant's projects", []string{"PROJECT", "NAME", "DEFAULT", "CREATED", "ARCHIVED"},
 		func(p client.Project) []string {
-			return []string{p.ID, p.Name, fmt.Sprint(p.IsDefault), instant(p.CreatedAt)}
+			return []string{p.ID, p.Name, fmt.Sprint(p.IsDefault), instant(p.CreatedAt), optionalInstant(p.ArchivedAt)}
 		},
 		func(ctx context.Context, api client.ClientInterface, size *int64, cursor *string) (*http.Response, error) {
-			return api.ListProjects(ctx, &client.ListProjectsParams{TenantID: given(tenant), Limit: size, Cursor: cursor})
+			in, err := c.tenantOf(tenant)
+			if err != nil {
+				return nil, err
+			}
+			return api.ListProjects(ctx, &client.ListProjectsParams{TenantID: in, IncludeArchived: optional(archived), Limit: size, Cursor: cursor})
 		})
+	list.Flags().BoolVar(&archived, "archived", false, "also those that were archived")
 	create := asking(c, "create NAME", "Make a project", exact(1, "the project's name"), shown,
 		func(ctx context.Context, api client.ClientInterface, arguments []string) (*http.Response, error) {
-			return api.CreateProject(ctx, &client.CreateProjectParams{XIdempotencyKey: &key}, client.CreateProjectRequest{Name: arguments[0], TenantID: given(tenant)})
+			in, err := c.tenantOf(tenant)
+			if err != nil {
+				return nil, err
+			}
+			key := newKey()
+			return api.CreateProject(ctx, &client.CreateProjectParams{XIdempotencyKey: &key}, client.CreateProjectRequest{Name: arguments[0], TenantID: in})
 		})
-	archive := asking(c, "archive PROJECT", "Let nothing new begin in a project", exact(1, "the project's id"), shown,
+	get := asking(c, "get PROJECT", "Show a project", exact(1, "the project's id"), shown,
 		func(ctx context.Context, api client.ClientInterface, arguments []string) (*http.Response, error) {
-			return api.ArchiveProject(ctx, arguments[0], &client.ArchiveProjectParams{XIdempotencyKey: &key})
+			return api.GetProject(ctx, arguments[0])
 		})
+	rename := asking(c, "rename PROJECT NAME", "Give a project another name", exact(2, "the project's id and a name"), shown,
+		func(ctx context.Context, api client.ClientInterface, arguments []string) (*http.Response, error) {
+			key := newKey()
+			return api.UpdateProject(ctx, arguments[0], &client.UpdateProjectParams{XIdempotencyKey: &key}, client.UpdateProjectRequest{Name: arguments[1]})
+		})
+	archive := c.losing("Archiving %s cannot be undone: what runs in it goes on, and nothing new begins there ever again.",
+		asking(c, "archive PROJECT", "Let nothing new begin in a project", exact(1, "the project's id"), shown,
+			func(ctx context.Context, api client.ClientInterface, arguments []string) (*http.Response, error) {
+				key := newKey()
+				return api.ArchiveProject(ctx, arguments[0], &client.ArchiveProjectParams{XIdempotencyKey: &key})
+			}))
 	for _, cmd := range []*cobra.Command{list, create} {
-		cmd.Flags().StringVar(&tenant, "tenant", "", "the tenant's id (default: your own)")
+		cmd.Flags().StringVar(&tenant, "tenant", "", "the tenant's id (default: the context's, or your own)")
 	}
-	return group("project", "The folders of a tenant", list, create, archive)
+	return group("project", "The folders of a tenant", list, get, create, rename, archive, c.projectMemberCommand())
+}
+
+// tenantOf is the tenant that a flag names, or the context.
+func (c *command) tenantOf(flag string) (*string, error) {
+	tenant, _, err := c.place(flag, "")
+	return tenant, err
+}
+
+func (c *command) projectMemberCommand() *cobra.Command {
+	list := c.listingOf("list PROJECT", exact(1, "the project's id"), func(arguments []string) *cobra.Command {
+		return listing(c, "List who has a role in a project", []string{"USER", "NAME", "ROLE", "SINCE"},
+			func(m client.ProjectMember) []string {
+				return []string{m.UserID, m.Username, string(m.Role), instant(m.CreatedAt)}
+			},
+			func(ctx context.Context, api client.ClientInterface, size *int64, cursor *string) (*http.Response, error) {
+				return api.ListProjectMembers(ctx, arguments[0], &client.ListProjectMembersParams{Limit: size, Cursor: cursor})
+			})
+	})
+	set := asking(c, "set PROJECT USER ROLE", "Give somebody a role in a project", exact(3, "the project's id, the user's id and the role"),
+		func(m client.ProjectMember) table {
+			return fields("user", m.UserID, "name", m.Username, "role", string(m.Role))
+		},
+		func(ctx context.Context, api client.ClientInterface, arguments []string) (*http.Response, error) {
+			key := newKey()
+			return api.PutProjectMember(ctx, arguments[0], arguments[1], &client.PutProjectMemberParams{XIdempotencyKey: &key},
+				client.PutProjectMemberRequest{Role: client.PutProjectMemberRequestRole(arguments[2])})
+		})
+	remove := c.losing("Removing %s takes every right in the project from them, at once.",
+		asking(c, "remove PROJECT USER", "Take somebody's role in a project", exact(2, "the project's and the user's id"), nothing,
+			func(ctx context.Context, api client.ClientInterface, arguments []string) (*http.Response, error) {
+				key := newKey()
+				return api.RemoveProjectMember(ctx, arguments[0], arguments[1], &client.RemoveProjectMemberParams{XIdempotencyKey: &key})
+			}))
+	return group("member", "Who has a role in a project", list, set, remove)
+}
+
+func memberTable(m client.Member) table {
+	return fields("user", m.UserID, "name", m.Username, "role", string(m.Role), "came by", string(m.Source))
 }
 
 func (c *command) memberCommand() *cobra.Command {
-	key := newKey()
-	shown := func(m client.Member) table {
-		return fields("user", m.UserID, "name", m.Username, "role", string(m.Role), "came by", string(m.Source))
-	}
-	list := &cobra.Command{Use: "list TENANT", Short: "List who belongs to a tenant", Args: exact(1, "the tenant's id")}
-	list.RunE = func(cmd *cobra.Command, arguments []string) error {
-		return listing(c, "", []string{"USER", "NAME", "ROLE", "CAME BY"},
+	list := c.listingOf("list TENANT", exact(1, "the tenant's id"), func(arguments []string) *cobra.Command {
+		return listing(c, "List who belongs to a tenant", []string{"USER", "NAME", "ROLE", "CAME BY"},
 			func(m client.Member) []string {
 				return []string{m.UserID, m.Username, string(m.Role), string(m.Source)}
 			},
 			func(ctx context.Context, api client.ClientInterface, size *int64, cursor *string) (*http.Response, error) {
 				return api.ListTenantMembers(ctx, arguments[0], &client.ListTenantMembersParams{Limit: size, Cursor: cursor})
-			}).RunE(cmd, nil)
-	}
-	role := asking(c, "set-role TENANT USER ROLE", "Give a member another role", exact(3, "the tenant's id, the user's id and the role"), shown,
+			})
+	})
+	role := asking(c, "set-role TENANT USER ROLE", "Give a member another role", exact(3, "the tenant's id, the user's id and the role"), memberTable,
 		func(ctx context.Context, api client.ClientInterface, arguments []string) (*http.Response, error) {
+			key := newKey()
 			return api.UpdateTenantMember(ctx, arguments[0], arguments[1], &client.UpdateTenantMemberParams{XIdempotencyKey: &key},
 				client.UpdateMemberRequest{Role: client.UpdateMemberRequestRole(arguments[2])})
 		})
-	return group("member", "Who belongs to a tenant, in which role", list, role)
+	remove := c.losing("Removing %s takes every right in the tenant from them, at once; coming back takes an invitation.",
+		asking(c, "remove TENANT USER", "Let somebody belong to a tenant no more; you may name yourself", exact(2, "the tenant's and the user's id"), nothing,
+			func(ctx context.Context, api client.ClientInterface, arguments []string) (*http.Response, error) {
+				key := newKey()
+				return api.RemoveTenantMember(ctx, arguments[0], arguments[1], &client.RemoveTenantMemberParams{XIdempotencyKey: &key})
+			}))
+	return group("member", "Who belongs to a tenant, in which role", list, role, remove)
 }
 
 func (c *command) invitationCommand() *cobra.Command {
@@ -137,28 +233,45 @@ func (c *command) invitationCommand() *cobra.Command {
 			return []string{i.ID, string(i.Role), string(i.Status), text(i.Email), instant(i.ExpiresAt)}
 		},
 		func(ctx context.Context, api client.ClientInterface, size *int64, cursor *string) (*http.Response, error) {
-			return api.ListInvitations(ctx, &client.ListInvitationsParams{TenantID: given(tenant), Limit: size, Cursor: cursor})
+			in, err := c.tenantOf(tenant)
+			if err != nil {
+				return nil, err
+			}
+			return api.ListInvitations(ctx, &client.ListInvitationsParams{TenantID: in, Limit: size, Cursor: cursor})
 		})
 	create := asking(c, "create", "Offer somebody a role; the token is shown once", none,
 		func(i client.CreatedInvitation) table { return table{rows: [][]string{{i.Token}}} },
 		func(ctx context.Context, api client.ClientInterface, _ []string) (*http.Response, error) {
+			in, _, err := c.place(tenant, project)
+			if err != nil {
+				return nil, err
+			}
 			return api.CreateInvitation(ctx, &client.CreateInvitationParams{XIdempotencyKey: &key}, client.CreateInvitationRequest{
-				TenantID: given(tenant), ProjectID: given(project), Role: client.CreateInvitationRequestRole(role), Email: given(email),
+				TenantID: in, ProjectID: optional(project), Role: client.CreateInvitationRequestRole(role), Email: optional(email),
 			})
 		})
 	create.Flags().StringVar(&project, "project", "", "into this project alone")
 	create.Flags().StringVar(&role, "role", "member", "owner, admin, member, viewer or billing")
 	create.Flags().StringVar(&email, "email", "", "whom it is meant for; nothing is sent there")
 	for _, cmd := range []*cobra.Command{list, create} {
-		cmd.Flags().StringVar(&tenant, "tenant", "", "the tenant's id (default: your own)")
+		cmd.Flags().StringVar(&tenant, "tenant", "", "the tenant's id (default: the context's, or your own)")
 	}
-	revoke := asking(c, "revoke INVITATION", "Make an invitation worthless", exact(1, "the invitation's id"), shown,
+	revoke := c.losing("Revoking %s makes its token worthless for whoever has it, for ever.",
+		asking(c, "revoke INVITATION", "Make an invitation worthless", exact(1, "the invitation's id"), shown,
+			func(ctx context.Context, api client.ClientInterface, arguments []string) (*http.Response, error) {
+				return api.RevokeInvitation(ctx, arguments[0], &client.RevokeInvitationParams{XIdempotencyKey: &key})
+			}))
+	accept := asking(c, "accept TOKEN", "Accept an invitation; - reads its token from standard input", exact(1, "the invitation's token"), shown,
 		func(ctx context.Context, api client.ClientInterface, arguments []string) (*http.Response, error) {
-			return api.RevokeInvitation(ctx, arguments[0], &client.RevokeInvitationParams{XIdempotencyKey: &key})
-		})
-	accept := asking(c, "accept TOKEN", "Accept an invitation", exact(1, "the invitation's token"), shown,
-		func(ctx context.Context, api client.ClientInterface, arguments []string) (*http.Response, error) {
-			return api.AcceptInvitation(ctx, &client.AcceptInvitationParams{XIdempotencyKey: &key}, client.AcceptInvitationRequest{Token: arguments[0]})
+			token := arguments[0]
+			if token == "-" {
+				read, err := c.secret("token", 4<<10)
+				if err != nil {
+					return nil, err
+				}
+				token = read
+			}
+			return api.AcceptInvitation(ctx, &client.AcceptInvitationParams{XIdempotencyKey: &key}, client.AcceptInvitationRequest{Token: token})
 		})
 	return group("invitation", "Offers of a role", list, create, revoke, accept)
 }

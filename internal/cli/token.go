@@ -90,7 +90,7 @@ func scopeText(scopes []client.Scope) string {
 
 func (c *command) tokenRevoke() *cobra.Command {
 	return &cobra.Command{
-		Use: "revoke TOKEN", Short: "Revoke a personal access token at once", Args: exact(1, "the token's id"),
+		Use: "revoke ACCESS-TOKEN", Short: "Revoke a personal access token at once", Args: exact(1, "the token's id"),
 		RunE: func(cmd *cobra.Command, arguments []string) error {
 			if err := c.confirm("Revoking token " + arguments[0] + " cuts off whatever uses it, with every token that was made with it."); err != nil {
 				return err
