@@ -315,6 +315,9 @@ func (s *server) guard(line route, next http.Handler) http.Handler {
 			err = refuseEmpty(r)
 		}
 		if err == nil {
+			err = refuseUnkept(r, changes)
+		}
+		if err == nil {
 			r, err = s.authorise(r, line)
 		}
 		if err != nil {
@@ -450,7 +453,7 @@ func (s *server) completeContract() {
 				header(middleware.HeaderRateLimit)
 				switch {
 				case status == "401":
-					header("WWW-Authenticate")
+					header(middleware.HeaderChallenge)
 				case status == "429":
 					header("Retry-After")
 				case keyed && status < "300":

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/gpuaas/gpuaas/api"
 	"github.com/gpuaas/gpuaas/domain/fault"
+	"github.com/gpuaas/gpuaas/domain/id"
 	"github.com/gpuaas/gpuaas/schema"
 )
 
@@ -272,4 +274,18 @@ func union[V any](left, right map[string]V) []string {
 	names = slices.AppendSeq(names, maps.Keys(right))
 	slices.Sort(names)
 	return slices.Compact(names)
+}
+
+// An example that is an id is one that the platform could have made: whoever copies it into a request asks for an object.
+func TestEveryExampleIDCouldBeSomebodys(t *testing.T) {
+	looksLikeID := regexp.MustCompile(`\b[a-z]+_([a-z2-7]{26})\b`)
+	found := looksLikeID.FindAllStringSubmatch(string(schema.OpenAPI), -1)
+	if len(found) < 50 {
+		t.Fatalf("the contract has only %d example ids", len(found))
+	}
+	for _, example := range found {
+		if _, err := id.Parse[id.User]("user_" + example[1]); err != nil {
+			t.Errorf("%s: %v", example[0], err)
+		}
+	}
 }

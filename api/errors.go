@@ -31,6 +31,14 @@ func (f *Fault) Error() string { return f.Message }
 // GetStatus is the HTTP status of the code.
 func (f *Fault) GetStatus() int { return f.status }
 
+// GetHeaders are the headers that belong to the status: a 401 says how to authenticate, whoever answers it.
+func (f *Fault) GetHeaders() http.Header {
+	if f.status != http.StatusUnauthorized {
+		return nil
+	}
+	return http.Header{middleware.HeaderChallenge: {middleware.Challenge}}
+}
+
 func render(ctx context.Context, found *fault.Error) *Fault {
 	envelope := middleware.NewEnvelope(found, telemetry.Correlation(ctx))
 	return &Fault{Code: string(envelope.Code), Message: envelope.Message, CorrelationID: envelope.CorrelationID, Details: envelope.Details, status: found.Code.HTTPStatus()}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -42,5 +43,20 @@ func TestOurOwnTroubleIsNotToldToAnybody(t *testing.T) {
 	shown = fromHuma(context.Background(), 500, "unexpected", []error{errors.New("secret")})
 	if shown.Code != "internal_error" || len(shown.Details) != 0 {
 		t.Errorf("it shows %+v", shown)
+	}
+}
+
+// A handler that answers 401 says how to authenticate as the guard does: the contract promises the header with every 401.
+func TestEvery401SaysHowToAuthenticate(t *testing.T) {
+	for code, want := range map[fault.Code]string{
+		fault.TokenInvalid:            `Bearer realm="gpuaas"`,
+		fault.TokenExpired:            `Bearer realm="gpuaas"`,
+		fault.InsufficientPermissions: "",
+		fault.InternalError:           "",
+	} {
+		var refused interface{ GetHeaders() http.Header } = render(t.Context(), fault.New(code, ""))
+		if got := refused.GetHeaders().Get("WWW-Authenticate"); got != want {
+			t.Errorf("%s says %q, not %q", code, got, want)
+		}
 	}
 }

@@ -17,7 +17,7 @@ type memberBody struct {
 	UserID    id.User       `json:"user_id" pattern:"^user_[a-z2-7]{26}$"`
 	Username  string        `json:"username"`
 	Role      identity.Role `json:"role" enum:"owner,admin,member,viewer,billing"`
-	Source    string        `json:"source" enum:"sign_up,organisation,invitation,operator" doc:"How they came in."`
+	Source    string        `json:"source" enum:"sign_up,organisation,invitation,operator,service_account" doc:"How they came in."`
 	Managed   bool          `json:"managed" doc:"Whether the identity provider counts them among the organisation, so that only it can remove them."`
 	CreatedAt moment        `json:"created_at"`
 }

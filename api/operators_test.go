@@ -90,6 +90,32 @@ func TestWhoIsRegisteredIsFoundByTheirFirstSignIn(t *testing.T) {
 	}
 }
 
+// A name that the contract allows is one that the database takes, and what it does not take is refused before it is asked.
+func TestLongNamesAndUnkeptTextAreNoTroubleOfOurs(t *testing.T) {
+	w := newWorld(t, 0)
+	root := w.token("root", "admin")
+	long := strings.Repeat("a", 255)
+	register := func(username, reason string) reply {
+		return w.ask("POST", "/api/v1/admin/users", root, "", fmt.Sprintf(`{"issuer":%q,"username":%q,"reason":%s}`, w.issuer, username, reason))
+	}
+	if made := register(long, `"long"`); made.status != 201 || made.text("username") != long {
+		t.Errorf("registering a name of 255 characters answers %d %s", made.status, made.body)
+	}
+	if first := w.ask("GET", "/api/v1/me", w.token(strings.Repeat("b", 255)), "", ""); first.status != 200 {
+		t.Errorf("the first sign-in under a name of 255 characters answers %d %s", first.status, first.body)
+	}
+	w.unchanged(func() {
+		w.want(register("ada", `"a\u0000b"`), 422, "validation_error")
+		w.want(register("ada", `null`), 422, "validation_error")
+		w.want(register("ada", "\"\xff\""), 422, "validation_error")
+		w.want(w.ask("PUT", "/api/v1/admin/policies/allocation.max_labels", root, "", `{"value":31,"reason":"a\u0000b"}`), 422, "validation_error")
+		w.want(w.ask("GET", "/api/v1/admin/users?username=a%00b", root, "", ""), 422, "validation_error")
+	})
+	// An id with bits left over at its end passes the contract's pattern and is nobody's.
+	w.want(w.ask("GET", "/api/v1/service-accounts/user_mfrggzdfmztwq2lknnwg23tpob", root, "", ""), 404, "service_account_not_found")
+	w.want(w.ask("DELETE", "/api/v1/ssh-keys/key_mfrggzdfmztwq2lknnwg23tpob", root, "", ""), 404, "ssh_key_not_found")
+}
+
 func TestOperatorsMakeAndSuspendTenants(t *testing.T) {
 	w := newWorld(t, 0)
 	alice, root := w.token("alice"), w.token("root", "admin")

@@ -1,10 +1,17 @@
 package api
 
 import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"mime"
 	"net/http"
+	"net/url"
 	"reflect"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/gpuaas/gpuaas/api/middleware"
 	"github.com/gpuaas/gpuaas/domain/fault"
@@ -45,6 +52,85 @@ func refuseEmpty(r *http.Request) error {
 	}
 	if keys := r.Header.Values(middleware.HeaderIdempotencyKey); slices.Contains(keys, "") {
 		return fault.New(fault.IdempotencyKeyInvalid, "")
+	}
+	return nil
+}
+
+// refuseUnkept refuses what could not be kept as it was given, wherever in a request it stands: text with a NUL or without a
+// reading in UTF-8, which the database does not take and a JSON decoder would replace in silence, and null, which would pass for
+// a field that was not given. withBody says that the body was buffered.
+func refuseUnkept(r *http.Request, withBody bool) error {
+	if !kept(r.URL.Path) {
+		return invalid("path", notText)
+	}
+	if err := refuseUnkeptForm("query", r.URL.Query()); err != nil || !withBody {
+		return err
+	}
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return err
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	if !utf8.Valid(body) {
+		return invalid("body", notText)
+	}
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err == nil && kind == formType {
+		// What is wrong with a form that cannot be parsed, its operation says.
+		form, _ := url.ParseQuery(string(body))
+		return refuseUnkeptForm("body", form)
+	}
+	if !bytes.Contains(body, []byte(`\u0000`)) && !bytes.Contains(body, []byte("null")) {
+		return nil
+	}
+	var given any
+	if json.Unmarshal(body, &given) != nil {
+		return nil // what is no JSON, its validation says better
+	}
+	return refuseUnkeptValue("body", given)
+}
+
+const (
+	notText = "text must be UTF-8 without the character U+0000"
+	isNull  = "null stands for nothing: leave the field out"
+)
+
+func kept(text string) bool { return utf8.ValidString(text) && !strings.ContainsRune(text, 0) }
+
+func refuseUnkeptForm(location string, fields url.Values) error {
+	for name, values := range fields {
+		if !kept(name) {
+			return invalid(location, notText)
+		}
+		if slices.ContainsFunc(values, func(value string) bool { return !kept(value) }) {
+			return invalid(location+"."+name, notText)
+		}
+	}
+	return nil
+}
+
+func refuseUnkeptValue(location string, value any) error {
+	switch value := value.(type) {
+	case nil:
+		return invalid(location, isNull)
+	case string:
+		if !kept(value) {
+			return invalid(location, notText)
+		}
+	case []any:
+		for i, item := range value {
+			if err := refuseUnkeptValue(fmt.Sprintf("%s[%d]", location, i), item); err != nil {
+				return err
+			}
+		}
+	case map[string]any:
+		for name, field := range value {
+			if !kept(name) {
+				return invalid(location, notText)
+			}
+			if err := refuseUnkeptValue(location+"."+name, field); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }

@@ -9,19 +9,23 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.temporal.io/sdk/client"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/gpuaas/gpuaas/api/middleware"
 	"github.com/gpuaas/gpuaas/domain/allocation"
+	"github.com/gpuaas/gpuaas/domain/fault"
 	"github.com/gpuaas/gpuaas/domain/identity"
 	"github.com/gpuaas/gpuaas/internal/oidc"
 	"github.com/gpuaas/gpuaas/internal/policy"
 	"github.com/gpuaas/gpuaas/internal/redis/redistest"
+	"github.com/gpuaas/gpuaas/schema"
 )
 
 func offline(t *testing.T) http.Handler {
@@ -274,5 +278,29 @@ func TestSSHKeysAreCheckedAndStripped(t *testing.T) {
 	}
 	if _, err := checkSSHKeys([]publicKey{good, good, good}, 2); err == nil {
 		t.Error("too many are accepted")
+	}
+}
+
+// Whoever names an object or a tenant that is not theirs is told that there is none; the contract of the operation has to say so.
+func TestEveryMissingObjectIsInTheContract(t *testing.T) {
+	var contract struct {
+		Paths map[string]map[string]struct {
+			Codes []fault.Code `yaml:"x-error-codes"`
+		}
+	}
+	if err := yaml.Unmarshal(schema.OpenAPI, &contract); err != nil {
+		t.Fatal(err)
+	}
+	asked := 0
+	for _, line := range routes {
+		if missing := line.rule.about.missing; missing != "" {
+			asked++
+			if codes := contract.Paths[line.path][strings.ToLower(line.method)].Codes; !slices.Contains(codes, missing) {
+				t.Errorf("%s answers %s, and its x-error-codes are %v", line.operation, missing, codes)
+			}
+		}
+	}
+	if asked < 30 {
+		t.Errorf("only %d operations are about an object", asked)
 	}
 }

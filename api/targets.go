@@ -119,9 +119,9 @@ var theNamedTenant = target{noun: "tenant", missing: fault.TenantNotFound, locat
 
 // aServiceAccount is the service account of the path; the handler finds its row in the place.
 var aServiceAccount = target{noun: "service_account", missing: fault.ServiceAccountNotFound, locate: func(ctx context.Context, s *server, r *http.Request) (middleware.Place, error) {
-	userID, err := id.Parse[id.User](r.PathValue("service_account_id"))
+	userID, err := parseID[id.User](r.PathValue("service_account_id"))
 	if err != nil {
-		return middleware.Place{}, errMalformed
+		return middleware.Place{}, err
 	}
 	row, err := queries.GetServiceAccount(ctx, s.config.Pool, userID)
 	return middleware.Place{TenantID: row.TenantID, ProjectID: row.ProjectID, Object: row}, err
@@ -129,9 +129,9 @@ var aServiceAccount = target{noun: "service_account", missing: fault.ServiceAcco
 
 // anSSHKey is the public key of the path; the handler finds its row in the place.
 var anSSHKey = target{noun: "ssh_key", missing: fault.SSHKeyNotFound, locate: func(ctx context.Context, s *server, r *http.Request) (middleware.Place, error) {
-	keyID, err := id.Parse[id.SSHKey](r.PathValue("ssh_key_id"))
+	keyID, err := parseID[id.SSHKey](r.PathValue("ssh_key_id"))
 	if err != nil {
-		return middleware.Place{}, errMalformed
+		return middleware.Place{}, err
 	}
 	row, err := queries.GetSSHKey(ctx, s.config.Pool, keyID)
 	return middleware.Place{TenantID: row.TenantID, ProjectID: row.ProjectID, OwnerID: row.UserID, Object: row}, err

@@ -171,7 +171,7 @@ type challenging struct{ http.ResponseWriter }
 // WriteHeader adds the challenge.
 func (c challenging) WriteHeader(status int) {
 	if status == http.StatusUnauthorized {
-		c.Header().Set("WWW-Authenticate", `Basic realm="gpuaas"`)
+		c.Header().Set(middleware.HeaderChallenge, `Basic realm="gpuaas"`)
 	}
 	c.ResponseWriter.WriteHeader(status)
 }

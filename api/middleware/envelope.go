@@ -18,7 +18,11 @@ const (
 	HeaderCorrelationID  = "X-Correlation-Id"
 	HeaderIdempotencyKey = "X-Idempotency-Key"
 	HeaderReplayed       = "Idempotency-Replayed"
+	HeaderChallenge      = "WWW-Authenticate"
 )
+
+// Challenge says with every 401 how to authenticate (RFC 9110 §15.5.2).
+const Challenge = `Bearer realm="gpuaas"`
 
 // Envelope is the body of every error, from every layer (SPEC §3).
 type Envelope struct {
@@ -48,9 +52,8 @@ func WriteFault(w http.ResponseWriter, r *http.Request, log *slog.Logger, err er
 	status := found.Code.HTTPStatus()
 	LogFault(r, log, found)
 	w.Header().Set("Content-Type", "application/json")
-	switch found.Code {
-	case fault.TokenMissing, fault.TokenInvalid, fault.TokenExpired:
-		w.Header().Set("WWW-Authenticate", `Bearer realm="gpuaas"`)
+	if status == http.StatusUnauthorized {
+		w.Header().Set(HeaderChallenge, Challenge)
 	}
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(NewEnvelope(found, telemetry.Correlation(r.Context()))) // the client may be gone

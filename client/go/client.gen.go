@@ -346,10 +346,11 @@ func (e MemberRole) Valid() bool {
 
 // Defines values for MemberSource.
 const (
-	MemberSourceInvitation   MemberSource = "invitation"
-	MemberSourceOperator     MemberSource = "operator"
-	MemberSourceOrganisation MemberSource = "organisation"
-	MemberSourceSignUp       MemberSource = "sign_up"
+	MemberSourceInvitation     MemberSource = "invitation"
+	MemberSourceOperator       MemberSource = "operator"
+	MemberSourceOrganisation   MemberSource = "organisation"
+	MemberSourceServiceAccount MemberSource = "service_account"
+	MemberSourceSignUp         MemberSource = "sign_up"
 )
 
 // Valid indicates whether the value is a known member of the MemberSource enum.
@@ -360,6 +361,8 @@ func (e MemberSource) Valid() bool {
 	case MemberSourceOperator:
 		return true
 	case MemberSourceOrganisation:
+		return true
+	case MemberSourceServiceAccount:
 		return true
 	case MemberSourceSignUp:
 		return true

@@ -62,7 +62,7 @@ func (d document) follow(node *yaml.Node) *yaml.Node {
 var idPattern = regexp.MustCompile(`^\^([a-z]+_)\[a-z2-7\]\{26\}\$$`)
 
 const (
-	exampleID     = "mfrggzdfmztwq2lknnwg23tpob"
+	exampleID     = "mfrggzdfmztwq2lknnwg23tpoa"
 	exampleMoment = "2026-01-05T09:30:00.000Z"
 )
 

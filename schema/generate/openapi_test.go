@@ -129,7 +129,7 @@ func TestExamplesArePutTogetherFromWhatStandsThere(t *testing.T) {
 	}
 	put := operations[0]
 	for want, holder := range map[string]*yaml.Node{
-		"thing_mfrggzdfmztwq2lknnwg23tpob\n":                                                           put.parameters[0],
+		"thing_mfrggzdfmztwq2lknnwg23tpoa\n":                                                           put.parameters[0],
 		"name: lamp\nsize_bytes: 3\nmade_at: \"2026-01-05T09:30:00.000Z\"\n":                           child(child(child(put.node, "requestBody"), "content"), "application/json"),
 		"items:\n    - name: lamp\n      size_bytes: 3\n      made_at: \"2026-01-05T09:30:00.000Z\"\n": child(child(child(child(put.node, "responses"), "200"), "content"), "application/json"),
 	} {

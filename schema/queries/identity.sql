@@ -69,7 +69,8 @@ FOR NO KEY UPDATE;
 SELECT status FROM tenants WHERE id = @id FOR SHARE;
 
 -- name: TenantInsert
-INSERT INTO tenants (id, kind, org_id, name) VALUES (@id, @kind, @org_id, @name);
+-- A tenant is named after its person or organisation, whose names may be longer than a tenant's.
+INSERT INTO tenants (id, kind, org_id, name) VALUES (@id, @kind, @org_id, left(@name::text, 200));
 
 -- name: TenantByOrganisation
 SELECT id FROM tenants WHERE org_id = @org_id;

@@ -1486,17 +1486,17 @@ export interface components {
         };
         /**
          * @example {
-         *       "id": "alloc_mfrggzdfmztwq2lknnwg23tpob",
+         *       "id": "alloc_mfrggzdfmztwq2lknnwg23tpoa",
          *       "name": "training",
          *       "labels": {
          *         "team": "vision"
          *       },
-         *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
-         *       "project_id": "proj_mfrggzdfmztwq2lknnwg23tpob",
-         *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+         *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "project_id": "proj_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
          *       "state": "active",
          *       "sku": "h100-8x",
-         *       "node_id": "node_mfrggzdfmztwq2lknnwg23tpob",
+         *       "node_id": "node_mfrggzdfmztwq2lknnwg23tpoa",
          *       "ssh": {
          *         "host": "10.0.0.7",
          *         "port": 22,
@@ -1615,7 +1615,7 @@ export interface components {
          *       "actor_id": "platform",
          *       "actor_role": "system",
          *       "reason": "a login on the node succeeded",
-         *       "node_id": "node_mfrggzdfmztwq2lknnwg23tpob",
+         *       "node_id": "node_mfrggzdfmztwq2lknnwg23tpoa",
          *       "correlation_id": "01JBY6T4W2Z8Q1M0V5K3N7R9XD"
          *     }
          */
@@ -1634,15 +1634,15 @@ export interface components {
         };
         /**
          * @example {
-         *       "allocation_id": "alloc_mfrggzdfmztwq2lknnwg23tpob",
+         *       "allocation_id": "alloc_mfrggzdfmztwq2lknnwg23tpoa",
          *       "source": "workflow",
-         *       "workflow_id": "allocation/alloc_mfrggzdfmztwq2lknnwg23tpob",
+         *       "workflow_id": "allocation/alloc_mfrggzdfmztwq2lknnwg23tpoa",
          *       "state": "active",
          *       "version": 3,
          *       "doing": "The meter runs; the next window is posted at 09:34:07 UTC.",
          *       "waiting_for": "the end of the window",
          *       "next_deadline": "2026-01-05T09:34:07.412Z",
-         *       "node_id": "node_mfrggzdfmztwq2lknnwg23tpob",
+         *       "node_id": "node_mfrggzdfmztwq2lknnwg23tpoa",
          *       "cost_micros": 1248000,
          *       "currency": "usd",
          *       "settled_to": "2026-01-05T09:33:07.412Z"
@@ -1688,12 +1688,12 @@ export interface components {
         /**
          * @example {
          *       "id": 4711,
-         *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
-         *       "actor_user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+         *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "actor_user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
          *       "actor_role": "admin",
          *       "action": "allocation.force_release",
          *       "target_type": "allocation",
-         *       "target_id": "alloc_mfrggzdfmztwq2lknnwg23tpob",
+         *       "target_id": "alloc_mfrggzdfmztwq2lknnwg23tpoa",
          *       "result": "success",
          *       "details": {
          *         "reason": "node repaired"
@@ -1777,7 +1777,7 @@ export interface components {
         };
         /**
          * @example {
-         *       "account_id": "acct_mfrggzdfmztwq2lknnwg23tpob",
+         *       "account_id": "acct_mfrggzdfmztwq2lknnwg23tpoa",
          *       "currency": "usd",
          *       "balance_micros": 98752000,
          *       "balance_minor": 9875,
@@ -1824,7 +1824,7 @@ export interface components {
          *       "kind": "usage",
          *       "amount_micros": -416000,
          *       "currency": "usd",
-         *       "allocation_id": "alloc_mfrggzdfmztwq2lknnwg23tpob",
+         *       "allocation_id": "alloc_mfrggzdfmztwq2lknnwg23tpoa",
          *       "period_start": "2026-01-05T09:30:07.412Z",
          *       "period_end": "2026-01-05T09:31:07.412Z",
          *       "created_at": "2026-01-05T09:31:07.440Z"
@@ -1886,8 +1886,8 @@ export interface components {
         };
         /**
          * @example {
-         *       "id": "adj_mfrggzdfmztwq2lknnwg23tpob",
-         *       "account_id": "acct_mfrggzdfmztwq2lknnwg23tpob",
+         *       "id": "adj_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "account_id": "acct_mfrggzdfmztwq2lknnwg23tpoa",
          *       "amount_minor": 10000,
          *       "amount_micros": 100000000,
          *       "currency": "usd",
@@ -1978,8 +1978,8 @@ export interface components {
         };
         /**
          * @example {
-         *       "id": "user_mfrggzdfmztwq2lknnwg23tpob",
-         *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+         *       "id": "user_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
          *       "username": "dev-user",
          *       "kind": "person",
          *       "status": "active",
@@ -2032,10 +2032,10 @@ export interface components {
         };
         /**
          * @example {
-         *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+         *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
          *       "username": "dev-admin",
          *       "source": "appointed",
-         *       "granted_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+         *       "granted_by": "user_mfrggzdfmztwq2lknnwg23tpoa",
          *       "status": "active",
          *       "created_at": "2026-01-05T09:30:00.000Z"
          *     }
@@ -2061,7 +2061,7 @@ export interface components {
         };
         /**
          * @example {
-         *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+         *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
          *       "reason": "joins the operators"
          *     }
          */
@@ -2072,15 +2072,15 @@ export interface components {
         /**
          * @example {
          *       "user": {
-         *         "id": "user_mfrggzdfmztwq2lknnwg23tpob",
-         *         "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+         *         "id": "user_mfrggzdfmztwq2lknnwg23tpoa",
+         *         "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
          *         "username": "dev-user",
          *         "kind": "person",
          *         "status": "active",
          *         "created_at": "2026-01-05T09:30:00.000Z"
          *       },
          *       "tenant": {
-         *         "id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+         *         "id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
          *         "kind": "personal",
          *         "name": "dev-user",
          *         "status": "active",
@@ -2088,15 +2088,15 @@ export interface components {
          *         "created_at": "2026-01-05T09:30:00.000Z"
          *       },
          *       "project": {
-         *         "id": "proj_mfrggzdfmztwq2lknnwg23tpob",
-         *         "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+         *         "id": "proj_mfrggzdfmztwq2lknnwg23tpoa",
+         *         "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
          *         "name": "default",
          *         "is_default": true,
          *         "created_at": "2026-01-05T09:30:00.000Z"
          *       },
          *       "account": {
-         *         "id": "acct_mfrggzdfmztwq2lknnwg23tpob",
-         *         "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+         *         "id": "acct_mfrggzdfmztwq2lknnwg23tpoa",
+         *         "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
          *         "currency": "usd"
          *       },
          *       "roles": [
@@ -2113,12 +2113,12 @@ export interface components {
         };
         /**
          * @example {
-         *       "id": "inv_mfrggzdfmztwq2lknnwg23tpob",
-         *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+         *       "id": "inv_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
          *       "role": "member",
          *       "email": "ada@example.com",
          *       "status": "open",
-         *       "invited_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+         *       "invited_by": "user_mfrggzdfmztwq2lknnwg23tpoa",
          *       "expires_at": "2026-01-12T09:30:00.000Z",
          *       "created_at": "2026-01-05T09:30:00.000Z"
          *     }
@@ -2173,12 +2173,12 @@ export interface components {
          * @example {
          *       "token": "gpuaas_inv_Zk2v0m3n8q",
          *       "invitation": {
-         *         "id": "inv_mfrggzdfmztwq2lknnwg23tpob",
-         *         "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+         *         "id": "inv_mfrggzdfmztwq2lknnwg23tpoa",
+         *         "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
          *         "role": "member",
          *         "email": "ada@example.com",
          *         "status": "open",
-         *         "invited_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+         *         "invited_by": "user_mfrggzdfmztwq2lknnwg23tpoa",
          *         "expires_at": "2026-01-12T09:30:00.000Z",
          *         "created_at": "2026-01-05T09:30:00.000Z"
          *       }
@@ -2199,7 +2199,7 @@ export interface components {
         };
         /**
          * @example {
-         *       "id": "node_mfrggzdfmztwq2lknnwg23tpob",
+         *       "id": "node_mfrggzdfmztwq2lknnwg23tpoa",
          *       "sku": "h100-8x",
          *       "hostname": "gpu-node-7",
          *       "state": "online",
@@ -2304,7 +2304,7 @@ export interface components {
         /**
          * @example {
          *       "token": "enrol_MZXW6YTBOIQGC3TEEBRGC4RAMFXGIIDCMF5A",
-         *       "node_id": "node_mfrggzdfmztwq2lknnwg23tpob",
+         *       "node_id": "node_mfrggzdfmztwq2lknnwg23tpoa",
          *       "sku": "h100-8x",
          *       "hostname": "gpu-node-7",
          *       "expires_at": "2026-01-05T10:30:00.000Z"
@@ -2401,7 +2401,7 @@ export interface components {
          *       "meaning": "How many allocations one user may hold at once; those in release_failed do not count.",
          *       "version": 1,
          *       "reason": "agreed with sales",
-         *       "changed_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+         *       "changed_by": "user_mfrggzdfmztwq2lknnwg23tpoa",
          *       "changed_at": "2026-01-05T09:30:00.000Z"
          *     }
          */
@@ -2515,7 +2515,7 @@ export interface components {
          *       "value": 30,
          *       "fits": true,
          *       "reason": "shorter windows for the demonstration",
-         *       "changed_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+         *       "changed_by": "user_mfrggzdfmztwq2lknnwg23tpoa",
          *       "changed_at": "2026-01-05T09:30:00.000Z"
          *     }
          */
@@ -2541,7 +2541,7 @@ export interface components {
          *           "value": 30,
          *           "fits": true,
          *           "reason": "a trial",
-         *           "changed_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+         *           "changed_by": "user_mfrggzdfmztwq2lknnwg23tpoa",
          *           "changed_at": "2026-01-05T09:30:00.000Z"
          *         }
          *       ]
@@ -2572,8 +2572,8 @@ export interface components {
         };
         /**
          * @example {
-         *       "id": "proj_mfrggzdfmztwq2lknnwg23tpob",
-         *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+         *       "id": "proj_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
          *       "name": "training",
          *       "is_default": false,
          *       "created_at": "2026-01-05T09:30:00.000Z"
@@ -2616,7 +2616,7 @@ export interface components {
         };
         /**
          * @example {
-         *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+         *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
          *       "username": "dev-user",
          *       "role": "member",
          *       "created_at": "2026-01-05T09:30:00.000Z"
@@ -2669,9 +2669,9 @@ export interface components {
         };
         /**
          * @example {
-         *       "id": "cred_mfrggzdfmztwq2lknnwg23tpob",
+         *       "id": "cred_mfrggzdfmztwq2lknnwg23tpoa",
          *       "created_at": "2026-01-05T09:30:00.000Z",
-         *       "client_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+         *       "client_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
          *       "client_secret": "gpuaas_sas_example"
          *     }
          */
@@ -2695,15 +2695,15 @@ export interface components {
         };
         /**
          * @example {
-         *       "id": "user_mfrggzdfmztwq2lknnwg23tpob",
-         *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+         *       "id": "user_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
          *       "name": "nightly-training",
          *       "role": "member",
-         *       "created_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+         *       "created_by": "user_mfrggzdfmztwq2lknnwg23tpoa",
          *       "created_at": "2026-01-05T09:30:00.000Z",
          *       "secrets": [
          *         {
-         *           "id": "cred_mfrggzdfmztwq2lknnwg23tpob",
+         *           "id": "cred_mfrggzdfmztwq2lknnwg23tpoa",
          *           "created_at": "2026-01-05T09:30:00.000Z"
          *         }
          *       ]
@@ -2833,7 +2833,7 @@ export interface components {
          *       "offered": true,
          *       "available_nodes": 3,
          *       "price": {
-         *         "id": "price_mfrggzdfmztwq2lknnwg23tpob",
+         *         "id": "price_mfrggzdfmztwq2lknnwg23tpoa",
          *         "sku": "h100-8x",
          *         "currency": "usd",
          *         "rate_micros_per_hour": 24960000,
@@ -2921,7 +2921,7 @@ export interface components {
         };
         /**
          * @example {
-         *       "id": "price_mfrggzdfmztwq2lknnwg23tpob",
+         *       "id": "price_mfrggzdfmztwq2lknnwg23tpoa",
          *       "sku": "h100-8x",
          *       "currency": "usd",
          *       "rate_micros_per_hour": 24960000,
@@ -2942,7 +2942,7 @@ export interface components {
         };
         /**
          * @example {
-         *       "id": "price_mfrggzdfmztwq2lknnwg23tpob",
+         *       "id": "price_mfrggzdfmztwq2lknnwg23tpoa",
          *       "sku": "h100-8x",
          *       "currency": "usd",
          *       "rate_micros_per_hour": 19900000,
@@ -3016,10 +3016,10 @@ export interface components {
         };
         /**
          * @example {
-         *       "id": "key_mfrggzdfmztwq2lknnwg23tpob",
-         *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
-         *       "project_id": "proj_mfrggzdfmztwq2lknnwg23tpob",
-         *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+         *       "id": "key_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "project_id": "proj_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
          *       "name": "laptop",
          *       "public_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE",
          *       "fingerprint": "SHA256:mVPwvezndPv/ARoIadVY98vAC0g+P/5633yTC4d/wXE",
@@ -3059,7 +3059,7 @@ export interface components {
         };
         /**
          * @example {
-         *       "id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+         *       "id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
          *       "kind": "organisation",
          *       "org_id": "acme",
          *       "name": "Acme",
@@ -3102,7 +3102,7 @@ export interface components {
         };
         /**
          * @example {
-         *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+         *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
          *       "username": "dev-user",
          *       "role": "member",
          *       "source": "invitation",
@@ -3119,7 +3119,7 @@ export interface components {
              * @description How they came in.
              * @enum {string}
              */
-            source: "sign_up" | "organisation" | "invitation" | "operator";
+            source: "sign_up" | "organisation" | "invitation" | "operator" | "service_account";
             /** @description Whether the identity provider counts them among the organisation, so that only it can remove them. */
             managed: boolean;
             /** Format: date-time */
@@ -3153,7 +3153,7 @@ export interface components {
         };
         /**
          * @example {
-         *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+         *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
          *       "reason": "their owner left the company"
          *     }
          */
@@ -3178,7 +3178,7 @@ export interface components {
         /**
          * @example {
          *       "grant_type": "client_credentials",
-         *       "client_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+         *       "client_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
          *       "client_secret": "gpuaas_sas_example",
          *       "scope": "allocations:read allocations:write"
          *     }
@@ -3214,7 +3214,7 @@ export interface components {
         };
         /**
          * @example {
-         *       "id": "cred_mfrggzdfmztwq2lknnwg23tpob",
+         *       "id": "cred_mfrggzdfmztwq2lknnwg23tpoa",
          *       "name": "nightly training",
          *       "scopes": [
          *         "allocations:read",
@@ -3245,7 +3245,7 @@ export interface components {
         };
         /**
          * @example {
-         *       "id": "cred_mfrggzdfmztwq2lknnwg23tpob",
+         *       "id": "cred_mfrggzdfmztwq2lknnwg23tpoa",
          *       "name": "nightly training",
          *       "scopes": [
          *         "allocations:read",
@@ -3862,7 +3862,7 @@ export interface components {
         };
     };
     parameters: {
-        /** @example alloc_mfrggzdfmztwq2lknnwg23tpob */
+        /** @example alloc_mfrggzdfmztwq2lknnwg23tpoa */
         AllocationId: string;
         /**
          * @description Only allocations in this state.
@@ -3871,14 +3871,14 @@ export interface components {
         AllocationState: components["schemas"]["AllocationStateName"];
         /**
          * @description Only what this user, service account or node did.
-         * @example user_mfrggzdfmztwq2lknnwg23tpob
+         * @example user_mfrggzdfmztwq2lknnwg23tpoa
          */
         AuditActor: string;
         /** @example allocation.force_release */
         AuditAction: string;
         /** @example allocation */
         AuditTargetType: string;
-        /** @example alloc_mfrggzdfmztwq2lknnwg23tpob */
+        /** @example alloc_mfrggzdfmztwq2lknnwg23tpoa */
         AuditTargetId: string;
         /** @example success */
         AuditResult: "success" | "refused";
@@ -3892,7 +3892,7 @@ export interface components {
          * @example 2026-01-05T09:30:00.000Z
          */
         AuditUntil: string;
-        /** @example acct_mfrggzdfmztwq2lknnwg23tpob */
+        /** @example acct_mfrggzdfmztwq2lknnwg23tpoa */
         AccountId: string;
         /**
          * @description Makes the request safe to repeat; choose a new one for every new intent.
@@ -3911,12 +3911,12 @@ export interface components {
         Limit: number;
         /**
          * @description Only this project's.
-         * @example proj_mfrggzdfmztwq2lknnwg23tpob
+         * @example proj_mfrggzdfmztwq2lknnwg23tpoa
          */
         InProject: string;
         /**
          * @description This tenant's; your own when absent.
-         * @example tenant_mfrggzdfmztwq2lknnwg23tpob
+         * @example tenant_mfrggzdfmztwq2lknnwg23tpoa
          */
         InTenant: string;
         /**
@@ -3924,17 +3924,17 @@ export interface components {
          * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
          */
         Cursor: string;
-        /** @example inv_mfrggzdfmztwq2lknnwg23tpob */
+        /** @example inv_mfrggzdfmztwq2lknnwg23tpoa */
         InvitationID: string;
-        /** @example node_mfrggzdfmztwq2lknnwg23tpob */
+        /** @example node_mfrggzdfmztwq2lknnwg23tpoa */
         NodeId: string;
-        /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
+        /** @example tenant_mfrggzdfmztwq2lknnwg23tpoa */
         TenantID: string;
         /** @example billing.window_seconds */
         PolicyKey: string;
-        /** @example proj_mfrggzdfmztwq2lknnwg23tpob */
+        /** @example proj_mfrggzdfmztwq2lknnwg23tpoa */
         ProjectID: string;
-        /** @example user_mfrggzdfmztwq2lknnwg23tpob */
+        /** @example user_mfrggzdfmztwq2lknnwg23tpoa */
         ServiceAccountId: string;
         /**
          * @description The csrf_token of the browser's session; needed where a session cookie stands in for a bearer token.
@@ -3946,14 +3946,14 @@ export interface components {
          * @example h100-8x
          */
         SkuSlug: string;
-        /** @example user_mfrggzdfmztwq2lknnwg23tpob */
+        /** @example user_mfrggzdfmztwq2lknnwg23tpoa */
         UserID: string;
         /**
          * @description Without effect: every request gets a token of its own.
          * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
          */
         IdempotencyKeyWithoutEffect: string;
-        /** @example cred_mfrggzdfmztwq2lknnwg23tpob */
+        /** @example cred_mfrggzdfmztwq2lknnwg23tpoa */
         TokenId: string;
     };
     requestBodies: never;
@@ -4003,12 +4003,12 @@ export interface operations {
             query?: {
                 /**
                  * @description Only this project's.
-                 * @example proj_mfrggzdfmztwq2lknnwg23tpob
+                 * @example proj_mfrggzdfmztwq2lknnwg23tpoa
                  */
                 project_id?: components["parameters"]["InProject"];
                 /**
                  * @description This tenant's; your own when absent.
-                 * @example tenant_mfrggzdfmztwq2lknnwg23tpob
+                 * @example tenant_mfrggzdfmztwq2lknnwg23tpoa
                  */
                 tenant_id?: components["parameters"]["InTenant"];
                 /**
@@ -4046,17 +4046,17 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "id": "alloc_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "id": "alloc_mfrggzdfmztwq2lknnwg23tpoa",
                      *           "name": "training",
                      *           "labels": {
                      *             "team": "vision"
                      *           },
-                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
-                     *           "project_id": "proj_mfrggzdfmztwq2lknnwg23tpob",
-                     *           "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "project_id": "proj_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
                      *           "state": "active",
                      *           "sku": "h100-8x",
-                     *           "node_id": "node_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "node_id": "node_mfrggzdfmztwq2lknnwg23tpoa",
                      *           "ssh": {
                      *             "host": "10.0.0.7",
                      *             "port": 22,
@@ -4134,17 +4134,17 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "alloc_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "id": "alloc_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "name": "training",
                      *       "labels": {
                      *         "team": "vision"
                      *       },
-                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
-                     *       "project_id": "proj_mfrggzdfmztwq2lknnwg23tpob",
-                     *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "project_id": "proj_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "state": "active",
                      *       "sku": "h100-8x",
-                     *       "node_id": "node_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "node_id": "node_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "ssh": {
                      *         "host": "10.0.0.7",
                      *         "port": 22,
@@ -4228,7 +4228,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @example alloc_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example alloc_mfrggzdfmztwq2lknnwg23tpoa */
                 allocation_id: components["parameters"]["AllocationId"];
             };
             cookie?: never;
@@ -4246,17 +4246,17 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "alloc_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "id": "alloc_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "name": "training",
                      *       "labels": {
                      *         "team": "vision"
                      *       },
-                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
-                     *       "project_id": "proj_mfrggzdfmztwq2lknnwg23tpob",
-                     *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "project_id": "proj_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "state": "active",
                      *       "sku": "h100-8x",
-                     *       "node_id": "node_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "node_id": "node_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "ssh": {
                      *         "host": "10.0.0.7",
                      *         "port": 22,
@@ -4298,7 +4298,7 @@ export interface operations {
                 "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
             };
             path: {
-                /** @example alloc_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example alloc_mfrggzdfmztwq2lknnwg23tpoa */
                 allocation_id: components["parameters"]["AllocationId"];
             };
             cookie?: never;
@@ -4317,17 +4317,17 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "alloc_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "id": "alloc_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "name": "training",
                      *       "labels": {
                      *         "team": "vision"
                      *       },
-                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
-                     *       "project_id": "proj_mfrggzdfmztwq2lknnwg23tpob",
-                     *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "project_id": "proj_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "state": "active",
                      *       "sku": "h100-8x",
-                     *       "node_id": "node_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "node_id": "node_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "ssh": {
                      *         "host": "10.0.0.7",
                      *         "port": 22,
@@ -4381,7 +4381,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @example alloc_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example alloc_mfrggzdfmztwq2lknnwg23tpoa */
                 allocation_id: components["parameters"]["AllocationId"];
             };
             cookie?: never;
@@ -4408,7 +4408,7 @@ export interface operations {
                      *           "actor_id": "platform",
                      *           "actor_role": "system",
                      *           "reason": "a login on the node succeeded",
-                     *           "node_id": "node_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "node_id": "node_mfrggzdfmztwq2lknnwg23tpoa",
                      *           "correlation_id": "01JBY6T4W2Z8Q1M0V5K3N7R9XD"
                      *         }
                      *       ]
@@ -4432,7 +4432,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @example alloc_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example alloc_mfrggzdfmztwq2lknnwg23tpoa */
                 allocation_id: components["parameters"]["AllocationId"];
             };
             cookie?: never;
@@ -4450,15 +4450,15 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "allocation_id": "alloc_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "allocation_id": "alloc_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "source": "workflow",
-                     *       "workflow_id": "allocation/alloc_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "workflow_id": "allocation/alloc_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "state": "active",
                      *       "version": 3,
                      *       "doing": "The meter runs; the next window is posted at 09:34:07 UTC.",
                      *       "waiting_for": "the end of the window",
                      *       "next_deadline": "2026-01-05T09:34:07.412Z",
-                     *       "node_id": "node_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "node_id": "node_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "cost_micros": 1248000,
                      *       "currency": "usd",
                      *       "settled_to": "2026-01-05T09:33:07.412Z"
@@ -4493,7 +4493,7 @@ export interface operations {
             };
             header?: never;
             path: {
-                /** @example alloc_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example alloc_mfrggzdfmztwq2lknnwg23tpoa */
                 allocation_id: components["parameters"]["AllocationId"];
             };
             cookie?: never;
@@ -4513,17 +4513,17 @@ export interface operations {
                      * @example {
                      *       "reached": true,
                      *       "allocation": {
-                     *         "id": "alloc_mfrggzdfmztwq2lknnwg23tpob",
+                     *         "id": "alloc_mfrggzdfmztwq2lknnwg23tpoa",
                      *         "name": "training",
                      *         "labels": {
                      *           "team": "vision"
                      *         },
-                     *         "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
-                     *         "project_id": "proj_mfrggzdfmztwq2lknnwg23tpob",
-                     *         "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *         "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *         "project_id": "proj_mfrggzdfmztwq2lknnwg23tpoa",
+                     *         "user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
                      *         "state": "active",
                      *         "sku": "h100-8x",
-                     *         "node_id": "node_mfrggzdfmztwq2lknnwg23tpob",
+                     *         "node_id": "node_mfrggzdfmztwq2lknnwg23tpoa",
                      *         "ssh": {
                      *           "host": "10.0.0.7",
                      *           "port": 22,
@@ -4560,12 +4560,12 @@ export interface operations {
             query?: {
                 /**
                  * @description Only this project's.
-                 * @example proj_mfrggzdfmztwq2lknnwg23tpob
+                 * @example proj_mfrggzdfmztwq2lknnwg23tpoa
                  */
                 project_id?: components["parameters"]["InProject"];
                 /**
                  * @description This tenant's; your own when absent.
-                 * @example tenant_mfrggzdfmztwq2lknnwg23tpob
+                 * @example tenant_mfrggzdfmztwq2lknnwg23tpoa
                  */
                 tenant_id?: components["parameters"]["InTenant"];
                 /**
@@ -4603,17 +4603,17 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "id": "alloc_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "id": "alloc_mfrggzdfmztwq2lknnwg23tpoa",
                      *           "name": "training",
                      *           "labels": {
                      *             "team": "vision"
                      *           },
-                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
-                     *           "project_id": "proj_mfrggzdfmztwq2lknnwg23tpob",
-                     *           "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "project_id": "proj_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
                      *           "state": "active",
                      *           "sku": "h100-8x",
-                     *           "node_id": "node_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "node_id": "node_mfrggzdfmztwq2lknnwg23tpoa",
                      *           "ssh": {
                      *             "host": "10.0.0.7",
                      *             "port": 22,
@@ -4656,7 +4656,7 @@ export interface operations {
                 "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
             };
             path: {
-                /** @example alloc_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example alloc_mfrggzdfmztwq2lknnwg23tpoa */
                 allocation_id: components["parameters"]["AllocationId"];
             };
             cookie?: never;
@@ -4685,17 +4685,17 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "alloc_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "id": "alloc_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "name": "training",
                      *       "labels": {
                      *         "team": "vision"
                      *       },
-                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
-                     *       "project_id": "proj_mfrggzdfmztwq2lknnwg23tpob",
-                     *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "project_id": "proj_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "state": "active",
                      *       "sku": "h100-8x",
-                     *       "node_id": "node_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "node_id": "node_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "ssh": {
                      *         "host": "10.0.0.7",
                      *         "port": 22,
@@ -4750,14 +4750,14 @@ export interface operations {
             query?: {
                 /**
                  * @description Only what this user, service account or node did.
-                 * @example user_mfrggzdfmztwq2lknnwg23tpob
+                 * @example user_mfrggzdfmztwq2lknnwg23tpoa
                  */
                 actor_user_id?: components["parameters"]["AuditActor"];
                 /** @example allocation.force_release */
                 action?: components["parameters"]["AuditAction"];
                 /** @example allocation */
                 target_type?: components["parameters"]["AuditTargetType"];
-                /** @example alloc_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example alloc_mfrggzdfmztwq2lknnwg23tpoa */
                 target_id?: components["parameters"]["AuditTargetId"];
                 /** @example success */
                 result?: components["parameters"]["AuditResult"];
@@ -4784,7 +4784,7 @@ export interface operations {
             };
             header?: never;
             path: {
-                /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example tenant_mfrggzdfmztwq2lknnwg23tpoa */
                 tenant_id: string;
             };
             cookie?: never;
@@ -4805,12 +4805,12 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "id": 4711,
-                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
-                     *           "actor_user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "actor_user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
                      *           "actor_role": "admin",
                      *           "action": "allocation.force_release",
                      *           "target_type": "allocation",
-                     *           "target_id": "alloc_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "target_id": "alloc_mfrggzdfmztwq2lknnwg23tpoa",
                      *           "result": "success",
                      *           "details": {
                      *             "reason": "node repaired"
@@ -4839,19 +4839,19 @@ export interface operations {
             query?: {
                 /**
                  * @description Only this tenant's.
-                 * @example tenant_mfrggzdfmztwq2lknnwg23tpob
+                 * @example tenant_mfrggzdfmztwq2lknnwg23tpoa
                  */
                 tenant_id?: string;
                 /**
                  * @description Only what this user, service account or node did.
-                 * @example user_mfrggzdfmztwq2lknnwg23tpob
+                 * @example user_mfrggzdfmztwq2lknnwg23tpoa
                  */
                 actor_user_id?: components["parameters"]["AuditActor"];
                 /** @example allocation.force_release */
                 action?: components["parameters"]["AuditAction"];
                 /** @example allocation */
                 target_type?: components["parameters"]["AuditTargetType"];
-                /** @example alloc_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example alloc_mfrggzdfmztwq2lknnwg23tpoa */
                 target_id?: components["parameters"]["AuditTargetId"];
                 /** @example success */
                 result?: components["parameters"]["AuditResult"];
@@ -4896,12 +4896,12 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "id": 4711,
-                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
-                     *           "actor_user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "actor_user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
                      *           "actor_role": "admin",
                      *           "action": "allocation.force_release",
                      *           "target_type": "allocation",
-                     *           "target_id": "alloc_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "target_id": "alloc_mfrggzdfmztwq2lknnwg23tpoa",
                      *           "result": "success",
                      *           "details": {
                      *             "reason": "node repaired"
@@ -4929,7 +4929,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @example alloc_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example alloc_mfrggzdfmztwq2lknnwg23tpoa */
                 allocation_id: components["parameters"]["AllocationId"];
             };
             cookie?: never;
@@ -5027,12 +5027,12 @@ export interface operations {
             query?: {
                 /**
                  * @description Only this project's.
-                 * @example proj_mfrggzdfmztwq2lknnwg23tpob
+                 * @example proj_mfrggzdfmztwq2lknnwg23tpoa
                  */
                 project_id?: components["parameters"]["InProject"];
                 /**
                  * @description This tenant's; your own when absent.
-                 * @example tenant_mfrggzdfmztwq2lknnwg23tpob
+                 * @example tenant_mfrggzdfmztwq2lknnwg23tpoa
                  */
                 tenant_id?: components["parameters"]["InTenant"];
             };
@@ -5053,7 +5053,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "account_id": "acct_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "account_id": "acct_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "currency": "usd",
                      *       "balance_micros": 98752000,
                      *       "balance_minor": 9875,
@@ -5081,17 +5081,17 @@ export interface operations {
             query?: {
                 /**
                  * @description Only entries of this allocation.
-                 * @example alloc_mfrggzdfmztwq2lknnwg23tpob
+                 * @example alloc_mfrggzdfmztwq2lknnwg23tpoa
                  */
                 allocation_id?: string;
                 /**
                  * @description Only this project's.
-                 * @example proj_mfrggzdfmztwq2lknnwg23tpob
+                 * @example proj_mfrggzdfmztwq2lknnwg23tpoa
                  */
                 project_id?: components["parameters"]["InProject"];
                 /**
                  * @description This tenant's; your own when absent.
-                 * @example tenant_mfrggzdfmztwq2lknnwg23tpob
+                 * @example tenant_mfrggzdfmztwq2lknnwg23tpoa
                  */
                 tenant_id?: components["parameters"]["InTenant"];
                 /**
@@ -5128,7 +5128,7 @@ export interface operations {
                      *           "kind": "usage",
                      *           "amount_micros": -416000,
                      *           "currency": "usd",
-                     *           "allocation_id": "alloc_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "allocation_id": "alloc_mfrggzdfmztwq2lknnwg23tpoa",
                      *           "period_start": "2026-01-05T09:30:07.412Z",
                      *           "period_end": "2026-01-05T09:31:07.412Z",
                      *           "created_at": "2026-01-05T09:31:07.440Z"
@@ -5141,6 +5141,7 @@ export interface operations {
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
             403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            404: components["responses"]["TenantNotFoundOrProjectNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
@@ -5158,7 +5159,7 @@ export interface operations {
                 username?: string;
                 /**
                  * @description Only the accounts of this tenant.
-                 * @example tenant_mfrggzdfmztwq2lknnwg23tpob
+                 * @example tenant_mfrggzdfmztwq2lknnwg23tpoa
                  */
                 tenant_id?: string;
                 /**
@@ -5191,8 +5192,8 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "id": "acct_mfrggzdfmztwq2lknnwg23tpob",
-                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "id": "acct_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
                      *           "currency": "usd"
                      *         }
                      *       ]
@@ -5215,7 +5216,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @example acct_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example acct_mfrggzdfmztwq2lknnwg23tpoa */
                 account_id: components["parameters"]["AccountId"];
             };
             cookie?: never;
@@ -5233,7 +5234,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "account_id": "acct_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "account_id": "acct_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "currency": "usd",
                      *       "balance_micros": 98752000,
                      *       "balance_minor": 9875,
@@ -5267,7 +5268,7 @@ export interface operations {
                 "X-Idempotency-Key": components["parameters"]["IdempotencyKeyRequired"];
             };
             path: {
-                /** @example acct_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example acct_mfrggzdfmztwq2lknnwg23tpoa */
                 account_id: components["parameters"]["AccountId"];
             };
             cookie?: never;
@@ -5297,8 +5298,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "adj_mfrggzdfmztwq2lknnwg23tpob",
-                     *       "account_id": "acct_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "id": "adj_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "account_id": "acct_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "amount_minor": 10000,
                      *       "amount_micros": 100000000,
                      *       "currency": "usd",
@@ -5463,15 +5464,15 @@ export interface operations {
                     /**
                      * @example {
                      *       "user": {
-                     *         "id": "user_mfrggzdfmztwq2lknnwg23tpob",
-                     *         "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *         "id": "user_mfrggzdfmztwq2lknnwg23tpoa",
+                     *         "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
                      *         "username": "dev-user",
                      *         "kind": "person",
                      *         "status": "active",
                      *         "created_at": "2026-01-05T09:30:00.000Z"
                      *       },
                      *       "tenant": {
-                     *         "id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *         "id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
                      *         "kind": "personal",
                      *         "name": "dev-user",
                      *         "status": "active",
@@ -5479,15 +5480,15 @@ export interface operations {
                      *         "created_at": "2026-01-05T09:30:00.000Z"
                      *       },
                      *       "project": {
-                     *         "id": "proj_mfrggzdfmztwq2lknnwg23tpob",
-                     *         "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *         "id": "proj_mfrggzdfmztwq2lknnwg23tpoa",
+                     *         "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
                      *         "name": "default",
                      *         "is_default": true,
                      *         "created_at": "2026-01-05T09:30:00.000Z"
                      *       },
                      *       "account": {
-                     *         "id": "acct_mfrggzdfmztwq2lknnwg23tpob",
-                     *         "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *         "id": "acct_mfrggzdfmztwq2lknnwg23tpoa",
+                     *         "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
                      *         "currency": "usd"
                      *       },
                      *       "roles": [
@@ -5517,7 +5518,7 @@ export interface operations {
                 username?: string;
                 /**
                  * @description Only users who are at home in this tenant or members of it.
-                 * @example tenant_mfrggzdfmztwq2lknnwg23tpob
+                 * @example tenant_mfrggzdfmztwq2lknnwg23tpoa
                  */
                 tenant_id?: string;
                 /**
@@ -5555,8 +5556,8 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "id": "user_mfrggzdfmztwq2lknnwg23tpob",
-                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "id": "user_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
                      *           "username": "dev-user",
                      *           "kind": "person",
                      *           "status": "active",
@@ -5615,8 +5616,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "user_mfrggzdfmztwq2lknnwg23tpob",
-                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "id": "user_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "username": "dev-user",
                      *       "kind": "person",
                      *       "status": "active",
@@ -5659,7 +5660,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @example user_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example user_mfrggzdfmztwq2lknnwg23tpoa */
                 user_id: components["parameters"]["UserID"];
             };
             cookie?: never;
@@ -5677,8 +5678,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "user_mfrggzdfmztwq2lknnwg23tpob",
-                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "id": "user_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "username": "dev-user",
                      *       "kind": "person",
                      *       "status": "active",
@@ -5709,7 +5710,7 @@ export interface operations {
                 "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
             };
             path: {
-                /** @example user_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example user_mfrggzdfmztwq2lknnwg23tpoa */
                 user_id: components["parameters"]["UserID"];
             };
             cookie?: never;
@@ -5737,8 +5738,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "user_mfrggzdfmztwq2lknnwg23tpob",
-                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "id": "user_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "username": "dev-user",
                      *       "kind": "person",
                      *       "status": "active",
@@ -5774,7 +5775,7 @@ export interface operations {
                 "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
             };
             path: {
-                /** @example user_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example user_mfrggzdfmztwq2lknnwg23tpoa */
                 user_id: components["parameters"]["UserID"];
             };
             cookie?: never;
@@ -5802,8 +5803,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "user_mfrggzdfmztwq2lknnwg23tpob",
-                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "id": "user_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "username": "dev-user",
                      *       "kind": "person",
                      *       "status": "active",
@@ -5853,7 +5854,7 @@ export interface operations {
                 "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
             };
             path: {
-                /** @example user_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example user_mfrggzdfmztwq2lknnwg23tpoa */
                 user_id: components["parameters"]["UserID"];
             };
             cookie?: never;
@@ -5881,8 +5882,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "user_mfrggzdfmztwq2lknnwg23tpob",
-                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "id": "user_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "username": "dev-user",
                      *       "kind": "person",
                      *       "status": "active",
@@ -5940,10 +5941,10 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
                      *           "username": "dev-admin",
                      *           "source": "appointed",
-                     *           "granted_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "granted_by": "user_mfrggzdfmztwq2lknnwg23tpoa",
                      *           "status": "active",
                      *           "created_at": "2026-01-05T09:30:00.000Z"
                      *         }
@@ -5979,7 +5980,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                 *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
                  *       "reason": "joins the operators"
                  *     }
                  */
@@ -5999,10 +6000,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "username": "dev-admin",
                      *       "source": "appointed",
-                     *       "granted_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "granted_by": "user_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "status": "active",
                      *       "created_at": "2026-01-05T09:30:00.000Z"
                      *     }
@@ -6050,7 +6051,7 @@ export interface operations {
                 "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
             };
             path: {
-                /** @example user_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example user_mfrggzdfmztwq2lknnwg23tpoa */
                 user_id: components["parameters"]["UserID"];
             };
             cookie?: never;
@@ -6111,12 +6112,12 @@ export interface operations {
             query?: {
                 /**
                  * @description Only this project's.
-                 * @example proj_mfrggzdfmztwq2lknnwg23tpob
+                 * @example proj_mfrggzdfmztwq2lknnwg23tpoa
                  */
                 project_id?: components["parameters"]["InProject"];
                 /**
                  * @description This tenant's; your own when absent.
-                 * @example tenant_mfrggzdfmztwq2lknnwg23tpob
+                 * @example tenant_mfrggzdfmztwq2lknnwg23tpoa
                  */
                 tenant_id?: components["parameters"]["InTenant"];
                 /**
@@ -6149,12 +6150,12 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "id": "inv_mfrggzdfmztwq2lknnwg23tpob",
-                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "id": "inv_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
                      *           "role": "member",
                      *           "email": "ada@example.com",
                      *           "status": "open",
-                     *           "invited_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "invited_by": "user_mfrggzdfmztwq2lknnwg23tpoa",
                      *           "expires_at": "2026-01-12T09:30:00.000Z",
                      *           "created_at": "2026-01-05T09:30:00.000Z"
                      *         }
@@ -6213,12 +6214,12 @@ export interface operations {
                      * @example {
                      *       "token": "gpuaas_inv_Zk2v0m3n8q",
                      *       "invitation": {
-                     *         "id": "inv_mfrggzdfmztwq2lknnwg23tpob",
-                     *         "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *         "id": "inv_mfrggzdfmztwq2lknnwg23tpoa",
+                     *         "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
                      *         "role": "member",
                      *         "email": "ada@example.com",
                      *         "status": "open",
-                     *         "invited_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *         "invited_by": "user_mfrggzdfmztwq2lknnwg23tpoa",
                      *         "expires_at": "2026-01-12T09:30:00.000Z",
                      *         "created_at": "2026-01-05T09:30:00.000Z"
                      *       }
@@ -6267,7 +6268,7 @@ export interface operations {
                 "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
             };
             path: {
-                /** @example inv_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example inv_mfrggzdfmztwq2lknnwg23tpoa */
                 invitation_id: components["parameters"]["InvitationID"];
             };
             cookie?: never;
@@ -6286,12 +6287,12 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "inv_mfrggzdfmztwq2lknnwg23tpob",
-                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "id": "inv_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "role": "member",
                      *       "email": "ada@example.com",
                      *       "status": "open",
-                     *       "invited_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "invited_by": "user_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "expires_at": "2026-01-12T09:30:00.000Z",
                      *       "created_at": "2026-01-05T09:30:00.000Z"
                      *     }
@@ -6363,12 +6364,12 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "inv_mfrggzdfmztwq2lknnwg23tpob",
-                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "id": "inv_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "role": "member",
                      *       "email": "ada@example.com",
                      *       "status": "open",
-                     *       "invited_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "invited_by": "user_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "expires_at": "2026-01-12T09:30:00.000Z",
                      *       "created_at": "2026-01-05T09:30:00.000Z"
                      *     }
@@ -6442,7 +6443,7 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "id": "node_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "id": "node_mfrggzdfmztwq2lknnwg23tpoa",
                      *           "sku": "h100-8x",
                      *           "hostname": "gpu-node-7",
                      *           "state": "online",
@@ -6513,7 +6514,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "token": "enrol_MZXW6YTBOIQGC3TEEBRGC4RAMFXGIIDCMF5A",
-                     *       "node_id": "node_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "node_id": "node_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "sku": "h100-8x",
                      *       "hostname": "gpu-node-7",
                      *       "expires_at": "2026-01-05T10:30:00.000Z"
@@ -6570,7 +6571,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @example node_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example node_mfrggzdfmztwq2lknnwg23tpoa */
                 node_id: components["parameters"]["NodeId"];
             };
             cookie?: never;
@@ -6588,7 +6589,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "node_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "id": "node_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "sku": "h100-8x",
                      *       "hostname": "gpu-node-7",
                      *       "state": "online",
@@ -6631,7 +6632,7 @@ export interface operations {
                 "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
             };
             path: {
-                /** @example node_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example node_mfrggzdfmztwq2lknnwg23tpoa */
                 node_id: components["parameters"]["NodeId"];
             };
             cookie?: never;
@@ -6659,7 +6660,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "node_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "id": "node_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "sku": "h100-8x",
                      *       "hostname": "gpu-node-7",
                      *       "state": "online",
@@ -6707,7 +6708,7 @@ export interface operations {
                 "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
             };
             path: {
-                /** @example node_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example node_mfrggzdfmztwq2lknnwg23tpoa */
                 node_id: components["parameters"]["NodeId"];
             };
             cookie?: never;
@@ -6735,7 +6736,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "node_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "id": "node_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "sku": "h100-8x",
                      *       "hostname": "gpu-node-7",
                      *       "state": "online",
@@ -6783,7 +6784,7 @@ export interface operations {
                 "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
             };
             path: {
-                /** @example node_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example node_mfrggzdfmztwq2lknnwg23tpoa */
                 node_id: components["parameters"]["NodeId"];
             };
             cookie?: never;
@@ -6811,7 +6812,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "node_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "id": "node_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "sku": "h100-8x",
                      *       "hostname": "gpu-node-7",
                      *       "state": "online",
@@ -6859,7 +6860,7 @@ export interface operations {
                 "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
             };
             path: {
-                /** @example node_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example node_mfrggzdfmztwq2lknnwg23tpoa */
                 node_id: components["parameters"]["NodeId"];
             };
             cookie?: never;
@@ -6887,7 +6888,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "node_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "id": "node_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "sku": "h100-8x",
                      *       "hostname": "gpu-node-7",
                      *       "state": "online",
@@ -6935,7 +6936,7 @@ export interface operations {
                 "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
             };
             path: {
-                /** @example node_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example node_mfrggzdfmztwq2lknnwg23tpoa */
                 node_id: components["parameters"]["NodeId"];
             };
             cookie?: never;
@@ -6964,7 +6965,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "node_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "id": "node_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "sku": "h100-8x",
                      *       "hostname": "gpu-node-7",
                      *       "state": "online",
@@ -7026,7 +7027,7 @@ export interface operations {
                 "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
             };
             path: {
-                /** @example node_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example node_mfrggzdfmztwq2lknnwg23tpoa */
                 node_id: components["parameters"]["NodeId"];
             };
             cookie?: never;
@@ -7054,7 +7055,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "node_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "id": "node_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "sku": "h100-8x",
                      *       "hostname": "gpu-node-7",
                      *       "state": "online",
@@ -7240,7 +7241,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example tenant_mfrggzdfmztwq2lknnwg23tpoa */
                 tenant_id: components["parameters"]["TenantID"];
             };
             cookie?: never;
@@ -7271,7 +7272,7 @@ export interface operations {
                      *           "meaning": "How many allocations one user may hold at once; those in release_failed do not count.",
                      *           "version": 1,
                      *           "reason": "agreed with sales",
-                     *           "changed_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "changed_by": "user_mfrggzdfmztwq2lknnwg23tpoa",
                      *           "changed_at": "2026-01-05T09:30:00.000Z"
                      *         }
                      *       ]
@@ -7301,7 +7302,7 @@ export interface operations {
                 "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
             };
             path: {
-                /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example tenant_mfrggzdfmztwq2lknnwg23tpoa */
                 tenant_id: components["parameters"]["TenantID"];
             };
             cookie?: never;
@@ -7351,7 +7352,7 @@ export interface operations {
                      *           "meaning": "How many allocations one user may hold at once; those in release_failed do not count.",
                      *           "version": 1,
                      *           "reason": "agreed with sales",
-                     *           "changed_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "changed_by": "user_mfrggzdfmztwq2lknnwg23tpoa",
                      *           "changed_at": "2026-01-05T09:30:00.000Z"
                      *         }
                      *       ]
@@ -7405,7 +7406,7 @@ export interface operations {
             };
             header?: never;
             path: {
-                /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example tenant_mfrggzdfmztwq2lknnwg23tpoa */
                 tenant_id: components["parameters"]["TenantID"];
                 /** @example billing.window_seconds */
                 key: components["parameters"]["PolicyKey"];
@@ -7432,7 +7433,7 @@ export interface operations {
                      *           "value": 30,
                      *           "fits": true,
                      *           "reason": "a trial",
-                     *           "changed_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "changed_by": "user_mfrggzdfmztwq2lknnwg23tpoa",
                      *           "changed_at": "2026-01-05T09:30:00.000Z"
                      *         }
                      *       ]
@@ -7492,7 +7493,7 @@ export interface operations {
                      *           "value": 30,
                      *           "fits": true,
                      *           "reason": "a trial",
-                     *           "changed_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "changed_by": "user_mfrggzdfmztwq2lknnwg23tpoa",
                      *           "changed_at": "2026-01-05T09:30:00.000Z"
                      *         }
                      *       ]
@@ -7721,12 +7722,12 @@ export interface operations {
             query?: {
                 /**
                  * @description Only this project's.
-                 * @example proj_mfrggzdfmztwq2lknnwg23tpob
+                 * @example proj_mfrggzdfmztwq2lknnwg23tpoa
                  */
                 project_id?: components["parameters"]["InProject"];
                 /**
                  * @description This tenant's; your own when absent.
-                 * @example tenant_mfrggzdfmztwq2lknnwg23tpob
+                 * @example tenant_mfrggzdfmztwq2lknnwg23tpoa
                  */
                 tenant_id?: components["parameters"]["InTenant"];
                 /**
@@ -7764,8 +7765,8 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "id": "proj_mfrggzdfmztwq2lknnwg23tpob",
-                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "id": "proj_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
                      *           "name": "training",
                      *           "is_default": false,
                      *           "created_at": "2026-01-05T09:30:00.000Z"
@@ -7822,8 +7823,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "proj_mfrggzdfmztwq2lknnwg23tpob",
-                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "id": "proj_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "name": "training",
                      *       "is_default": false,
                      *       "created_at": "2026-01-05T09:30:00.000Z"
@@ -7866,7 +7867,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @example proj_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example proj_mfrggzdfmztwq2lknnwg23tpoa */
                 project_id: components["parameters"]["ProjectID"];
             };
             cookie?: never;
@@ -7884,8 +7885,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "proj_mfrggzdfmztwq2lknnwg23tpob",
-                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "id": "proj_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "name": "training",
                      *       "is_default": false,
                      *       "created_at": "2026-01-05T09:30:00.000Z"
@@ -7915,7 +7916,7 @@ export interface operations {
                 "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
             };
             path: {
-                /** @example proj_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example proj_mfrggzdfmztwq2lknnwg23tpoa */
                 project_id: components["parameters"]["ProjectID"];
             };
             cookie?: never;
@@ -7934,8 +7935,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "proj_mfrggzdfmztwq2lknnwg23tpob",
-                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "id": "proj_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "name": "training",
                      *       "is_default": false,
                      *       "created_at": "2026-01-05T09:30:00.000Z"
@@ -7983,7 +7984,7 @@ export interface operations {
                 "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
             };
             path: {
-                /** @example proj_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example proj_mfrggzdfmztwq2lknnwg23tpoa */
                 project_id: components["parameters"]["ProjectID"];
             };
             cookie?: never;
@@ -8011,8 +8012,8 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "proj_mfrggzdfmztwq2lknnwg23tpob",
-                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "id": "proj_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "name": "training",
                      *       "is_default": false,
                      *       "created_at": "2026-01-05T09:30:00.000Z"
@@ -8052,7 +8053,7 @@ export interface operations {
             };
             header?: never;
             path: {
-                /** @example proj_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example proj_mfrggzdfmztwq2lknnwg23tpoa */
                 project_id: components["parameters"]["ProjectID"];
             };
             cookie?: never;
@@ -8072,7 +8073,7 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
                      *           "username": "dev-user",
                      *           "role": "member",
                      *           "created_at": "2026-01-05T09:30:00.000Z"
@@ -8104,9 +8105,9 @@ export interface operations {
                 "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
             };
             path: {
-                /** @example proj_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example proj_mfrggzdfmztwq2lknnwg23tpoa */
                 project_id: components["parameters"]["ProjectID"];
-                /** @example user_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example user_mfrggzdfmztwq2lknnwg23tpoa */
                 user_id: components["parameters"]["UserID"];
             };
             cookie?: never;
@@ -8134,7 +8135,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "username": "dev-user",
                      *       "role": "member",
                      *       "created_at": "2026-01-05T09:30:00.000Z"
@@ -8169,9 +8170,9 @@ export interface operations {
                 "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
             };
             path: {
-                /** @example proj_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example proj_mfrggzdfmztwq2lknnwg23tpoa */
                 project_id: components["parameters"]["ProjectID"];
-                /** @example user_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example user_mfrggzdfmztwq2lknnwg23tpoa */
                 user_id: components["parameters"]["UserID"];
             };
             cookie?: never;
@@ -8218,12 +8219,12 @@ export interface operations {
                 cursor?: components["parameters"]["Cursor"];
                 /**
                  * @description Only this project's.
-                 * @example proj_mfrggzdfmztwq2lknnwg23tpob
+                 * @example proj_mfrggzdfmztwq2lknnwg23tpoa
                  */
                 project_id?: components["parameters"]["InProject"];
                 /**
                  * @description This tenant's; your own when absent.
-                 * @example tenant_mfrggzdfmztwq2lknnwg23tpob
+                 * @example tenant_mfrggzdfmztwq2lknnwg23tpoa
                  */
                 tenant_id?: components["parameters"]["InTenant"];
             };
@@ -8246,15 +8247,15 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "id": "user_mfrggzdfmztwq2lknnwg23tpob",
-                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "id": "user_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
                      *           "name": "nightly-training",
                      *           "role": "member",
-                     *           "created_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "created_by": "user_mfrggzdfmztwq2lknnwg23tpoa",
                      *           "created_at": "2026-01-05T09:30:00.000Z",
                      *           "secrets": [
                      *             {
-                     *               "id": "cred_mfrggzdfmztwq2lknnwg23tpob",
+                     *               "id": "cred_mfrggzdfmztwq2lknnwg23tpoa",
                      *               "created_at": "2026-01-05T09:30:00.000Z"
                      *             }
                      *           ]
@@ -8312,15 +8313,15 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "user_mfrggzdfmztwq2lknnwg23tpob",
-                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "id": "user_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "name": "nightly-training",
                      *       "role": "member",
-                     *       "created_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "created_by": "user_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "created_at": "2026-01-05T09:30:00.000Z",
                      *       "secrets": [
                      *         {
-                     *           "id": "cred_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "id": "cred_mfrggzdfmztwq2lknnwg23tpoa",
                      *           "created_at": "2026-01-05T09:30:00.000Z"
                      *         }
                      *       ]
@@ -8363,7 +8364,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @example user_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example user_mfrggzdfmztwq2lknnwg23tpoa */
                 service_account_id: components["parameters"]["ServiceAccountId"];
             };
             cookie?: never;
@@ -8381,15 +8382,15 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "user_mfrggzdfmztwq2lknnwg23tpob",
-                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "id": "user_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "name": "nightly-training",
                      *       "role": "member",
-                     *       "created_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "created_by": "user_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "created_at": "2026-01-05T09:30:00.000Z",
                      *       "secrets": [
                      *         {
-                     *           "id": "cred_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "id": "cred_mfrggzdfmztwq2lknnwg23tpoa",
                      *           "created_at": "2026-01-05T09:30:00.000Z"
                      *         }
                      *       ]
@@ -8419,7 +8420,7 @@ export interface operations {
                 "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
             };
             path: {
-                /** @example user_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example user_mfrggzdfmztwq2lknnwg23tpoa */
                 service_account_id: components["parameters"]["ServiceAccountId"];
             };
             cookie?: never;
@@ -8447,15 +8448,15 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "user_mfrggzdfmztwq2lknnwg23tpob",
-                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "id": "user_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "name": "nightly-training",
                      *       "role": "member",
-                     *       "created_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "created_by": "user_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "created_at": "2026-01-05T09:30:00.000Z",
                      *       "secrets": [
                      *         {
-                     *           "id": "cred_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "id": "cred_mfrggzdfmztwq2lknnwg23tpoa",
                      *           "created_at": "2026-01-05T09:30:00.000Z"
                      *         }
                      *       ]
@@ -8490,7 +8491,7 @@ export interface operations {
                 "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
             };
             path: {
-                /** @example user_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example user_mfrggzdfmztwq2lknnwg23tpoa */
                 service_account_id: components["parameters"]["ServiceAccountId"];
             };
             cookie?: never;
@@ -8518,9 +8519,9 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "cred_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "id": "cred_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "created_at": "2026-01-05T09:30:00.000Z",
-                     *       "client_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "client_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "client_secret": "gpuaas_sas_example"
                      *     }
                      */
@@ -8553,9 +8554,9 @@ export interface operations {
                 "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
             };
             path: {
-                /** @example user_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example user_mfrggzdfmztwq2lknnwg23tpoa */
                 service_account_id: components["parameters"]["ServiceAccountId"];
-                /** @example cred_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example cred_mfrggzdfmztwq2lknnwg23tpoa */
                 secret_id: string;
             };
             cookie?: never;
@@ -8574,15 +8575,15 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "user_mfrggzdfmztwq2lknnwg23tpob",
-                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "id": "user_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "name": "nightly-training",
                      *       "role": "member",
-                     *       "created_by": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "created_by": "user_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "created_at": "2026-01-05T09:30:00.000Z",
                      *       "secrets": [
                      *         {
-                     *           "id": "cred_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "id": "cred_mfrggzdfmztwq2lknnwg23tpoa",
                      *           "created_at": "2026-01-05T09:30:00.000Z"
                      *         }
                      *       ]
@@ -8895,7 +8896,7 @@ export interface operations {
                      *           "offered": true,
                      *           "available_nodes": 3,
                      *           "price": {
-                     *             "id": "price_mfrggzdfmztwq2lknnwg23tpob",
+                     *             "id": "price_mfrggzdfmztwq2lknnwg23tpoa",
                      *             "sku": "h100-8x",
                      *             "currency": "usd",
                      *             "rate_micros_per_hour": 24960000,
@@ -8961,7 +8962,7 @@ export interface operations {
                      *       "offered": true,
                      *       "available_nodes": 3,
                      *       "price": {
-                     *         "id": "price_mfrggzdfmztwq2lknnwg23tpob",
+                     *         "id": "price_mfrggzdfmztwq2lknnwg23tpoa",
                      *         "sku": "h100-8x",
                      *         "currency": "usd",
                      *         "rate_micros_per_hour": 24960000,
@@ -9053,7 +9054,7 @@ export interface operations {
                      *       "offered": true,
                      *       "available_nodes": 3,
                      *       "price": {
-                     *         "id": "price_mfrggzdfmztwq2lknnwg23tpob",
+                     *         "id": "price_mfrggzdfmztwq2lknnwg23tpoa",
                      *         "sku": "h100-8x",
                      *         "currency": "usd",
                      *         "rate_micros_per_hour": 24960000,
@@ -9135,7 +9136,7 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "id": "price_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "id": "price_mfrggzdfmztwq2lknnwg23tpoa",
                      *           "sku": "h100-8x",
                      *           "currency": "usd",
                      *           "rate_micros_per_hour": 24960000,
@@ -9201,7 +9202,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "price_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "id": "price_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "sku": "h100-8x",
                      *       "currency": "usd",
                      *       "rate_micros_per_hour": 24960000,
@@ -9243,7 +9244,7 @@ export interface operations {
             };
             header?: never;
             path: {
-                /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example tenant_mfrggzdfmztwq2lknnwg23tpoa */
                 tenant_id: components["parameters"]["TenantID"];
             };
             cookie?: never;
@@ -9263,7 +9264,7 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "id": "price_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "id": "price_mfrggzdfmztwq2lknnwg23tpoa",
                      *           "sku": "h100-8x",
                      *           "currency": "usd",
                      *           "rate_micros_per_hour": 19900000,
@@ -9298,7 +9299,7 @@ export interface operations {
                 "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
             };
             path: {
-                /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example tenant_mfrggzdfmztwq2lknnwg23tpoa */
                 tenant_id: components["parameters"]["TenantID"];
             };
             cookie?: never;
@@ -9329,7 +9330,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "price_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "id": "price_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "sku": "h100-8x",
                      *       "currency": "usd",
                      *       "rate_micros_per_hour": 19900000,
@@ -9385,12 +9386,12 @@ export interface operations {
                 cursor?: components["parameters"]["Cursor"];
                 /**
                  * @description Only this project's.
-                 * @example proj_mfrggzdfmztwq2lknnwg23tpob
+                 * @example proj_mfrggzdfmztwq2lknnwg23tpoa
                  */
                 project_id?: components["parameters"]["InProject"];
                 /**
                  * @description This tenant's; your own when absent.
-                 * @example tenant_mfrggzdfmztwq2lknnwg23tpob
+                 * @example tenant_mfrggzdfmztwq2lknnwg23tpoa
                  */
                 tenant_id?: components["parameters"]["InTenant"];
             };
@@ -9413,10 +9414,10 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "id": "key_mfrggzdfmztwq2lknnwg23tpob",
-                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
-                     *           "project_id": "proj_mfrggzdfmztwq2lknnwg23tpob",
-                     *           "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "id": "key_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "project_id": "proj_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
                      *           "name": "laptop",
                      *           "public_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE",
                      *           "fingerprint": "SHA256:mVPwvezndPv/ARoIadVY98vAC0g+P/5633yTC4d/wXE",
@@ -9475,10 +9476,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "key_mfrggzdfmztwq2lknnwg23tpob",
-                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
-                     *       "project_id": "proj_mfrggzdfmztwq2lknnwg23tpob",
-                     *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "id": "key_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "project_id": "proj_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "name": "laptop",
                      *       "public_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE",
                      *       "fingerprint": "SHA256:mVPwvezndPv/ARoIadVY98vAC0g+P/5633yTC4d/wXE",
@@ -9542,7 +9543,7 @@ export interface operations {
                 "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
             };
             path: {
-                /** @example key_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example key_mfrggzdfmztwq2lknnwg23tpoa */
                 ssh_key_id: string;
             };
             cookie?: never;
@@ -9561,10 +9562,10 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "key_mfrggzdfmztwq2lknnwg23tpob",
-                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
-                     *       "project_id": "proj_mfrggzdfmztwq2lknnwg23tpob",
-                     *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "id": "key_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "project_id": "proj_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "name": "laptop",
                      *       "public_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE",
                      *       "fingerprint": "SHA256:mVPwvezndPv/ARoIadVY98vAC0g+P/5633yTC4d/wXE",
@@ -9635,7 +9636,7 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
                      *           "kind": "organisation",
                      *           "org_id": "acme",
                      *           "name": "Acme",
@@ -9663,7 +9664,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example tenant_mfrggzdfmztwq2lknnwg23tpoa */
                 tenant_id: components["parameters"]["TenantID"];
             };
             cookie?: never;
@@ -9681,7 +9682,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "kind": "organisation",
                      *       "org_id": "acme",
                      *       "name": "Acme",
@@ -9714,7 +9715,7 @@ export interface operations {
                 "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
             };
             path: {
-                /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example tenant_mfrggzdfmztwq2lknnwg23tpoa */
                 tenant_id: components["parameters"]["TenantID"];
             };
             cookie?: never;
@@ -9742,7 +9743,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "kind": "organisation",
                      *       "org_id": "acme",
                      *       "name": "Acme",
@@ -9785,7 +9786,7 @@ export interface operations {
             };
             header?: never;
             path: {
-                /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example tenant_mfrggzdfmztwq2lknnwg23tpoa */
                 tenant_id: components["parameters"]["TenantID"];
             };
             cookie?: never;
@@ -9805,7 +9806,7 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
                      *           "username": "dev-user",
                      *           "role": "member",
                      *           "source": "invitation",
@@ -9839,9 +9840,9 @@ export interface operations {
                 "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
             };
             path: {
-                /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example tenant_mfrggzdfmztwq2lknnwg23tpoa */
                 tenant_id: components["parameters"]["TenantID"];
-                /** @example user_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example user_mfrggzdfmztwq2lknnwg23tpoa */
                 user_id: components["parameters"]["UserID"];
             };
             cookie?: never;
@@ -9898,9 +9899,9 @@ export interface operations {
                 "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
             };
             path: {
-                /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example tenant_mfrggzdfmztwq2lknnwg23tpoa */
                 tenant_id: components["parameters"]["TenantID"];
-                /** @example user_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example user_mfrggzdfmztwq2lknnwg23tpoa */
                 user_id: components["parameters"]["UserID"];
             };
             cookie?: never;
@@ -9928,7 +9929,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "username": "dev-user",
                      *       "role": "member",
                      *       "source": "invitation",
@@ -10016,7 +10017,7 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
                      *           "kind": "organisation",
                      *           "org_id": "acme",
                      *           "name": "Acme",
@@ -10077,7 +10078,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "kind": "organisation",
                      *       "org_id": "acme",
                      *       "name": "Acme",
@@ -10122,7 +10123,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example tenant_mfrggzdfmztwq2lknnwg23tpoa */
                 tenant_id: components["parameters"]["TenantID"];
             };
             cookie?: never;
@@ -10140,7 +10141,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "kind": "organisation",
                      *       "org_id": "acme",
                      *       "name": "Acme",
@@ -10173,7 +10174,7 @@ export interface operations {
                 "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
             };
             path: {
-                /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example tenant_mfrggzdfmztwq2lknnwg23tpoa */
                 tenant_id: components["parameters"]["TenantID"];
             };
             cookie?: never;
@@ -10182,7 +10183,7 @@ export interface operations {
             content: {
                 /**
                  * @example {
-                 *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                 *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
                  *       "reason": "their owner left the company"
                  *     }
                  */
@@ -10202,7 +10203,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "username": "dev-user",
                      *       "role": "member",
                      *       "source": "invitation",
@@ -10267,7 +10268,7 @@ export interface operations {
                 "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
             };
             path: {
-                /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example tenant_mfrggzdfmztwq2lknnwg23tpoa */
                 tenant_id: components["parameters"]["TenantID"];
             };
             cookie?: never;
@@ -10295,7 +10296,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "kind": "organisation",
                      *       "org_id": "acme",
                      *       "name": "Acme",
@@ -10333,7 +10334,7 @@ export interface operations {
                 "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
             };
             path: {
-                /** @example tenant_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example tenant_mfrggzdfmztwq2lknnwg23tpoa */
                 tenant_id: components["parameters"]["TenantID"];
             };
             cookie?: never;
@@ -10361,7 +10362,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "kind": "organisation",
                      *       "org_id": "acme",
                      *       "name": "Acme",
@@ -10406,7 +10407,7 @@ export interface operations {
                 /**
                  * @example {
                  *       "grant_type": "client_credentials",
-                 *       "client_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                 *       "client_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
                  *       "client_secret": "gpuaas_sas_example",
                  *       "scope": "allocations:read allocations:write"
                  *     }
@@ -10415,7 +10416,7 @@ export interface operations {
                 /**
                  * @example {
                  *       "grant_type": "client_credentials",
-                 *       "client_id": "user_mfrggzdfmztwq2lknnwg23tpob",
+                 *       "client_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
                  *       "client_secret": "gpuaas_sas_example",
                  *       "scope": "allocations:read allocations:write"
                  *     }
@@ -10505,7 +10506,7 @@ export interface operations {
                      * @example {
                      *       "items": [
                      *         {
-                     *           "id": "cred_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "id": "cred_mfrggzdfmztwq2lknnwg23tpoa",
                      *           "name": "nightly training",
                      *           "scopes": [
                      *             "allocations:read",
@@ -10570,7 +10571,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "cred_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "id": "cred_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "name": "nightly training",
                      *       "scopes": [
                      *         "allocations:read",
@@ -10609,7 +10610,7 @@ export interface operations {
                 "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
             };
             path: {
-                /** @example cred_mfrggzdfmztwq2lknnwg23tpob */
+                /** @example cred_mfrggzdfmztwq2lknnwg23tpoa */
                 token_id: components["parameters"]["TokenId"];
             };
             cookie?: never;
@@ -10628,7 +10629,7 @@ export interface operations {
                 content: {
                     /**
                      * @example {
-                     *       "id": "cred_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "id": "cred_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "name": "nightly training",
                      *       "scopes": [
                      *         "allocations:read",
