@@ -36,7 +36,9 @@ func (f *Fault) GetHeaders() http.Header {
 	if f.status != http.StatusUnauthorized {
 		return nil
 	}
-	return http.Header{middleware.HeaderChallenge: {middleware.Challenge}}
+	header := http.Header{}
+	header.Set(middleware.HeaderChallenge, middleware.Challenge)
+	return header
 }
 
 func render(ctx context.Context, found *fault.Error) *Fault {

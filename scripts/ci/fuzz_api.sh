@@ -3,6 +3,7 @@
 # platform administrator, with real objects to find. Ends with a line "requests N failed M".
 #   N     the least number of requests (default 3000)
 #   SEED  makes what is generated the same again (default: by the clock, and printed)
+# It ends with 3 where neither python nor what it needs of PyPI can be had: then nothing was asked.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . scripts/ci/instance.sh
@@ -14,8 +15,11 @@ rm -f "$out"/*.log "$out"/*.jsonl
 if ! cmp -s scripts/ci/fuzz/requirements.txt "$out/venv/requirements.txt"; then
   echo "fuzz: installing $(grep ^schemathesis scripts/ci/fuzz/requirements.txt) into out/fuzz/venv"
   rm -rf "$out/venv"
-  python3 -m venv "$out/venv"
-  "$out/venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --requirement scripts/ci/fuzz/requirements.txt
+  if ! python3 -m venv "$out/venv" ||
+    ! "$out/venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --requirement scripts/ci/fuzz/requirements.txt; then
+    echo "fuzz: python3 with venv, or PyPI, cannot be had here" >&2
+    exit 3
+  fi
   cp scripts/ci/fuzz/requirements.txt "$out/venv/"
 fi
 

@@ -11,20 +11,17 @@ import re
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.parse
 import urllib.request
 
-with open(os.environ["ENDPOINTS"]) as endpoints:
-    AT = json.load(endpoints)
-API = AT["api_url"]
+import instance
+from instance import API, call
+
 OUT = os.environ["FUZZ_OUT"]
 LEAST = int(os.environ.get("N") or 3000)
 SEED = int(os.environ.get("SEED") or time.time_ns() % 2**31)
 BUDGET_SECONDS = int(os.environ.get("BUDGET_SECONDS") or 1800)
 RECORD = os.path.join(OUT, "record.jsonl")
 OBJECTS = os.path.join(OUT, "objects.json")
-PEOPLE = {"user": ("dev-user", "dev123"), "admin": ("dev-admin", "admin123")}
 # What a user may call at all.
 OWN = ("--exclude-path-regex", "^/api/v1/admin/")
 # The share of requests that must succeed: a fuzzer that is refused at the door has seen nothing.
@@ -35,71 +32,73 @@ CHECKS = (
 )
 
 
-def sign_in(name, password):
-    form = {"grant_type": "password", "client_id": "gpuaas-api", "client_secret": "dev-client-secret", "username": name, "password": password}
-    with urllib.request.urlopen(AT["token_url"], urllib.parse.urlencode(form).encode()) as answer:
-        return json.load(answer)["access_token"]
-
-
-def call(token, method, path, body=None):
-    request = urllib.request.Request(API + path, method=method, data=None if body is None else json.dumps(body).encode())
-    request.add_header("Authorization", f"Bearer {token}")
-    request.add_header("Content-Type", "application/json")
-    request.add_header("X-Idempotency-Key", f"fuzz-seed-{time.time_ns()}")
-    try:
-        with urllib.request.urlopen(request) as answer:
-            return json.load(answer)
-    except urllib.error.HTTPError as refused:
-        sys.exit(f"fuzz: seeding: {method} {path} answers {refused.code} {refused.read().decode()}")
-
-
-def seed(user, admin):
+def seed():
     """Makes objects in several states and says which there are."""
-    sku = call(user, "GET", "/api/v1/skus")["items"][0]["sku"]
-    nodes = [node["id"] for node in call(admin, "GET", "/api/v1/admin/nodes?limit=200")["items"]]
-    accounts = [account["id"] for account in call(admin, "GET", "/api/v1/admin/accounts")["items"]]
-    for account in accounts:
-        call(admin, "POST", f"/api/v1/admin/accounts/{account}/adjustments", {"amount_minor": 5_000_000, "currency": "usd", "reason": "fuzzing"})
+    for account in call("admin", "GET", "/api/v1/admin/accounts")["items"]:
+        call("admin", "POST", f"/api/v1/admin/accounts/{account['id']}/adjustments", {"amount_minor": 5_000_000, "currency": "usd", "reason": "fuzzing"})
     # More requests than a person makes, and no real machines: what is fuzzed is the API.
-    keys = {policy["key"] for policy in call(admin, "GET", "/api/v1/admin/policies")["items"]}
+    keys = [policy["key"] for policy in call("admin", "GET", "/api/v1/admin/policies")["items"]]
     for key, value in {
         "provisioning.runtime_mode": "noop",
         "allocation.max_concurrent_per_user": 1000,
         **{key: 1_000_000 for key in keys if key.startswith("rate_limit.")},
     }.items():
-        policy = call(admin, "GET", f"/api/v1/admin/policies/{key}")
-        call(admin, "PUT", f"/api/v1/admin/policies/{key}", {"value": min(value, policy["max"]) if "max" in policy else value, "reason": "fuzzing"})
-    me = call(user, "GET", "/api/v1/me")
-    made = [call(user, "POST", "/api/v1/allocations", {"sku": sku, "name": f"seed-{i}"})["id"] for i in range(4)]
-    for one in made:
-        call(user, "GET", f"/api/v1/allocations/{one}/wait?state=active&timeout_seconds=30")
-    call(user, "POST", f"/api/v1/allocations/{made[0]}/release")
-    call(user, "GET", f"/api/v1/allocations/{made[0]}/wait?state=released&timeout_seconds=30")
-    policies = [p for p in call(admin, "GET", "/api/v1/admin/policies")["items"] if p["key"].startswith(("billing.low_balance", "notification.", "allocation.refund"))]
+        policy = call("admin", "GET", f"/api/v1/admin/policies/{key}")
+        call("admin", "PUT", f"/api/v1/admin/policies/{key}", {"value": min(value, policy["max"]) if "max" in policy else value, "reason": "fuzzing"})
+    sku = call("user", "GET", "/api/v1/skus")["items"][0]["sku"]
+    nodes = call("admin", "GET", "/api/v1/admin/nodes?limit=200")["items"]
+    rented = [node["id"] for node in nodes if node["sku"] == sku]
+    expendable = [node["id"] for node in nodes if node["sku"] != sku]
+    if not rented or len(expendable) < 4:
+        sys.exit(f"fuzz: {len(rented)} nodes of {sku} and {len(expendable)} others are too few")
+    allocations = [instance.allocation("user", sku) for _ in range(4)]
+    call("user", "POST", f"/api/v1/allocations/{allocations[0]}/release")
+    call("user", "GET", f"/api/v1/allocations/{allocations[0]}/wait?state=released&timeout_seconds=30")
+    pending = instance.pending_user()
+    policies = [p for p in call("admin", "GET", "/api/v1/admin/policies")["items"] if p["key"].startswith(("billing.low_balance", "notification.", "allocation.refund"))]
     return {
-        "skus": [sku],
+        "homes": {role: home(role) for role in instance.PEOPLE},
+        "sku": sku,
+        "nodes": rented,
+        "cordoned": expendable.pop(),
+        "quarantined": expendable.pop(),
+        "expendable": expendable,
+        "accounts": [account["id"] for account in call("admin", "GET", "/api/v1/admin/accounts")["items"]],
+        "allocations": allocations,
+        "spare_user": instance.user(),
+        "spare_tenant": instance.tenant(),
+        "pending_users": [pending] if pending else [],
+        "policies": [{"key": p["key"], "value": p["value"], "tenant": p["tenant"]} for p in policies],
+    }
+
+
+def home(role):
+    """Where a person is at home, and what is theirs there."""
+    me = call(role, "GET", "/api/v1/me")
+    secret, spare = (instance.service_secret(role, instance.service_account(role)) for _ in range(2))
+    return {
+        "user": me["user"]["id"],
         "tenant": me["tenant"]["id"],
         "project": me["project"]["id"],
-        "nodes": nodes[: len(nodes) // 2],
-        "expendable": nodes[len(nodes) // 2 :],
-        "accounts": accounts,
-        "allocations": made,
-        "releasable": made[1:],
-        "policies": [{"key": p["key"], "value": p["value"]} for p in policies],
-        "ssh_keys": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ2xX2C3RQXxRQkxDBWPLaUlbbOPzxHPkrKNPULV0Pqv fuzz@example.com"],
+        "invitation": instance.invitation(role),
+        "token": instance.personal_token(role),
+        "secret": secret,
+        "spare_secret": spare,
+        "ssh_key": instance.ssh_key(role),
     }
 
 
 def fuzz(role, phases, mode, examples, seed_of_round, *more):
     """One run of schemathesis; what it finds is printed and counted, every exchange stands in the record."""
-    token = sign_in(*PEOPLE[role])
+    token = instance.tokens(role)["access_token"]
+    here = os.path.dirname(os.path.abspath(__file__))
     command = [
-        os.path.join(os.path.dirname(sys.executable), "schemathesis"), "run", f"{API}/api/v1/openapi.json", "--url", API,
+        os.path.join(os.path.dirname(sys.executable), "schemathesis"), "--config-file", os.path.join(here, "schemathesis.toml"), "run", f"{API}/api/v1/openapi.json", "--url", API,
         "--header", f"Authorization: Bearer {token}", "--checks", CHECKS, "--phases", phases, "--mode", mode, "--max-examples", str(examples),
         "--seed", str(seed_of_round), "--no-shrink", "--continue-on-failure", "--suppress-health-check", "all", "--workers", "1",
         "--generation-database", "none", "--request-timeout", "30", "--warnings", "off", "--no-color", *more,
     ]
-    environment = {**os.environ, "SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": os.path.dirname(os.path.abspath(__file__)),
+    environment = {**os.environ, "SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": here,
                    "FUZZ_OBJECTS": OBJECTS, "FUZZ_RECORD": RECORD, "FUZZ_ROLE": role}
     with open(os.path.join(OUT, f"{role}-{phases}-{mode}-{seed_of_round}.log"), "w") as log:
         ended = subprocess.run(command, env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=OUT)
@@ -112,7 +111,9 @@ def fuzz(role, phases, mode, examples, seed_of_round, *more):
     if ended.returncode == 1:
         findings = [said.find(f"= {kind} =") for kind in ("ERRORS", "FAILURES")]
         print(said[min(at for at in findings if at >= 0) : said.rfind("= SUMMARY =")] if max(findings) >= 0 else said[-4000:])
-    return sum(int(count) for count in re.findall(r"^ +(?:❌|🚫) [A-Z][^:\n]*: (\d+)$", said, re.MULTILINE)) if ended.returncode == 1 else 0
+        # However it words its summary, a run that found something counts as one failure at least.
+        return max(1, sum(int(count) for count in re.findall(r"^ +(?:❌|🚫) [A-Z][^:\n]*: (\d+)$", said, re.MULTILINE)))
+    return 0
 
 
 def records():
@@ -157,10 +158,9 @@ def main():
     with urllib.request.urlopen(f"{API}/api/v1/openapi.json") as answer:
         contract = json.load(answer)
     operations = {operation["operationId"] for item in contract["paths"].values() for operation in item.values()}
-    user, admin = sign_in(*PEOPLE["user"]), sign_in(*PEOPLE["admin"])
-    call(admin, "GET", "/api/v1/me")
+    made = seed()
     with open(OBJECTS, "w") as objects:
-        json.dump(seed(user, admin), objects)
+        json.dump(made, objects)
     # The examples and the edges of the contract as both, then invented values until there are enough.
     found = fuzz("admin", "examples,coverage", "all", 1, SEED)
     found += fuzz("user", "examples,coverage", "all", 1, SEED, *OWN)

@@ -1,19 +1,29 @@
-"""Hooks of schemathesis: real objects in the place of invented ids, and a record of every exchange.
+"""Hooks of schemathesis: real objects in the place of invented ones, and a record of every exchange.
 
-What is generated stays as it is where it is meant to be wrong. Where it is right in form, an id that nobody has would only ever
-be answered 404, so it is replaced by one of the instance's own; so are the few values that only exist by agreement (a SKU,
-a host name that is free, a public key, a policy key that the instance survives).
+What is meant to be wrong stays as it is; everything else of the same request is made right, so that it is refused for what is
+wrong with it and for nothing else. Where a request is right in form, an id that nobody has would only ever be answered 404 and a
+name that is taken 409, so they are replaced: by objects of the instance, and, where a success uses its object up, by one made for
+this request alone.
 """
 
+import copy
 import itertools
 import json
 import os
+import time
 
+import instance
 import schemathesis
+from schemathesis.core.parameters import ParameterLocation
 
-OBJECTS = json.load(open(os.environ["FUZZ_OBJECTS"]))
+with open(os.environ["FUZZ_OBJECTS"]) as objects:
+    OBJECTS = json.load(objects)
 RECORD = open(os.environ["FUZZ_RECORD"], "a", buffering=1)
 ROLE = os.environ["FUZZ_ROLE"]
+OTHER = "user" if ROLE == "admin" else "admin"
+# Where the person is at home, and what is theirs.
+HOME = OBJECTS["homes"][ROLE]
+SKU = OBJECTS["sku"]
 turns = itertools.count(1)
 
 
@@ -23,70 +33,205 @@ def take(kind):
     return pool[-1 - next(turns) % len(pool)]
 
 
-def positive(case):
-    meta = case.meta
-    return meta is None or meta.generation.mode.name == "POSITIVE"
-
-
-# Which object stands for a path parameter, by operation where it matters.
-PATHS = {
-    "allocation_id": lambda op: take("releasable" if op in ("releaseAllocation", "forceReleaseAllocation") else "allocations"),
-    "account_id": lambda op: take("accounts"),
-    "node_id": lambda op: take("expendable" if op in ("denyNode", "quarantineNode", "unquarantineNode") else "nodes"),
-    "sku": lambda op: take("skus"),
-    "key": lambda op: take("policies")["key"],
+# Which object stands for a parameter of a path or a query, by its name.
+STANDING = {
+    "allocation_id": lambda: take("allocations"),
+    "account_id": lambda: take("accounts"),
+    "node_id": lambda: take("nodes"),
+    "sku": lambda: SKU,
+    "key": lambda: take("policies")["key"],
+    "tenant_id": lambda: HOME["tenant"],
+    "project_id": lambda: HOME["project"],
+    "user_id": lambda: OBJECTS["spare_user"],
+    "invitation_id": lambda: HOME["invitation"],
+    "token_id": lambda: HOME["token"],
+    "service_account_id": lambda: HOME["spare_secret"]["client_id"],
+    "secret_id": lambda: HOME["spare_secret"]["id"],
+    "ssh_key_id": lambda: HOME["ssh_key"],
 }
+
+
+# What must not stand for it where an operation could take it away from the others.
+SPARED = {
+    "suspendTenant": lambda: {"tenant_id": OBJECTS["spare_tenant"]},
+    "restoreTenant": lambda: {"tenant_id": OBJECTS["spare_tenant"]},
+    **{f"{step}Node": lambda: {"node_id": OBJECTS["expendable"][0]} for step in ("cordon", "uncordon", "drain", "quarantine", "unquarantine", "deny")},
+    "putSku": lambda: {"sku": "fuzz-1x"},
+    "listTenantPolicyVersions": lambda: {"key": next(one["key"] for one in OBJECTS["policies"] if one["tenant"])},
+}
+
+
+def denied():
+    """A node to deny for ever; the last one is denied again and again."""
+    return OBJECTS["expendable"].pop() if len(OBJECTS["expendable"]) > 1 else OBJECTS["expendable"][0]
+
+
+def node_after(pool, step):
+    """A node that the step was taken with, whether it had been before or not."""
+    node = OBJECTS[pool]
+    instance.attempt("admin", "POST", f"/api/v1/admin/nodes/{node}/{step}", instance.REASON)
+    return {"node_id": node}
+
+
+def secret_of_its_own():
+    account = instance.service_account(ROLE)
+    return {"service_account_id": account, "secret_id": instance.service_secret(ROLE, account)["id"]}
+
+
+def awaited():
+    waiting = OBJECTS["pending_users"]
+    return {"user_id": waiting.pop() if waiting else OBJECTS["spare_user"]}
+
+
+# What a success uses up or cannot be repeated with is made anew for each request.
+FRESH = {
+    "releaseAllocation": lambda: {"allocation_id": instance.allocation(ROLE, SKU)},
+    "forceReleaseAllocation": lambda: {"allocation_id": instance.allocation(ROLE, SKU)},
+    "denyNode": lambda: {"node_id": denied()},
+    "cordonNode": lambda: node_after("cordoned", "uncordon"),
+    "uncordonNode": lambda: node_after("cordoned", "cordon"),
+    "drainNode": lambda: node_after("cordoned", "uncordon"),
+    "quarantineNode": lambda: node_after("quarantined", "unquarantine"),
+    "unquarantineNode": lambda: node_after("quarantined", "quarantine"),
+    "approveUser": awaited,
+    "suspendUser": lambda: {"user_id": instance.user()},
+    "restoreUser": lambda: {"user_id": instance.suspended_user()},
+    "dismissPlatformAdmin": lambda: {"user_id": instance.operator()},
+    "suspendTenant": lambda: {"tenant_id": instance.tenant()},
+    "restoreTenant": lambda: {"tenant_id": instance.suspended_tenant()},
+    "updateTenantMember": lambda: {"user_id": instance.member(HOME["tenant"])},
+    "removeTenantMember": lambda: {"user_id": instance.member(HOME["tenant"])},
+    "putProjectMember": lambda: {"user_id": instance.member(HOME["tenant"])},
+    "removeProjectMember": lambda: {"user_id": instance.project_member(HOME["tenant"], HOME["project"], ROLE)},
+    "updateProject": lambda: {"project_id": instance.project(ROLE)},
+    "archiveProject": lambda: {"project_id": instance.project(ROLE)},
+    "revokeInvitation": lambda: {"invitation_id": instance.invitation(ROLE)},
+    "revokeToken": lambda: {"token_id": instance.personal_token(ROLE)},
+    "updateServiceAccount": lambda: {"service_account_id": instance.service_account(ROLE)},
+    "createServiceAccountSecret": lambda: {"service_account_id": instance.service_account(ROLE)},
+    "revokeServiceAccountSecret": secret_of_its_own,
+    "deleteSSHKey": lambda: {"ssh_key_id": instance.ssh_key(ROLE)},
+}
+
+
+def create_allocation(body):
+    body.pop("ssh_key_ids", None)
+    body.update(sku=SKU, name="fuzz", labels={"of": "fuzz"})
+    if "ssh_keys" in body:
+        body["ssh_keys"] = [instance.public_key()]
+
+
+def create_invitation(body):
+    # One project alone has no owner and nobody who pays.
+    if body.get("role") in ("owner", "billing"):
+        body.pop("project_id", None)
+
+
+def create_user(body):
+    body.pop("subject", None)
+    body.pop("org_id", None)
+    body["username"] = instance.new("user")
+
+
+def exchange_token(body):
+    body.pop("scope", None)
+    body.update(client_id=HOME["secret"]["client_id"], client_secret=HOME["secret"]["client_secret"])
+
+
+def price(body):
+    body.pop("valid_from", None)
+    body.update(currency="usd", rate_micros_per_hour=int(body.get("rate_micros_per_hour") or 0) % 10_000_000)
+    if "sku" in body:
+        body["sku"] = SKU
+
+
+def keep_policies(body):
+    """The instance survives being set to what holds anyway, and nothing else."""
+    body["changes"] = [{"key": one["key"], "value": one["value"]} for one in OBJECTS["policies"] if one["tenant"]]
+
+
+# What exists only by agreement, in the body of an operation.
+BODIES = {
+    "createAllocation": create_allocation,
+    "createInvitation": create_invitation,
+    "acceptInvitation": lambda body: body.update(token=instance.invitation_from(OTHER, OBJECTS["homes"][OTHER]["user"])),
+    "createUser": create_user,
+    "appointPlatformAdmin": lambda body: body.update(user_id=instance.user()),
+    "setTenantOwner": lambda body: body.update(user_id=instance.user()),
+    "createTenant": lambda body: body.update(org_id=instance.new("org")),
+    "createProject": lambda body: body.update(name=instance.new("project")),
+    "updateProject": lambda body: body.update(name=instance.new("project")),
+    "createServiceAccount": lambda body: body.update(name=instance.new("service")),
+    "createSSHKey": lambda body: body.update(name=instance.new("key"), public_key=instance.public_key()),
+    "createToken": lambda body: body.update(scopes=["profile:read"]),
+    "exchangeToken": exchange_token,
+    "logIn": lambda body: body.update(zip(("username", "password"), instance.PEOPLE[ROLE])),
+    "refreshToken": lambda body: body.update(refresh_token=instance.tokens(ROLE)["refresh_token"], client_id=instance.AT["client_id"]),
+    "forceReleaseAllocation": lambda body: body.update(abandon_node=False),
+    "createAdjustment": lambda body: body.update(currency="usd", amount_minor=abs(int(body.get("amount_minor") or 1)) % 100_000 + 1),
+    "addSkuPrice": price,
+    "setTenantPrice": price,
+    "createNodeEnrolToken": lambda body: body.update(sku=SKU, hostname=instance.new("node")),
+    "setPolicies": keep_policies,
+    "setTenantPolicies": keep_policies,
+    "rollbackPolicy": lambda body: body.update(version=0),
+}
+
+
+def negative(case, location):
+    return case.meta is not None and case.meta.is_negative_at(location)
+
+
+def make_path_right(case, operation, whole):
+    for name in case.path_parameters or {}:
+        if name in STANDING:
+            case.path_parameters[name] = STANDING[name]()
+    chosen = FRESH if whole and operation in FRESH else SPARED
+    if operation in chosen:
+        case.path_parameters.update(chosen[operation]())
+
+
+def make_query_right(case):
+    (case.query or {}).pop("cursor", None)
+    for name in list(case.query or {}):
+        if name == "timeout_seconds":
+            case.query[name] = 0
+        elif name in STANDING:
+            case.query[name] = STANDING[name]()
+
+
+def make_body_right(case, operation):
+    # What is generated is shared with the cases that come after it.
+    body = copy.deepcopy(case.body)
+    for name, own in (("tenant_id", HOME["tenant"]), ("project_id", HOME["project"])):
+        if name in body:
+            body[name] = own
+    body.pop("expected_version", None)
+    if operation in BODIES:
+        BODIES[operation](body)
+    elif operation == "setPolicy":
+        # A key that is no policy's has no value either.
+        body["value"] = next((one["value"] for one in OBJECTS["policies"] if one["key"] == case.path_parameters["key"]), 1)
+    case.body = body
 
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    if not positive(case):
-        # The instance has to survive a wrong guess that happens to be a right one.
-        if case.operation.definition.raw.get("operationId") == "setPolicy" and case.path_parameters:
-            case.path_parameters["key"] = "billing.low_balance_threshold_minor"
-        return
     operation = case.operation.definition.raw.get("operationId", "")
-    if case.method != "GET" and "X-Idempotency-Key" in (case.headers or {}):
-        # Each call is an intent of its own, unless it was to be refused for its key.
-        case.headers["X-Idempotency-Key"] = f"fuzz-{ROLE}-{os.getpid()}-{next(turns)}"
-    for name in list(case.path_parameters or {}):
-        if name in PATHS:
-            case.path_parameters[name] = PATHS[name](operation)
-    query = case.query or {}
-    query.pop("cursor", None)
-    for name in list(query):
-        if name == "allocation_id":
-            query[name] = take("allocations")
-        elif name == "tenant_id":
-            query[name] = OBJECTS["tenant"]
-        elif name == "project_id":
-            query[name] = OBJECTS["project"]
-        elif name == "timeout_seconds":
-            query[name] = 0
-        elif name == "sku":
-            query[name] = take("skus")
-    body = case.body
-    if not isinstance(body, dict):
+    if case.method.upper() != case.operation.method.upper():
         return
-    if operation == "createAllocation":
-        body["sku"] = OBJECTS["skus"][0]
-        body.pop("project_id", None)
-        body["name"] = "fuzz"
-        body["labels"] = {"of": "fuzz"}
-        if "ssh_keys" in body:
-            body["ssh_keys"] = OBJECTS["ssh_keys"]
-    elif operation == "createAdjustment":
-        body.update(currency="usd", amount_minor=abs(int(body.get("amount_minor") or 1)) % 100000 + 1)
-    elif operation == "addSkuPrice":
-        body.pop("valid_from", None)
-        body.update(currency="usd", rate_micros_per_hour=int(body.get("rate_micros_per_hour") or 0) % 10_000_000)
-    elif operation == "createNodeEnrolToken":
-        body["sku"] = OBJECTS["skus"][0]
-        body["hostname"] = f"fuzz-{ROLE}-{os.getpid()}-{next(turns)}"
-    elif operation == "setPolicy":
-        chosen = next(p for p in OBJECTS["policies"] if p["key"] == case.path_parameters["key"])
-        body["value"] = chosen["value"]
-        body.pop("expected_version", None)
+    if "X-Idempotency-Key" in (case.headers or {}) and not negative(case, ParameterLocation.HEADER):
+        # Each call is an intent of its own, unless it was to be refused for its key.
+        case.headers["X-Idempotency-Key"] = instance.new(ROLE)
+    wrong = [location for location in (ParameterLocation.PATH, ParameterLocation.QUERY, ParameterLocation.HEADER, ParameterLocation.BODY) if negative(case, location)]
+    # Whom an operator's operation refuses anyway needs no object of their own.
+    allowed = ROLE == "admin" or not case.path.startswith("/api/v1/admin/")
+    if case.path_parameters and ParameterLocation.PATH not in wrong:
+        make_path_right(case, operation, whole=allowed and not wrong)
+    if ParameterLocation.QUERY not in wrong:
+        make_query_right(case)
+    if isinstance(case.body, dict) and allowed and ParameterLocation.BODY not in wrong:
+        make_body_right(case, operation)
 
 
 @schemathesis.hook
@@ -99,12 +244,11 @@ def after_call(context, case, response):
         except Exception:
             code = "(no envelope)"
     elif operation == "createAllocation" and response.status_code == 201:
-        created = response.json()["id"]
-        OBJECTS["allocations"].append(created)
-        OBJECTS["releasable"].append(created)
+        # The node is wanted back for whoever asks next.
+        instance.give_back(response.json()["id"])
     path = response.request.url.split("?")[0] if response.request is not None else ""
     method = response.request.method if response.request is not None else case.method
-    RECORD.write(json.dumps({"role": ROLE, "operation": operation, "method": method, "path": path, "status": response.status_code, "code": code}) + "\n")
+    RECORD.write(json.dumps({"at": time.time(), "role": ROLE, "operation": operation, "method": method, "path": path, "status": response.status_code, "code": code}) + "\n")
 
 
 @schemathesis.hook

@@ -1,0 +1,181 @@
+"""Calls an instance as one of its people, and makes the objects that a request needs to succeed.
+
+What is made here is asked for beside what is fuzzed: it is neither recorded nor counted.
+"""
+
+import base64
+import itertools
+import json
+import os
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+
+with open(os.environ["ENDPOINTS"]) as endpoints:
+    AT = json.load(endpoints)
+API = AT["api_url"]
+PEOPLE = {"user": ("dev-user", "dev123"), "admin": ("dev-admin", "admin123")}
+# A token is signed anew well before it ends.
+TOKEN_SECONDS = 60
+PATIENCE_SECONDS = 10
+
+_tokens = {}
+_turns = itertools.count(1)
+
+
+def new(what):
+    """A name that nobody has yet."""
+    return f"fuzz-{what}-{os.getpid()}-{next(_turns)}"
+
+
+def grant(**form):
+    form = {"client_id": AT["client_id"], "client_secret": AT["client_secret"], **form}
+    with urllib.request.urlopen(AT["token_url"], urllib.parse.urlencode(form).encode()) as answer:
+        return json.load(answer)
+
+
+def tokens(role):
+    name, password = PEOPLE[role]
+    return grant(grant_type="password", username=name, password=password, scope="openid offline_access")
+
+
+def token(role):
+    made, at = _tokens.get(role, (None, 0))
+    if time.monotonic() - at > TOKEN_SECONDS:
+        made = tokens(role)["access_token"]
+        _tokens[role] = made, time.monotonic()
+    return made
+
+
+def ask(bearer, method, path, body=None):
+    """One request; its status and what it answered."""
+    request = urllib.request.Request(API + path, method=method, data=None if body is None else json.dumps(body).encode())
+    request.add_header("Authorization", f"Bearer {bearer}")
+    request.add_header("Content-Type", "application/json")
+    request.add_header("X-Idempotency-Key", new("prepare"))
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return answer.status, json.loads(answer.read() or b"{}")
+    except urllib.error.HTTPError as refused:
+        return refused.code, json.loads(refused.read() or b"{}")
+
+
+def call(role, method, path, body=None, patient=False):
+    """A request that must succeed; a patient one gives what others changed a moment ago the time to be known."""
+    until = time.monotonic() + (PATIENCE_SECONDS if patient else 0)
+    while True:
+        status, answer = ask(token(role), method, path, body)
+        if status < 300:
+            return answer
+        if time.monotonic() >= until:
+            sys.exit(f"fuzz: preparing: {method} {path} as {role} answers {status} {json.dumps(answer)}")
+
+
+def attempt(role, method, path, body=None):
+    """A request that may be refused: what it brings about may be so already."""
+    return ask(token(role), method, path, body)
+
+
+REASON = {"reason": "fuzzing"}
+
+
+def user():
+    return call("admin", "POST", "/api/v1/admin/users", {"issuer": AT["issuer_url"], "username": new("user"), **REASON})["id"]
+
+
+def suspended_user():
+    made = user()
+    call("admin", "POST", f"/api/v1/admin/users/{made}/suspend", REASON)
+    return made
+
+
+def operator():
+    made = user()
+    call("admin", "POST", "/api/v1/admin/platform-admins", {"user_id": made, **REASON})
+    return made
+
+
+def tenant():
+    name = new("tenant")
+    return call("admin", "POST", "/api/v1/admin/tenants", {"org_id": name, "name": name, **REASON})["id"]
+
+
+def suspended_tenant():
+    made = tenant()
+    call("admin", "POST", f"/api/v1/admin/tenants/{made}/suspend", REASON)
+    return made
+
+
+def member(tenant_id):
+    """Somebody who belongs to the tenant, beside its first owner."""
+    made = user()
+    call("admin", "POST", f"/api/v1/admin/tenants/{tenant_id}/owners", {"user_id": made, **REASON})
+    return made
+
+
+def project_member(tenant_id, project_id, role):
+    made = member(tenant_id)
+    call(role, "PUT", f"/api/v1/projects/{project_id}/members/{made}", {"role": "viewer"}, patient=True)
+    return made
+
+
+def project(role):
+    return call(role, "POST", "/api/v1/projects", {"name": new("project")})["id"]
+
+
+def invitation(role):
+    return call(role, "POST", "/api/v1/invitations", {"role": "viewer"})["invitation"]["id"]
+
+
+def invitation_from(role, owner_id):
+    """The token of an invitation into a tenant that nobody but the role's person belongs to."""
+    made = tenant()
+    call("admin", "POST", f"/api/v1/admin/tenants/{made}/owners", {"user_id": owner_id, **REASON})
+    return call(role, "POST", "/api/v1/invitations", {"tenant_id": made, "role": "viewer"}, patient=True)["token"]
+
+
+def personal_token(role):
+    return call(role, "POST", "/api/v1/tokens", {"name": new("token"), "scopes": ["profile:read"]})["id"]
+
+
+def service_account(role):
+    return call(role, "POST", "/api/v1/service-accounts", {"name": new("service"), "role": "member"})["id"]
+
+
+def service_secret(role, account):
+    return call(role, "POST", f"/api/v1/service-accounts/{account}/secrets", {}, patient=True)
+
+
+def public_key():
+    """An SSH key that nobody has; that nobody could sign with it is no matter here."""
+    kind = b"ssh-ed25519"
+    wire = len(kind).to_bytes(4) + kind + (32).to_bytes(4) + os.urandom(32)
+    return f"{kind.decode()} {base64.b64encode(wire).decode()} fuzz@example.com"
+
+
+def ssh_key(role):
+    return call(role, "POST", "/api/v1/ssh-keys", {"name": new("key"), "public_key": public_key()})["id"]
+
+
+def allocation(role, sku, state="active"):
+    """An allocation of the role's person, once it is in the state."""
+    made = call(role, "POST", "/api/v1/allocations", {"sku": sku, "name": new("allocation")}, patient=True)["id"]
+    call(role, "GET", f"/api/v1/allocations/{made}/wait?state={state}&timeout_seconds=30")
+    return made
+
+
+def give_back(allocation_id):
+    """Frees an allocation's node, unless the allocation ends already."""
+    attempt("admin", "POST", f"/api/v1/admin/allocations/{allocation_id}/force-release", REASON)
+
+
+def pending_user():
+    """Somebody whose sign-up waits: the one subject of the issuer that has not signed in yet. None where it has."""
+    path = "/api/v1/admin/policies/identity.sign_up"
+    call("admin", "PUT", path, {"value": "approval", **REASON})
+    ask(grant(grant_type="client_credentials")["access_token"], "GET", "/api/v1/me")
+    call("admin", "PUT", path, {"value": "open", **REASON})
+    waiting = call("admin", "GET", "/api/v1/admin/users?status=pending")["items"]
+    return waiting[0]["id"] if waiting else None
