@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"path"
+	"net/url"
 	"slices"
 	"sync"
 	"time"
@@ -184,6 +184,8 @@ type Config struct {
 	Temporal func() client.Client
 	Verifier *oidc.Verifier
 	SignIn   SignIn
+	// TemporalUI is where Temporal's own UI listens, which operators reach through the API; nil serves none.
+	TemporalUI *url.URL
 	// IDSecret derives ids from idempotency keys; the same on every replica, for ever.
 	IDSecret []byte
 	// Proxies are believed when they say whom a request comes from.
@@ -234,12 +236,13 @@ func New(config Config) (*API, error) {
 		return nil, err
 	}
 	s.signInPages()
+	s.temporalUI()
 	if err := s.documentation(); err != nil {
 		return nil, err
 	}
 	router := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// An address that is not written as it should be is no other address: nobody is sent elsewhere.
-		if _, pattern := s.mux.Handler(r); pattern == "" || r.URL.Path != path.Clean(r.URL.Path) {
+		if _, pattern := s.mux.Handler(r); pattern == "" || untidy(r.URL.Path) {
 			middleware.Unmatched(config.Log, s.mux, w, r)
 			return
 		}

@@ -37,14 +37,14 @@ type doorway struct {
 	transport http.RoundTripper
 }
 
-func newDoorway(t *testing.T, cache redis.Config, passwords bool) *doorway {
+func newDoorway(t *testing.T, cache redis.Config, passwords bool, adjust ...func(*api.Config)) *doorway {
 	t.Helper()
-	return newDoorwayOn(t, "http", cache, passwords)
+	return newDoorwayOn(t, "http", cache, passwords, adjust...)
 }
 
 // newDoorwayOn serves http, or https as an installation does. The issuer sends browsers back to http, the only address that it
 // knows here; a browser that was told to use https alone (HSTS) goes there all the same.
-func newDoorwayOn(t *testing.T, scheme string, cache redis.Config, passwords bool) *doorway {
+func newDoorwayOn(t *testing.T, scheme string, cache redis.Config, passwords bool, adjust ...func(*api.Config)) *doorway {
 	t.Helper()
 	d := &doorway{t: t, issuer: os.Getenv("GPUAAS_TEST_OIDC_ISSUER")}
 	back, err := url.Parse(os.Getenv("GPUAAS_TEST_OIDC_REDIRECT"))
@@ -60,11 +60,15 @@ func newDoorwayOn(t *testing.T, scheme string, cache redis.Config, passwords boo
 	if passwords {
 		signIn.Password = confidential
 	}
-	handler, err := api.New(api.Config{
+	config := api.Config{
 		Pool: database.App, Redis: redistest.Open(t, cache), Policy: policy.New(database.App), Verifier: verifier, SignIn: signIn,
 		Temporal: func() client.Client { return nil }, IDSecret: []byte(strings.Repeat("i", 32)), Currency: "usd",
 		Log: slog.New(slog.DiscardHandler), Now: time.Now,
-	})
+	}
+	for _, change := range adjust {
+		change(&config)
+	}
+	handler, err := api.New(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,12 +146,17 @@ var requestField = regexp.MustCompile(`name="request" value="([^"]+)"`)
 // signIn goes the whole way and answers where it ended.
 func (p *person) signIn(returnTo string) reply {
 	p.d.t.Helper()
+	return p.signInAs("dev-user", "dev123", returnTo)
+}
+
+func (p *person) signInAs(username, password, returnTo string) reply {
+	p.d.t.Helper()
 	login := p.send("GET", "/api/v1/auth/signin?return_to="+url.QueryEscape(returnTo), "", nil)
 	field := requestField.FindSubmatch(login.body)
 	if field == nil {
 		p.d.t.Fatalf("no login form: %d %s", login.status, login.body)
 	}
-	form := url.Values{"request": {string(field[1])}, "username": {"dev-user"}, "password": {"dev123"}}
+	form := url.Values{"request": {string(field[1])}, "username": {username}, "password": {password}}
 	return p.send("POST", p.d.issuer+"/login", form.Encode(), map[string]string{"Content-Type": "application/x-www-form-urlencoded"})
 }
 

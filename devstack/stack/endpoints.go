@@ -10,6 +10,7 @@ import (
 
 	"github.com/gpuaas/gpuaas/devstack/issuer"
 	"github.com/gpuaas/gpuaas/devstack/stepca"
+	"github.com/gpuaas/gpuaas/internal/temporal"
 	"github.com/gpuaas/gpuaas/workflows"
 )
 
@@ -33,33 +34,35 @@ type Login struct {
 
 // Endpoints is where everything of an instance is: what smoke, drills, tests and the CLI read.
 type Endpoints struct {
-	PID               int     `json:"pid"`
-	PortBase          int     `json:"port_base"`
-	APIURL            string  `json:"api_url,omitempty"`
-	APIInternalURL    string  `json:"api_internal_url,omitempty"`
-	IssuerURL         string  `json:"issuer_url,omitempty"`
-	TokenURL          string  `json:"token_url,omitempty"`
-	ClientID          string  `json:"client_id,omitempty"`
-	ClientSecret      string  `json:"client_secret,omitempty"`
-	RedirectURL       string  `json:"redirect_url,omitempty"`
-	TemporalAddress   string  `json:"temporal_address,omitempty"`
-	TemporalNamespace string  `json:"temporal_namespace,omitempty"`
-	TemporalUIURL     string  `json:"temporal_ui_url,omitempty"`
-	DatabaseURL       string  `json:"database_url,omitempty"`
-	DatabaseOwnerURL  string  `json:"database_owner_url,omitempty"`
-	DatabaseAdminURL  string  `json:"database_admin_url,omitempty"`
-	PostgresDataDir   string  `json:"postgres_data_dir,omitempty"`
-	PostgresPID       int     `json:"postgres_pid,omitempty"`
-	RedisURL          string  `json:"redis_url,omitempty"`
-	RedisServer       string  `json:"redis_server,omitempty"` // the binary, absent for the embedded server
-	CAURL             string  `json:"ca_url,omitempty"`
-	CARootFile        string  `json:"ca_root_file,omitempty"`
-	CARootFingerprint string  `json:"ca_root_fingerprint,omitempty"`
-	CAProvisioner     string  `json:"ca_provisioner,omitempty"`
-	CAProvisionerKey  string  `json:"ca_provisioner_key_file,omitempty"`
-	SimStateDir       string  `json:"sim_state_dir,omitempty"`
-	SimulatorURL      string  `json:"simulator_url,omitempty"`
-	Users             []Login `json:"users,omitempty"`
+	PID               int    `json:"pid"`
+	PortBase          int    `json:"port_base"`
+	APIURL            string `json:"api_url,omitempty"`
+	APIInternalURL    string `json:"api_internal_url,omitempty"`
+	IssuerURL         string `json:"issuer_url,omitempty"`
+	TokenURL          string `json:"token_url,omitempty"`
+	ClientID          string `json:"client_id,omitempty"`
+	ClientSecret      string `json:"client_secret,omitempty"`
+	RedirectURL       string `json:"redirect_url,omitempty"`
+	TemporalAddress   string `json:"temporal_address,omitempty"`
+	TemporalNamespace string `json:"temporal_namespace,omitempty"`
+	TemporalUIURL     string `json:"temporal_ui_url,omitempty"`
+	// TemporalUIInternalURL is where the UI listens; people reach it through the API.
+	TemporalUIInternalURL string  `json:"temporal_ui_internal_url,omitempty"`
+	DatabaseURL           string  `json:"database_url,omitempty"`
+	DatabaseOwnerURL      string  `json:"database_owner_url,omitempty"`
+	DatabaseAdminURL      string  `json:"database_admin_url,omitempty"`
+	PostgresDataDir       string  `json:"postgres_data_dir,omitempty"`
+	PostgresPID           int     `json:"postgres_pid,omitempty"`
+	RedisURL              string  `json:"redis_url,omitempty"`
+	RedisServer           string  `json:"redis_server,omitempty"` // the binary, absent for the embedded server
+	CAURL                 string  `json:"ca_url,omitempty"`
+	CARootFile            string  `json:"ca_root_file,omitempty"`
+	CARootFingerprint     string  `json:"ca_root_fingerprint,omitempty"`
+	CAProvisioner         string  `json:"ca_provisioner,omitempty"`
+	CAProvisionerKey      string  `json:"ca_provisioner_key_file,omitempty"`
+	SimStateDir           string  `json:"sim_state_dir,omitempty"`
+	SimulatorURL          string  `json:"simulator_url,omitempty"`
+	Users                 []Login `json:"users,omitempty"`
 }
 
 // Endpoints of the parts that run.
@@ -79,7 +82,7 @@ func (s *Stack) Endpoints() Endpoints {
 		e.TemporalAddress, e.TemporalNamespace = s.Temporal.Address(), workflows.Namespace
 	}
 	if s.UI != nil {
-		e.TemporalUIURL = s.UI.URL()
+		e.TemporalUIInternalURL = s.UI.URL()
 	}
 	if s.Issuer != nil {
 		e.IssuerURL, e.TokenURL = s.Issuer.URL(), s.Issuer.TokenURL()
@@ -101,6 +104,9 @@ func (s *Stack) Endpoints() Endpoints {
 	}
 	if s.cfg.Product {
 		e.APIURL = s.consoleURL()
+		if s.UI != nil {
+			e.TemporalUIURL = e.APIURL + temporal.UIPath
+		}
 		e.APIInternalURL = "https://127.0.0.1:" + strconv.Itoa(s.Ports.NodeAPI())
 		e.SimStateDir, e.SimulatorURL = s.path(nodesName), "http://127.0.0.1:"+strconv.Itoa(s.Ports.NodeControl())
 	}

@@ -61,6 +61,7 @@ func ProgramEnvironment(dataDir string, e Endpoints) ([]Variable, error) {
 		{"OIDC_API_CLIENT_SECRET", e.ClientSecret},
 		{"GPUAAS_PUBLIC_URL", e.APIURL},
 		{"GPUAAS_PASSWORD_LOGIN", "true"},
+		{"GPUAAS_TEMPORAL_UI_URL", e.TemporalUIInternalURL},
 		{"GPUAAS_API_ADDRESS", "127.0.0.1:" + strconv.Itoa(ports.API())},
 		{"GPUAAS_API_URL", e.APIURL},
 		{"GPUAAS_ID_SECRET", m.IDKey},

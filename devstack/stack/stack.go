@@ -230,7 +230,7 @@ func (s *Stack) startTemporal(ctx context.Context) error {
 	if err != nil || !s.has(TemporalUI) {
 		return err
 	}
-	s.UI, err = temporalserver.StartUI(ctx, running.Address(), workflows.Namespace, s.Ports.TemporalUI())
+	s.UI, err = temporalserver.StartUI(ctx, running.Address(), workflows.Namespace, s.consoleURL(), s.Ports.TemporalUI())
 	return err
 }
 

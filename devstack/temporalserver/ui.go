@@ -14,7 +14,8 @@ import (
 	"github.com/gpuaas/gpuaas/internal/temporal"
 )
 
-// UI is Temporal's own console, on loopback.
+// UI is Temporal's own console, on loopback and for reading alone. It asks nobody who they are: the API does, which serves it to operators below
+// temporal.UIPath.
 type UI struct {
 	server *uiserver.Server
 	ended  chan error
@@ -24,15 +25,15 @@ type UI struct {
 // uiPoll is how often the console is asked whether it answers.
 const uiPoll = 100 * time.Millisecond
 
-// StartUI serves the console of the frontend at address on port. The caller has seen that the port is free: the
+// StartUI serves the console of the frontend at address on port, for pages of publicURL. The caller has seen that the port is free: the
 // console's server ends the process when it is not.
-func StartUI(ctx context.Context, address, namespace string, port int) (*UI, error) {
+func StartUI(ctx context.Context, address, namespace, publicURL string, port int) (*UI, error) {
 	server := uiserver.NewServer(server_options.WithConfigProvider(&uiconfig.Config{
-		TemporalGRPCAddress: address, Host: "127.0.0.1", Port: port, EnableUI: true, DefaultNamespace: namespace,
-		DisableNewsFetch: true, HideLogs: true,
-		CORS: uiconfig.CORS{CookieInsecure: true, AllowOrigins: []string{"http://localhost:" + strconv.Itoa(port)}},
+		TemporalGRPCAddress: address, Host: "127.0.0.1", Port: port, EnableUI: true, DefaultNamespace: namespace, PublicPath: temporal.UIPath,
+		DisableWriteActions: true, DisableNewsFetch: true, HideLogs: true,
+		CORS: uiconfig.CORS{CookieInsecure: true, AllowOrigins: []string{publicURL}},
 	}))
-	u := &UI{server: server, ended: make(chan error, 1), url: "http://localhost:" + strconv.Itoa(port)}
+	u := &UI{server: server, ended: make(chan error, 1), url: "http://127.0.0.1:" + strconv.Itoa(port)}
 	go func() { u.ended <- server.Start() }()
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
@@ -58,7 +59,7 @@ func StartUI(ctx context.Context, address, namespace string, port int) (*UI, err
 	return u, nil
 }
 
-// URL of the console.
+// URL where the console listens, without its public path.
 func (u *UI) URL() string { return u.url }
 
 // Stop ends the console.

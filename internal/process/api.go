@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -34,17 +36,18 @@ var Version = "dev"
 
 // APIConfig is what the API program needs.
 type APIConfig struct {
-	Database DatabaseConfig
-	Temporal temporal.Config
-	Redis    redis.Config
-	OIDC     oidc.Config
-	SignIn   SignInConfig
-	Nodes    NodeAPIConfig
-	Log      LogConfig
-	Trace    TraceConfig
-	Proxies  []string `env:"GPUAAS_TRUSTED_PROXIES" usage:"networks of our own proxies, whose X-Forwarded-For is believed, comma separated"`
-	Address  string   `env:"GPUAAS_API_ADDRESS" envDefault:"127.0.0.1:8081" usage:"host:port on which the public API is served"`
-	IDSecret string   `env:"GPUAAS_ID_SECRET,required" usage:"secret that ids derive from, at least 32 bytes, the same on every replica and for ever"`
+	Database   DatabaseConfig
+	Temporal   temporal.Config
+	Redis      redis.Config
+	OIDC       oidc.Config
+	SignIn     SignInConfig
+	Nodes      NodeAPIConfig
+	Log        LogConfig
+	Trace      TraceConfig
+	Proxies    []string `env:"GPUAAS_TRUSTED_PROXIES" usage:"networks of our own proxies, whose X-Forwarded-For is believed, comma separated"`
+	TemporalUI string   `env:"GPUAAS_TEMPORAL_UI_URL" usage:"where Temporal's own UI listens, such as http://temporal-ui:8080; operators reach it at /operator/temporal; empty serves none"`
+	Address    string   `env:"GPUAAS_API_ADDRESS" envDefault:"127.0.0.1:8081" usage:"host:port on which the public API is served"`
+	IDSecret   string   `env:"GPUAAS_ID_SECRET,required" usage:"secret that ids derive from, at least 32 bytes, the same on every replica and for ever"`
 	// EvidenceKeyFile is read once, at start.
 	EvidenceKeyFile string `env:"GPUAAS_EVIDENCE_KEY_FILE" usage:"PEM file with the Ed25519 key that signs evidence, then the older keys that stay published; empty signs none"`
 	// Listening, if set, is told the address of the public API; NodesListening that of the node gateway and its root's
@@ -65,10 +68,25 @@ func (c APIConfig) Check() []string {
 	if _, err := middleware.ParseTrustedProxies(c.Proxies); err != nil {
 		mistakes = append(mistakes, fmt.Sprintf("GPUAAS_TRUSTED_PROXIES: %v.", err))
 	}
+	if _, err := c.temporalUI(); err != nil {
+		mistakes = append(mistakes, "GPUAAS_TEMPORAL_UI_URL must look like http://temporal-ui:8080, without a path.")
+	}
 	if len(c.IDSecret) < leastIDSecret {
 		mistakes = append(mistakes, "GPUAAS_ID_SECRET must be at least 32 bytes long.")
 	}
 	return mistakes
+}
+
+// temporalUI is the address of Temporal's UI, nil for none.
+func (c APIConfig) temporalUI() (*url.URL, error) {
+	if c.TemporalUI == "" {
+		return nil, nil
+	}
+	address, err := url.Parse(c.TemporalUI)
+	if err != nil || (address.Scheme != "http" && address.Scheme != "https") || address.Host == "" || strings.Trim(address.Path, "/") != "" || address.RawQuery != "" {
+		return nil, fmt.Errorf("%q is no address of a UI", c.TemporalUI)
+	}
+	return address, nil
 }
 
 const (
@@ -116,6 +134,10 @@ func RunAPI(ctx context.Context, config APIConfig) error {
 			return err
 		}
 	}
+	ui, err := config.temporalUI()
+	if err != nil {
+		return err
+	}
 	policies := policy.New(pool)
 	issuer := &http.Client{Timeout: oidcTimeout}
 	verifier := oidc.New(config.OIDC, issuer, time.Now)
@@ -127,7 +149,7 @@ func RunAPI(ctx context.Context, config APIConfig) error {
 	}()
 	handler, err := api.New(api.Config{
 		Pool: pool, Redis: cache, Proxies: proxies, Policy: policies, Verifier: verifier, SignIn: config.SignIn.clients(verifier, issuer), IDSecret: []byte(config.IDSecret),
-		Currency: accountCurrency, Evidence: keys, Version: Version, Log: log, Tracing: tracing, Now: time.Now,
+		Currency: accountCurrency, Evidence: keys, TemporalUI: ui, Version: Version, Log: log, Tracing: tracing, Now: time.Now,
 		Temporal: func() client.Client {
 			if connected := cluster.Load(); connected != nil {
 				return *connected

@@ -116,6 +116,7 @@ func testEnvironment(e stack.Endpoints, file string) []string {
 		{"GPUAAS_ENDPOINTS", file},
 		{"GPUAAS_TEST_DATABASE_URL", e.DatabaseAdminURL},
 		{"GPUAAS_TEST_TEMPORAL_ADDRESS", e.TemporalAddress},
+		{"GPUAAS_TEST_TEMPORAL_UI_URL", e.TemporalUIInternalURL},
 		{"GPUAAS_TEST_REDIS_URL", e.RedisURL},
 		{"GPUAAS_TEST_REDIS_SERVER", e.RedisServer},
 		{"GPUAAS_TEST_OIDC_ISSUER", e.IssuerURL},
