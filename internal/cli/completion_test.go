@@ -57,8 +57,7 @@ func TestShellsAreOfferedWhatFits(t *testing.T) {
 
 func TestEveryArgumentThatCanBeLookedUpIs(t *testing.T) {
 	free := []string{"AMOUNT", "VALUE", "VERSION", "NAME", "FILE", "HOSTNAME", "SECRET", "TOKEN", "ORGANISATION", "USERNAME"}
-	var walk func(path, use string)
-	walk = func(path, use string) {
+	check := func(path, use string) {
 		for _, word := range strings.Fields(use)[1:] {
 			name := strings.Split(strings.Trim(word, "[]…"), "|")[0]
 			if _, known := nouns[name]; !known && !slices.Contains(free, name) {
@@ -72,7 +71,7 @@ func TestEveryArgumentThatCanBeLookedUpIs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		walk(path, found.Use)
+		check(path, found.Use)
 	}
 }
 

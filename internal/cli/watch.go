@@ -61,11 +61,10 @@ func (c *command) watching(cmd *cobra.Command, look func(ctx context.Context, ap
 			return c.show(seen.body, seen.render)
 		}
 		w := watch{command: c, every: every, redraws: drawsOn(c.Out)}
-		err = w.run(ctx, seen, func() (view, error) { return look(ctx, api, arguments) })
-		if ctx.Err() != nil {
-			return nil // an interrupt is how a watch ends
+		if err := w.run(ctx, seen, func() (view, error) { return look(ctx, api, arguments) }); ctx.Err() == nil {
+			return err
 		}
-		return err
+		return nil // an interrupt is how a watch ends
 	}
 	return cmd
 }
