@@ -238,6 +238,8 @@ func (a admission) inGoodStanding(ctx context.Context) error {
 	switch {
 	case err != nil:
 		return orFault(err, fault.TenantNotFound)
+	case status == queries.TenantClosed:
+		return fault.New(fault.TenantClosed, "")
 	case status != queries.TenantActive:
 		return fault.New(fault.TenantSuspended, "")
 	default:

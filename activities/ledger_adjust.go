@@ -62,6 +62,9 @@ func (l *Ledger) adjust(ctx context.Context, tx pgx.Tx, in workflows.AdjustmentI
 		return workflows.AdjustmentResult{BalanceMicros: balance, Fault: refusal}, err
 	}
 	entryID, inserted, err := queries.InsertEntry(ctx, tx, entry)
+	if queries.Violates(err, queries.ConstraintAccountOpen) {
+		return workflows.AdjustmentResult{}, fault.New(fault.TenantClosed, "")
+	}
 	if err != nil {
 		return workflows.AdjustmentResult{}, err
 	}

@@ -68,6 +68,8 @@ var routes = []route{
 	{"refreshToken", "POST", "/api/v1/auth/token/refresh", public(), anonymous, plain, 200},
 
 	{"getMe", "GET", "/api/v1/me", person(identity.ProfileRead), general, plain, 200},
+	{"deleteMe", "DELETE", "/api/v1/me", person(identity.ProfileWrite), general, keyed, 204},
+	{"exportMe", "GET", "/api/v1/me/export", person(identity.ProfileRead), general, plain, 200},
 	{"listUsers", "GET", "/api/v1/admin/users", operator(identity.PlatformRead), overview, plain, 200},
 	{"createUser", "POST", "/api/v1/admin/users", operator(identity.PlatformWrite), general, keyed, 201},
 	{"getUser", "GET", "/api/v1/admin/users/{user_id}", operator(identity.PlatformRead), overview, plain, 200},
@@ -84,6 +86,11 @@ var routes = []route{
 	{"listTenantMembers", "GET", "/api/v1/tenants/{tenant_id}/members", member(aTenant, identity.MembersRead), general, plain, 200},
 	{"updateTenantMember", "PATCH", "/api/v1/tenants/{tenant_id}/members/{user_id}", member(aMember, identity.MembersWrite), general, keyed, 200},
 	{"removeTenantMember", "DELETE", "/api/v1/tenants/{tenant_id}/members/{user_id}", member(aMember, identity.MembersWrite).orSelf().ending(), general, keyed, 204},
+	{"exportTenant", "GET", "/api/v1/tenants/{tenant_id}/export", member(aTenant, identity.TenantOwn).ending().whenClosed(), general, plain, 200},
+	{"closeTenant", "POST", "/api/v1/tenants/{tenant_id}/close", member(aTenant, identity.TenantOwn).whenClosed(), financial, keyed, 200},
+	{"reopenTenant", "POST", "/api/v1/tenants/{tenant_id}/reopen", member(aTenant, identity.TenantOwn).whenClosed(), general, keyed, 200},
+	{"adminCloseTenant", "POST", "/api/v1/admin/tenants/{tenant_id}/close", operator(identity.PlatformWrite), financial, keyed, 200},
+	{"adminReopenTenant", "POST", "/api/v1/admin/tenants/{tenant_id}/reopen", operator(identity.PlatformWrite), general, keyed, 200},
 	{"adminListTenants", "GET", "/api/v1/admin/tenants", operator(identity.PlatformRead), overview, plain, 200},
 	{"createTenant", "POST", "/api/v1/admin/tenants", operator(identity.PlatformWrite), general, keyed, 201},
 	{"adminGetTenant", "GET", "/api/v1/admin/tenants/{tenant_id}", operator(identity.PlatformRead), overview, plain, 200},
@@ -148,6 +155,7 @@ var routes = []route{
 	{"listLedgerEntries", "GET", "/api/v1/billing/ledger", member(theTenant, identity.BillingRead), general, plain, 200},
 	{"listAccounts", "GET", "/api/v1/admin/accounts", operator(identity.PlatformRead), overview, plain, 200},
 	{"getAccountBalance", "GET", "/api/v1/admin/accounts/{account_id}/balance", operator(identity.PlatformRead), unlimited, plain, 200},
+	{"listRefundsDue", "GET", "/api/v1/admin/refunds-due", operator(identity.PlatformRead), overview, plain, 200},
 	{"createAdjustment", "POST", "/api/v1/admin/accounts/{account_id}/adjustments", operator(identity.PlatformWrite), financial, required, 201},
 
 	{"listNodes", "GET", "/api/v1/admin/nodes", operator(identity.PlatformRead), overview, plain, 200},
@@ -417,6 +425,8 @@ func (s *server) operations() {
 	s.tenantOperations()
 	s.operatedTenantOperations()
 	s.platformAdminOperations()
+	s.closingOperations()
+	s.exportOperations()
 	s.invitationOperations()
 	s.projectOperations()
 	s.skuOperations()

@@ -25,6 +25,8 @@ type rule struct {
 	owned bool
 	self  bool
 	ends  bool
+	// closed opens an operation to a closed tenant too.
+	closed bool
 }
 
 // public is open to everybody.
@@ -53,6 +55,12 @@ func operator(permission identity.Permission) rule {
 // ending marks an operation that ends something: a suspended tenant may still do it.
 func (r rule) ending() rule {
 	r.ends = true
+	return r
+}
+
+// whenClosed marks an operation that a closed tenant may still do.
+func (r rule) whenClosed() rule {
+	r.closed = true
 	return r
 }
 
@@ -99,7 +107,7 @@ func (s *server) authorise(r *http.Request, line route) (*http.Request, error) {
 	case err != nil:
 		return r, classify(err)
 	}
-	at, err = middleware.Authorise(who, middleware.Demand{Permission: rule.permission, Owned: rule.owned, Self: rule.self, Ends: rule.ends, Missing: rule.about.missing}, at)
+	at, err = middleware.Authorise(who, middleware.Demand{Permission: rule.permission, Owned: rule.owned, Self: rule.self, Ends: rule.ends, Closed: rule.closed, Missing: rule.about.missing}, at)
 	if err != nil {
 		return r, err
 	}

@@ -19,6 +19,8 @@ type tenantBody struct {
 	Status       string        `json:"status" enum:"active,suspended,closing,closed"`
 	StatusReason string        `json:"status_reason,omitempty"`
 	StatusAt     *moment       `json:"status_at,omitempty"`
+	EraseAt      *moment       `json:"erase_at,omitempty" doc:"When personal data is erased; present while the tenant is closed."`
+	ErasedAt     *moment       `json:"erased_at,omitempty"`
 	Role         identity.Role `json:"role,omitempty" enum:"owner,admin,member,viewer,billing" doc:"Your own in all of the tenant; absent where you have none."`
 	CreatedAt    moment        `json:"created_at"`
 }
@@ -86,6 +88,6 @@ func (s *server) updateTenant(ctx context.Context, in *renameIn) (*tenantOut, er
 func renderTenant(ctx context.Context, row queries.Tenant) tenantBody {
 	return tenantBody{
 		ID: row.ID, Kind: row.Kind, OrgID: row.OrgID, Name: row.Name, Status: row.Status, StatusReason: row.StatusReason,
-		StatusAt: maybe(row.StatusAt), Role: middleware.Principal(ctx).RoleIn(row.ID), CreatedAt: moment(row.CreatedAt),
+		StatusAt: maybe(row.StatusAt), EraseAt: maybe(row.EraseAt), ErasedAt: maybe(row.ErasedAt), Role: middleware.Principal(ctx).RoleIn(row.ID), CreatedAt: moment(row.CreatedAt),
 	}
 }

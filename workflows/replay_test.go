@@ -22,6 +22,7 @@ func TestStoredHistoriesReplay(t *testing.T) {
 			replayer.RegisterWorkflow(workflows.Allocation)
 			replayer.RegisterWorkflow(workflows.Node)
 			replayer.RegisterWorkflow(workflows.Suspension)
+			replayer.RegisterWorkflow(workflows.TenantClosure)
 			require.NoError(t, replayer.ReplayWorkflowHistoryFromJSONFile(quiet{}, file))
 		})
 	}

@@ -177,7 +177,8 @@ func principalOf(found queries.Identity, roles []string) (identity.Principal, er
 	for _, tenant := range found.Tenants {
 		elsewhere[tenant.TenantID] = tenant.OrgID != found.User.OrgID
 		principal.Tenants = append(principal.Tenants, identity.Standing{
-			TenantID: tenant.TenantID, Suspended: tenant.Status != queries.TenantActive, ProjectID: tenant.ProjectID, AccountID: tenant.AccountID,
+			TenantID: tenant.TenantID, Suspended: tenant.Status != queries.TenantActive,
+			Closed: tenant.Status == queries.TenantClosed, ProjectID: tenant.ProjectID, AccountID: tenant.AccountID,
 		})
 	}
 	for _, member := range found.Memberships {

@@ -33,6 +33,8 @@ type Demand struct {
 	Self bool
 	// Ends says that the operation ends something, which is open to a suspended tenant too.
 	Ends bool
+	// Closed says that the operation is open to a closed tenant too.
+	Closed bool
 	// Missing is what is answered when there is no such object, or it is another tenant's: nobody learns the difference.
 	Missing fault.Code
 }
@@ -46,7 +48,8 @@ func AuthoriseScope(who identity.Principal, permission identity.Permission) erro
 }
 
 // Authorise decides whether the principal may do at a place what an operation demands. An operator may look into any tenant
-// and change nothing there. Faults: the demand's Missing, InsufficientPermissions, OwnershipRequired, TenantSuspended.
+// and change nothing there. Faults: the demand's Missing, InsufficientPermissions, OwnershipRequired, TenantSuspended,
+// TenantClosed.
 func Authorise(who identity.Principal, demand Demand, at Place) (Place, error) {
 	if !who.Belongs(at.TenantID, at.ProjectID) {
 		if who.IsAdmin() && demand.Permission.Reads() && who.InScope(identity.PlatformRead) {
@@ -63,7 +66,11 @@ func Authorise(who identity.Principal, demand Demand, at Place) (Place, error) {
 		return at, fault.New(fault.OwnershipRequired, "")
 	}
 	standing, _ := who.Standing(at.TenantID)
-	if standing.Suspended && !demand.Permission.Reads() && !demand.Ends {
+	if standing.Closed {
+		if !demand.Permission.Reads() && !demand.Closed {
+			return at, fault.New(fault.TenantClosed, "")
+		}
+	} else if standing.Suspended && !demand.Permission.Reads() && !demand.Ends {
 		return at, fault.New(fault.TenantSuspended, "")
 	}
 	at.AccountID = standing.AccountID

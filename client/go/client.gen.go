@@ -288,6 +288,7 @@ func (e InvitationStatus) Valid() bool {
 const (
 	AdjustmentCredit LedgerEntryKind = "adjustment_credit"
 	AdjustmentDebit  LedgerEntryKind = "adjustment_debit"
+	ClosingRefund    LedgerEntryKind = "closing_refund"
 	OpeningCredit    LedgerEntryKind = "opening_credit"
 	OutageCredit     LedgerEntryKind = "outage_credit"
 	SuspensionCredit LedgerEntryKind = "suspension_credit"
@@ -301,6 +302,8 @@ func (e LedgerEntryKind) Valid() bool {
 	case AdjustmentCredit:
 		return true
 	case AdjustmentDebit:
+		return true
+	case ClosingRefund:
 		return true
 	case OpeningCredit:
 		return true
@@ -1189,6 +1192,15 @@ type Balance struct {
 	RateMicrosPerHour int64 `json:"rate_micros_per_hour"`
 }
 
+// Closing defines model for Closing.
+type Closing struct {
+	Currency string `json:"currency"`
+
+	// RefundMicros What remained of the balance and is due to be paid out.
+	RefundMicros int64  `json:"refund_micros"`
+	Tenant       Tenant `json:"tenant"`
+}
+
 // CreateAdjustmentRequest defines model for CreateAdjustmentRequest.
 type CreateAdjustmentRequest struct {
 	// AmountMinor Signed and not zero: positive credits the tenant.
@@ -1395,6 +1407,29 @@ type ExchangeTokenRequest struct {
 
 // ExchangeTokenRequestGrantType defines model for ExchangeTokenRequest.GrantType.
 type ExchangeTokenRequestGrantType string
+
+// Export defines model for Export.
+type Export struct {
+	ExportedAt time.Time `json:"exported_at"`
+	NextCursor *string   `json:"next_cursor,omitempty"`
+
+	// SchemaVersion Of the rows; it rises when their fields change.
+	SchemaVersion int64           `json:"schema_version"`
+	Sections      []ExportSection `json:"sections"`
+
+	// TenantID Whose it is; absent from an export of a person.
+	TenantID *string `json:"tenant_id,omitempty"`
+
+	// UserID Whose it is; absent from an export of a tenant.
+	UserID *string `json:"user_id,omitempty"`
+}
+
+// ExportSection defines model for ExportSection.
+type ExportSection struct {
+	// Name The noun, such as ledger_entries.
+	Name string                   `json:"name"`
+	Rows []map[string]interface{} `json:"rows"`
+}
 
 // Fault The body of every error, from every layer.
 type Fault struct {
@@ -1801,6 +1836,23 @@ type RefreshTokenRequest struct {
 	RefreshToken string  `json:"refresh_token"`
 }
 
+// RefundDue defines model for RefundDue.
+type RefundDue struct {
+	AccountID     string    `json:"account_id"`
+	AmountMicros  int64     `json:"amount_micros"`
+	CreatedAt     time.Time `json:"created_at"`
+	Currency      string    `json:"currency"`
+	LedgerEntryID int64     `json:"ledger_entry_id"`
+	Reason        string    `json:"reason"`
+	TenantID      string    `json:"tenant_id"`
+}
+
+// RefundDueList defines model for RefundDueList.
+type RefundDueList struct {
+	Items      []RefundDue `json:"items"`
+	NextCursor *string     `json:"next_cursor,omitempty"`
+}
+
 // ReleaseCertificate What was proven of the node when the allocation ended.
 type ReleaseCertificate struct {
 	Assurance  *string   `json:"assurance,omitempty"`
@@ -2005,10 +2057,14 @@ type SSHAccess struct {
 
 // Tenant defines model for Tenant.
 type Tenant struct {
-	CreatedAt time.Time  `json:"created_at"`
-	ID        string     `json:"id"`
-	Kind      TenantKind `json:"kind"`
-	Name      string     `json:"name"`
+	CreatedAt time.Time `json:"created_at"`
+
+	// EraseAt When personal data is erased; present while the tenant is closed.
+	EraseAt  *time.Time `json:"erase_at,omitempty"`
+	ErasedAt *time.Time `json:"erased_at,omitempty"`
+	ID       string     `json:"id"`
+	Kind     TenantKind `json:"kind"`
+	Name     string     `json:"name"`
 
 	// OrgID What the identity provider calls the organisation.
 	OrgID *string `json:"org_id,omitempty"`
@@ -2231,6 +2287,9 @@ type CSRFToken = string
 // Cursor defines model for Cursor.
 type Cursor = string
 
+// ExportLimit defines model for ExportLimit.
+type ExportLimit = int64
+
 // IdempotencyKey defines model for IdempotencyKey.
 type IdempotencyKey = string
 
@@ -2451,6 +2510,15 @@ type RollbackPolicyParams struct {
 	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
 }
 
+// ListRefundsDueParams defines parameters for ListRefundsDue.
+type ListRefundsDueParams struct {
+	// Limit How many items to answer at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The next_cursor of the page before; opaque.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
 // PutSKUParams defines parameters for PutSKU.
 type PutSKUParams struct {
 	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
@@ -2499,6 +2567,12 @@ type CreateTenantParams struct {
 	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
 }
 
+// AdminCloseTenantParams defines parameters for AdminCloseTenant.
+type AdminCloseTenantParams struct {
+	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
+	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
+}
+
 // SetTenantOwnerParams defines parameters for SetTenantOwner.
 type SetTenantOwnerParams struct {
 	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
@@ -2531,6 +2605,12 @@ type ListTenantPricesParams struct {
 
 // SetTenantPriceParams defines parameters for SetTenantPrice.
 type SetTenantPriceParams struct {
+	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
+	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
+}
+
+// AdminReopenTenantParams defines parameters for AdminReopenTenant.
+type AdminReopenTenantParams struct {
 	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
 	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
 }
@@ -2718,6 +2798,21 @@ type RevokeInvitationParams struct {
 	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
 }
 
+// DeleteMeParams defines parameters for DeleteMe.
+type DeleteMeParams struct {
+	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
+	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
+}
+
+// ExportMeParams defines parameters for ExportMe.
+type ExportMeParams struct {
+	// Limit How many rows to answer at most.
+	Limit *ExportLimit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The next_cursor of the page before; opaque.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
 // ListProjectsParams defines parameters for ListProjects.
 type ListProjectsParams struct {
 	// ProjectID Only this project's.
@@ -2890,6 +2985,21 @@ type ListTenantAuditParams struct {
 // ListTenantAuditParamsResult defines parameters for ListTenantAudit.
 type ListTenantAuditParamsResult string
 
+// CloseTenantParams defines parameters for CloseTenant.
+type CloseTenantParams struct {
+	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
+	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
+}
+
+// ExportTenantParams defines parameters for ExportTenant.
+type ExportTenantParams struct {
+	// Limit How many rows to answer at most.
+	Limit *ExportLimit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The next_cursor of the page before; opaque.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
 // ListTenantMembersParams defines parameters for ListTenantMembers.
 type ListTenantMembersParams struct {
 	// Limit How many items to answer at most.
@@ -2907,6 +3017,12 @@ type RemoveTenantMemberParams struct {
 
 // UpdateTenantMemberParams defines parameters for UpdateTenantMember.
 type UpdateTenantMemberParams struct {
+	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
+	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
+}
+
+// ReopenTenantParams defines parameters for ReopenTenant.
+type ReopenTenantParams struct {
 	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
 	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
 }
@@ -2983,6 +3099,9 @@ type AddSKUPriceJSONRequestBody = AddSKUPriceRequest
 // CreateTenantJSONRequestBody defines body for CreateTenant for application/json ContentType.
 type CreateTenantJSONRequestBody = CreateTenantRequest
 
+// AdminCloseTenantJSONRequestBody defines body for AdminCloseTenant for application/json ContentType.
+type AdminCloseTenantJSONRequestBody = OperateTenantRequest
+
 // SetTenantOwnerJSONRequestBody defines body for SetTenantOwner for application/json ContentType.
 type SetTenantOwnerJSONRequestBody = SetTenantOwnerRequest
 
@@ -2991,6 +3110,9 @@ type SetTenantPoliciesJSONRequestBody = SetTenantPoliciesRequest
 
 // SetTenantPriceJSONRequestBody defines body for SetTenantPrice for application/json ContentType.
 type SetTenantPriceJSONRequestBody = SetTenantPriceRequest
+
+// AdminReopenTenantJSONRequestBody defines body for AdminReopenTenant for application/json ContentType.
+type AdminReopenTenantJSONRequestBody = OperateTenantRequest
 
 // RestoreTenantJSONRequestBody defines body for RestoreTenant for application/json ContentType.
 type RestoreTenantJSONRequestBody = OperateTenantRequest
@@ -3055,8 +3177,14 @@ type CreateSSHKeyJSONRequestBody = CreateSSHKeyRequest
 // UpdateTenantJSONRequestBody defines body for UpdateTenant for application/json ContentType.
 type UpdateTenantJSONRequestBody = UpdateTenantRequest
 
+// CloseTenantJSONRequestBody defines body for CloseTenant for application/json ContentType.
+type CloseTenantJSONRequestBody = OperateTenantRequest
+
 // UpdateTenantMemberJSONRequestBody defines body for UpdateTenantMember for application/json ContentType.
 type UpdateTenantMemberJSONRequestBody = UpdateMemberRequest
+
+// ReopenTenantJSONRequestBody defines body for ReopenTenant for application/json ContentType.
+type ReopenTenantJSONRequestBody = OperateTenantRequest
 
 // CreateTokenJSONRequestBody defines body for CreateToken for application/json ContentType.
 type CreateTokenJSONRequestBody = CreateTokenRequest
@@ -3411,6 +3539,11 @@ type ClientInterface interface {
 	// Corresponds with POST /api/v1/admin/policies/{key}/rollback (the `RollbackPolicy` operationId).
 	RollbackPolicy(ctx context.Context, key PolicyKey, params *RollbackPolicyParams, body RollbackPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// ListRefundsDue List what closed tenants are to be paid out
+	//
+	// Corresponds with GET /api/v1/admin/refunds-due (the `ListRefundsDue` operationId).
+	ListRefundsDue(ctx context.Context, params *ListRefundsDueParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// PutSKUWithBody Create or replace a SKU's description
 	//
 	// Running allocations keep what they have; taking a SKU off offer refuses new ones only.
@@ -3480,6 +3613,20 @@ type ClientInterface interface {
 	// Corresponds with GET /api/v1/admin/tenants/{tenant_id} (the `AdminGetTenant` operationId).
 	AdminGetTenant(ctx context.Context, tenantID TenantID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// AdminCloseTenantWithBody Close any tenant
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/close (the `AdminCloseTenant` operationId).
+	AdminCloseTenantWithBody(ctx context.Context, tenantID TenantID, params *AdminCloseTenantParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AdminCloseTenant Close any tenant
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/close (the `AdminCloseTenant` operationId).
+	AdminCloseTenant(ctx context.Context, tenantID TenantID, params *AdminCloseTenantParams, body AdminCloseTenantJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// SetTenantOwnerWithBody Make somebody an owner of a tenant
 	//
 	// Takes any type of body and a specified content type.
@@ -3544,6 +3691,20 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/prices (the `SetTenantPrice` operationId).
 	SetTenantPrice(ctx context.Context, tenantID TenantID, params *SetTenantPriceParams, body SetTenantPriceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AdminReopenTenantWithBody Open any closed tenant again before it is erased
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/reopen (the `AdminReopenTenant` operationId).
+	AdminReopenTenantWithBody(ctx context.Context, tenantID TenantID, params *AdminReopenTenantParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AdminReopenTenant Open any closed tenant again before it is erased
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/reopen (the `AdminReopenTenant` operationId).
+	AdminReopenTenant(ctx context.Context, tenantID TenantID, params *AdminReopenTenantParams, body AdminReopenTenantJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// RestoreTenantWithBody End a tenant's suspension
 	//
@@ -3855,12 +4016,24 @@ type ClientInterface interface {
 	// Corresponds with POST /api/v1/invitations/{invitation_id}/revoke (the `RevokeInvitation` operationId).
 	RevokeInvitation(ctx context.Context, invitationID InvitationID, params *RevokeInvitationParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// DeleteMe Delete yourself
+	//
+	// Erases your name, your link to the identity provider, keys and tokens, and ends your memberships; this cannot be undone. Refused while something that you began still runs, and while you are the last owner of a tenant that is not closed. A closed tenant that you alone own is erased with you. Signing in again makes somebody new.
+	//
+	// Corresponds with DELETE /api/v1/me (the `DeleteMe` operationId).
+	DeleteMe(ctx context.Context, params *DeleteMeParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetMe Say who is signed in
 	//
 	// Makes the user, the personal tenant, its default project and its billing account at the first sign-in.
 	//
 	// Corresponds with GET /api/v1/me (the `GetMe` operationId).
 	GetMe(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ExportMe Export everything that is about you
+	//
+	// Corresponds with GET /api/v1/me/export (the `ExportMe` operationId).
+	ExportMe(ctx context.Context, params *ExportMeParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListProjects List a tenant's projects
 	//
@@ -4069,6 +4242,31 @@ type ClientInterface interface {
 	// Corresponds with GET /api/v1/tenants/{tenant_id}/audit (the `ListTenantAudit` operationId).
 	ListTenantAudit(ctx context.Context, tenantID string, params *ListTenantAuditParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// CloseTenantWithBody Close a tenant
+	//
+	// Nothing new begins, its tokens, service accounts and invitations end at once, and what remains of its balance is due to be paid out. After tenancy.erasure_notice_seconds its personal data is erased; until then it can be opened again, which brings neither the money nor the tokens back.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/tenants/{tenant_id}/close (the `CloseTenant` operationId).
+	CloseTenantWithBody(ctx context.Context, tenantID TenantID, params *CloseTenantParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CloseTenant Close a tenant
+	//
+	// Nothing new begins, its tokens, service accounts and invitations end at once, and what remains of its balance is due to be paid out. After tenancy.erasure_notice_seconds its personal data is erased; until then it can be opened again, which brings neither the money nor the tokens back.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/tenants/{tenant_id}/close (the `CloseTenant` operationId).
+	CloseTenant(ctx context.Context, tenantID TenantID, params *CloseTenantParams, body CloseTenantJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ExportTenant Export everything that a tenant has
+	//
+	// One document for as long as it fits into limit rows; what is beyond follows under next_cursor, where the last section may go on. Its owners alone may, and the tenant's audit log tells of it.
+	//
+	// Corresponds with GET /api/v1/tenants/{tenant_id}/export (the `ExportTenant` operationId).
+	ExportTenant(ctx context.Context, tenantID TenantID, params *ExportTenantParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListTenantMembers List who has a role in all of a tenant
 	//
 	// Corresponds with GET /api/v1/tenants/{tenant_id}/members (the `ListTenantMembers` operationId).
@@ -4098,6 +4296,20 @@ type ClientInterface interface {
 	//
 	// Corresponds with PATCH /api/v1/tenants/{tenant_id}/members/{user_id} (the `UpdateTenantMember` operationId).
 	UpdateTenantMember(ctx context.Context, tenantID TenantID, userID UserID, params *UpdateTenantMemberParams, body UpdateTenantMemberJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReopenTenantWithBody Open a closed tenant again before it is erased
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/tenants/{tenant_id}/reopen (the `ReopenTenant` operationId).
+	ReopenTenantWithBody(ctx context.Context, tenantID TenantID, params *ReopenTenantParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ReopenTenant Open a closed tenant again before it is erased
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/tenants/{tenant_id}/reopen (the `ReopenTenant` operationId).
+	ReopenTenant(ctx context.Context, tenantID TenantID, params *ReopenTenantParams, body ReopenTenantJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListTokens List your personal access tokens
 	//
@@ -4796,6 +5008,21 @@ func (c *Client) RollbackPolicy(ctx context.Context, key PolicyKey, params *Roll
 	return c.Client.Do(req)
 }
 
+// ListRefundsDue List what closed tenants are to be paid out
+//
+// Corresponds with GET /api/v1/admin/refunds-due (the `ListRefundsDue` operationId).
+func (c *Client) ListRefundsDue(ctx context.Context, params *ListRefundsDueParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListRefundsDueRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // PutSKUWithBody Create or replace a SKU's description
 //
 // Running allocations keep what they have; taking a SKU off offer refuses new ones only.
@@ -4955,6 +5182,40 @@ func (c *Client) AdminGetTenant(ctx context.Context, tenantID TenantID, reqEdito
 	return c.Client.Do(req)
 }
 
+// AdminCloseTenantWithBody Close any tenant
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/close (the `AdminCloseTenant` operationId).
+func (c *Client) AdminCloseTenantWithBody(ctx context.Context, tenantID TenantID, params *AdminCloseTenantParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAdminCloseTenantRequestWithBody(c.Server, tenantID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AdminCloseTenant Close any tenant
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/close (the `AdminCloseTenant` operationId).
+func (c *Client) AdminCloseTenant(ctx context.Context, tenantID TenantID, params *AdminCloseTenantParams, body AdminCloseTenantJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAdminCloseTenantRequest(c.Server, tenantID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // SetTenantOwnerWithBody Make somebody an owner of a tenant
 //
 // Takes any type of body and a specified content type.
@@ -5100,6 +5361,40 @@ func (c *Client) SetTenantPriceWithBody(ctx context.Context, tenantID TenantID, 
 // Corresponds with POST /api/v1/admin/tenants/{tenant_id}/prices (the `SetTenantPrice` operationId).
 func (c *Client) SetTenantPrice(ctx context.Context, tenantID TenantID, params *SetTenantPriceParams, body SetTenantPriceJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewSetTenantPriceRequest(c.Server, tenantID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AdminReopenTenantWithBody Open any closed tenant again before it is erased
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/reopen (the `AdminReopenTenant` operationId).
+func (c *Client) AdminReopenTenantWithBody(ctx context.Context, tenantID TenantID, params *AdminReopenTenantParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAdminReopenTenantRequestWithBody(c.Server, tenantID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AdminReopenTenant Open any closed tenant again before it is erased
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/reopen (the `AdminReopenTenant` operationId).
+func (c *Client) AdminReopenTenant(ctx context.Context, tenantID TenantID, params *AdminReopenTenantParams, body AdminReopenTenantJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAdminReopenTenantRequest(c.Server, tenantID, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -5830,6 +6125,23 @@ func (c *Client) RevokeInvitation(ctx context.Context, invitationID InvitationID
 	return c.Client.Do(req)
 }
 
+// DeleteMe Delete yourself
+//
+// Erases your name, your link to the identity provider, keys and tokens, and ends your memberships; this cannot be undone. Refused while something that you began still runs, and while you are the last owner of a tenant that is not closed. A closed tenant that you alone own is erased with you. Signing in again makes somebody new.
+//
+// Corresponds with DELETE /api/v1/me (the `DeleteMe` operationId).
+func (c *Client) DeleteMe(ctx context.Context, params *DeleteMeParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteMeRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetMe Say who is signed in
 //
 // Makes the user, the personal tenant, its default project and its billing account at the first sign-in.
@@ -5837,6 +6149,21 @@ func (c *Client) RevokeInvitation(ctx context.Context, invitationID InvitationID
 // Corresponds with GET /api/v1/me (the `GetMe` operationId).
 func (c *Client) GetMe(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetMeRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ExportMe Export everything that is about you
+//
+// Corresponds with GET /api/v1/me/export (the `ExportMe` operationId).
+func (c *Client) ExportMe(ctx context.Context, params *ExportMeParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewExportMeRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -6364,6 +6691,61 @@ func (c *Client) ListTenantAudit(ctx context.Context, tenantID string, params *L
 	return c.Client.Do(req)
 }
 
+// CloseTenantWithBody Close a tenant
+//
+// Nothing new begins, its tokens, service accounts and invitations end at once, and what remains of its balance is due to be paid out. After tenancy.erasure_notice_seconds its personal data is erased; until then it can be opened again, which brings neither the money nor the tokens back.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/tenants/{tenant_id}/close (the `CloseTenant` operationId).
+func (c *Client) CloseTenantWithBody(ctx context.Context, tenantID TenantID, params *CloseTenantParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCloseTenantRequestWithBody(c.Server, tenantID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CloseTenant Close a tenant
+//
+// Nothing new begins, its tokens, service accounts and invitations end at once, and what remains of its balance is due to be paid out. After tenancy.erasure_notice_seconds its personal data is erased; until then it can be opened again, which brings neither the money nor the tokens back.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/tenants/{tenant_id}/close (the `CloseTenant` operationId).
+func (c *Client) CloseTenant(ctx context.Context, tenantID TenantID, params *CloseTenantParams, body CloseTenantJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCloseTenantRequest(c.Server, tenantID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ExportTenant Export everything that a tenant has
+//
+// One document for as long as it fits into limit rows; what is beyond follows under next_cursor, where the last section may go on. Its owners alone may, and the tenant's audit log tells of it.
+//
+// Corresponds with GET /api/v1/tenants/{tenant_id}/export (the `ExportTenant` operationId).
+func (c *Client) ExportTenant(ctx context.Context, tenantID TenantID, params *ExportTenantParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewExportTenantRequest(c.Server, tenantID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListTenantMembers List who has a role in all of a tenant
 //
 // Corresponds with GET /api/v1/tenants/{tenant_id}/members (the `ListTenantMembers` operationId).
@@ -6424,6 +6806,40 @@ func (c *Client) UpdateTenantMemberWithBody(ctx context.Context, tenantID Tenant
 // Corresponds with PATCH /api/v1/tenants/{tenant_id}/members/{user_id} (the `UpdateTenantMember` operationId).
 func (c *Client) UpdateTenantMember(ctx context.Context, tenantID TenantID, userID UserID, params *UpdateTenantMemberParams, body UpdateTenantMemberJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewUpdateTenantMemberRequest(c.Server, tenantID, userID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReopenTenantWithBody Open a closed tenant again before it is erased
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/tenants/{tenant_id}/reopen (the `ReopenTenant` operationId).
+func (c *Client) ReopenTenantWithBody(ctx context.Context, tenantID TenantID, params *ReopenTenantParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReopenTenantRequestWithBody(c.Server, tenantID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ReopenTenant Open a closed tenant again before it is erased
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/tenants/{tenant_id}/reopen (the `ReopenTenant` operationId).
+func (c *Client) ReopenTenant(ctx context.Context, tenantID TenantID, params *ReopenTenantParams, body ReopenTenantJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewReopenTenantRequest(c.Server, tenantID, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -8079,6 +8495,72 @@ func NewRollbackPolicyRequestWithBody(server string, key PolicyKey, params *Roll
 	return req, nil
 }
 
+// NewListRefundsDueRequest constructs an http.Request for the ListRefundsDue method
+func NewListRefundsDueRequest(server string, params *ListRefundsDueParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/admin/refunds-due")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewPutSKURequest calls the generic PutSKU builder with application/json body
 func NewPutSKURequest(server string, sku SKUSlug, params *PutSKUParams, body PutSKUJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -8467,6 +8949,68 @@ func NewAdminGetTenantRequest(server string, tenantID TenantID) (*http.Request, 
 	return req, nil
 }
 
+// NewAdminCloseTenantRequest calls the generic AdminCloseTenant builder with application/json body
+func NewAdminCloseTenantRequest(server string, tenantID TenantID, params *AdminCloseTenantParams, body AdminCloseTenantJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewAdminCloseTenantRequestWithBody(server, tenantID, params, "application/json", bodyReader)
+}
+
+// NewAdminCloseTenantRequestWithBody constructs an http.Request for the AdminCloseTenant method, with any body, and a specified content type
+func NewAdminCloseTenantRequestWithBody(server string, tenantID TenantID, params *AdminCloseTenantParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "tenant_id", tenantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/admin/tenants/%s/close", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.XIdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", *params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewSetTenantOwnerRequest calls the generic SetTenantOwner builder with application/json body
 func NewSetTenantOwnerRequest(server string, tenantID TenantID, params *SetTenantOwnerParams, body SetTenantOwnerJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -8806,6 +9350,68 @@ func NewSetTenantPriceRequestWithBody(server string, tenantID TenantID, params *
 	}
 
 	operationPath := fmt.Sprintf("/api/v1/admin/tenants/%s/prices", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.XIdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", *params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewAdminReopenTenantRequest calls the generic AdminReopenTenant builder with application/json body
+func NewAdminReopenTenantRequest(server string, tenantID TenantID, params *AdminReopenTenantParams, body AdminReopenTenantJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewAdminReopenTenantRequestWithBody(server, tenantID, params, "application/json", bodyReader)
+}
+
+// NewAdminReopenTenantRequestWithBody constructs an http.Request for the AdminReopenTenant method, with any body, and a specified content type
+func NewAdminReopenTenantRequestWithBody(server string, tenantID TenantID, params *AdminReopenTenantParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "tenant_id", tenantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/admin/tenants/%s/reopen", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -10454,6 +11060,48 @@ func NewRevokeInvitationRequest(server string, invitationID InvitationID, params
 	return req, nil
 }
 
+// NewDeleteMeRequest constructs an http.Request for the DeleteMe method
+func NewDeleteMeRequest(server string, params *DeleteMeParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/me")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.XIdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", *params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewGetMeRequest constructs an http.Request for the GetMe method
 func NewGetMeRequest(server string) (*http.Request, error) {
 	var err error
@@ -10471,6 +11119,72 @@ func NewGetMeRequest(server string) (*http.Request, error) {
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewExportMeRequest constructs an http.Request for the ExportMe method
+func NewExportMeRequest(server string, params *ExportMeParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/me/export")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
@@ -11953,6 +12667,141 @@ func NewListTenantAuditRequest(server string, tenantID string, params *ListTenan
 	return req, nil
 }
 
+// NewCloseTenantRequest calls the generic CloseTenant builder with application/json body
+func NewCloseTenantRequest(server string, tenantID TenantID, params *CloseTenantParams, body CloseTenantJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCloseTenantRequestWithBody(server, tenantID, params, "application/json", bodyReader)
+}
+
+// NewCloseTenantRequestWithBody constructs an http.Request for the CloseTenant method, with any body, and a specified content type
+func NewCloseTenantRequestWithBody(server string, tenantID TenantID, params *CloseTenantParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "tenant_id", tenantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/tenants/%s/close", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.XIdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", *params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewExportTenantRequest constructs an http.Request for the ExportTenant method
+func NewExportTenantRequest(server string, tenantID TenantID, params *ExportTenantParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "tenant_id", tenantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/tenants/%s/export", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewListTenantMembersRequest constructs an http.Request for the ListTenantMembers method
 func NewListTenantMembersRequest(server string, tenantID TenantID, params *ListTenantMembersParams) (*http.Request, error) {
 	var err error
@@ -12127,6 +12976,68 @@ func NewUpdateTenantMemberRequestWithBody(server string, tenantID TenantID, user
 	}
 
 	req, err := http.NewRequest(http.MethodPatch, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.XIdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", *params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewReopenTenantRequest calls the generic ReopenTenant builder with application/json body
+func NewReopenTenantRequest(server string, tenantID TenantID, params *ReopenTenantParams, body ReopenTenantJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewReopenTenantRequestWithBody(server, tenantID, params, "application/json", bodyReader)
+}
+
+// NewReopenTenantRequestWithBody constructs an http.Request for the ReopenTenant method, with any body, and a specified content type
+func NewReopenTenantRequestWithBody(server string, tenantID TenantID, params *ReopenTenantParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "tenant_id", tenantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/tenants/%s/reopen", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
 	if err != nil {
 		return nil, err
 	}
@@ -12715,6 +13626,13 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /api/v1/admin/policies/{key}/rollback (the `RollbackPolicy` operationId).
 	RollbackPolicyWithResponse(ctx context.Context, key PolicyKey, params *RollbackPolicyParams, body RollbackPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*RollbackPolicyResponse, error)
 
+	// ListRefundsDueWithResponse List what closed tenants are to be paid out
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/admin/refunds-due (the `ListRefundsDue` operationId).
+	ListRefundsDueWithResponse(ctx context.Context, params *ListRefundsDueParams, reqEditors ...RequestEditorFn) (*ListRefundsDueResponse, error)
+
 	// PutSKUWithBodyWithResponse Create or replace a SKU's description
 	//
 	// Running allocations keep what they have; taking a SKU off offer refuses new ones only.
@@ -12790,6 +13708,20 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/admin/tenants/{tenant_id} (the `AdminGetTenant` operationId).
 	AdminGetTenantWithResponse(ctx context.Context, tenantID TenantID, reqEditors ...RequestEditorFn) (*AdminGetTenantResponse, error)
 
+	// AdminCloseTenantWithBodyWithResponse Close any tenant
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/close (the `AdminCloseTenant` operationId).
+	AdminCloseTenantWithBodyWithResponse(ctx context.Context, tenantID TenantID, params *AdminCloseTenantParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdminCloseTenantResponse, error)
+
+	// AdminCloseTenantWithResponse Close any tenant
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/close (the `AdminCloseTenant` operationId).
+	AdminCloseTenantWithResponse(ctx context.Context, tenantID TenantID, params *AdminCloseTenantParams, body AdminCloseTenantJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminCloseTenantResponse, error)
+
 	// SetTenantOwnerWithBodyWithResponse Make somebody an owner of a tenant
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -12860,6 +13792,20 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/prices (the `SetTenantPrice` operationId).
 	SetTenantPriceWithResponse(ctx context.Context, tenantID TenantID, params *SetTenantPriceParams, body SetTenantPriceJSONRequestBody, reqEditors ...RequestEditorFn) (*SetTenantPriceResponse, error)
+
+	// AdminReopenTenantWithBodyWithResponse Open any closed tenant again before it is erased
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/reopen (the `AdminReopenTenant` operationId).
+	AdminReopenTenantWithBodyWithResponse(ctx context.Context, tenantID TenantID, params *AdminReopenTenantParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdminReopenTenantResponse, error)
+
+	// AdminReopenTenantWithResponse Open any closed tenant again before it is erased
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/reopen (the `AdminReopenTenant` operationId).
+	AdminReopenTenantWithResponse(ctx context.Context, tenantID TenantID, params *AdminReopenTenantParams, body AdminReopenTenantJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminReopenTenantResponse, error)
 
 	// RestoreTenantWithBodyWithResponse End a tenant's suspension
 	//
@@ -13203,6 +14149,15 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /api/v1/invitations/{invitation_id}/revoke (the `RevokeInvitation` operationId).
 	RevokeInvitationWithResponse(ctx context.Context, invitationID InvitationID, params *RevokeInvitationParams, reqEditors ...RequestEditorFn) (*RevokeInvitationResponse, error)
 
+	// DeleteMeWithResponse Delete yourself
+	//
+	// Erases your name, your link to the identity provider, keys and tokens, and ends your memberships; this cannot be undone. Refused while something that you began still runs, and while you are the last owner of a tenant that is not closed. A closed tenant that you alone own is erased with you. Signing in again makes somebody new.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /api/v1/me (the `DeleteMe` operationId).
+	DeleteMeWithResponse(ctx context.Context, params *DeleteMeParams, reqEditors ...RequestEditorFn) (*DeleteMeResponse, error)
+
 	// GetMeWithResponse Say who is signed in
 	//
 	// Makes the user, the personal tenant, its default project and its billing account at the first sign-in.
@@ -13211,6 +14166,13 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /api/v1/me (the `GetMe` operationId).
 	GetMeWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetMeResponse, error)
+
+	// ExportMeWithResponse Export everything that is about you
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/me/export (the `ExportMe` operationId).
+	ExportMeWithResponse(ctx context.Context, params *ExportMeParams, reqEditors ...RequestEditorFn) (*ExportMeResponse, error)
 
 	// ListProjectsWithResponse List a tenant's projects
 	//
@@ -13449,6 +14411,33 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/tenants/{tenant_id}/audit (the `ListTenantAudit` operationId).
 	ListTenantAuditWithResponse(ctx context.Context, tenantID string, params *ListTenantAuditParams, reqEditors ...RequestEditorFn) (*ListTenantAuditResponse, error)
 
+	// CloseTenantWithBodyWithResponse Close a tenant
+	//
+	// Nothing new begins, its tokens, service accounts and invitations end at once, and what remains of its balance is due to be paid out. After tenancy.erasure_notice_seconds its personal data is erased; until then it can be opened again, which brings neither the money nor the tokens back.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/tenants/{tenant_id}/close (the `CloseTenant` operationId).
+	CloseTenantWithBodyWithResponse(ctx context.Context, tenantID TenantID, params *CloseTenantParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CloseTenantResponse, error)
+
+	// CloseTenantWithResponse Close a tenant
+	//
+	// Nothing new begins, its tokens, service accounts and invitations end at once, and what remains of its balance is due to be paid out. After tenancy.erasure_notice_seconds its personal data is erased; until then it can be opened again, which brings neither the money nor the tokens back.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/tenants/{tenant_id}/close (the `CloseTenant` operationId).
+	CloseTenantWithResponse(ctx context.Context, tenantID TenantID, params *CloseTenantParams, body CloseTenantJSONRequestBody, reqEditors ...RequestEditorFn) (*CloseTenantResponse, error)
+
+	// ExportTenantWithResponse Export everything that a tenant has
+	//
+	// One document for as long as it fits into limit rows; what is beyond follows under next_cursor, where the last section may go on. Its owners alone may, and the tenant's audit log tells of it.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/tenants/{tenant_id}/export (the `ExportTenant` operationId).
+	ExportTenantWithResponse(ctx context.Context, tenantID TenantID, params *ExportTenantParams, reqEditors ...RequestEditorFn) (*ExportTenantResponse, error)
+
 	// ListTenantMembersWithResponse List who has a role in all of a tenant
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -13482,6 +14471,20 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with PATCH /api/v1/tenants/{tenant_id}/members/{user_id} (the `UpdateTenantMember` operationId).
 	UpdateTenantMemberWithResponse(ctx context.Context, tenantID TenantID, userID UserID, params *UpdateTenantMemberParams, body UpdateTenantMemberJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateTenantMemberResponse, error)
+
+	// ReopenTenantWithBodyWithResponse Open a closed tenant again before it is erased
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/tenants/{tenant_id}/reopen (the `ReopenTenant` operationId).
+	ReopenTenantWithBodyWithResponse(ctx context.Context, tenantID TenantID, params *ReopenTenantParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReopenTenantResponse, error)
+
+	// ReopenTenantWithResponse Open a closed tenant again before it is erased
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/tenants/{tenant_id}/reopen (the `ReopenTenant` operationId).
+	ReopenTenantWithResponse(ctx context.Context, tenantID TenantID, params *ReopenTenantParams, body ReopenTenantJSONRequestBody, reqEditors ...RequestEditorFn) (*ReopenTenantResponse, error)
 
 	// ListTokensWithResponse List your personal access tokens
 	//
@@ -14739,6 +15742,56 @@ func (r RollbackPolicyResponse) ContentType() string {
 	return ""
 }
 
+// ListRefundsDueResponse200Headers the declared response headers of an HTTP 200 response for ListRefundsDue
+type ListRefundsDueResponse200Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	XCorrelationID  string
+}
+
+type ListRefundsDueResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *RefundDueList
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListRefundsDueResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListRefundsDueResponse) GetJSON200() *RefundDueList {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ListRefundsDueResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListRefundsDueResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListRefundsDueResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListRefundsDueResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // PutSKUResponse200Headers the declared response headers of an HTTP 200 response for PutSKU
 type PutSKUResponse200Headers struct {
 	IdempotencyReplayed *string
@@ -15042,6 +16095,57 @@ func (r AdminGetTenantResponse) ContentType() string {
 	return ""
 }
 
+// AdminCloseTenantResponse200Headers the declared response headers of an HTTP 200 response for AdminCloseTenant
+type AdminCloseTenantResponse200Headers struct {
+	IdempotencyReplayed *string
+	RateLimit           *string
+	RateLimitPolicy     *string
+	XCorrelationID      string
+}
+
+type AdminCloseTenantResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Closing
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *AdminCloseTenantResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r AdminCloseTenantResponse) GetJSON200() *Closing {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r AdminCloseTenantResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AdminCloseTenantResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AdminCloseTenantResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AdminCloseTenantResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // SetTenantOwnerResponse200Headers the declared response headers of an HTTP 200 response for SetTenantOwner
 type SetTenantOwnerResponse200Headers struct {
 	IdempotencyReplayed *string
@@ -15339,6 +16443,57 @@ func (r SetTenantPriceResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r SetTenantPriceResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// AdminReopenTenantResponse200Headers the declared response headers of an HTTP 200 response for AdminReopenTenant
+type AdminReopenTenantResponse200Headers struct {
+	IdempotencyReplayed *string
+	RateLimit           *string
+	RateLimitPolicy     *string
+	XCorrelationID      string
+}
+
+type AdminReopenTenantResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Tenant
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *AdminReopenTenantResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r AdminReopenTenantResponse) GetJSON200() *Tenant {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r AdminReopenTenantResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AdminReopenTenantResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AdminReopenTenantResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AdminReopenTenantResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -16757,6 +17912,50 @@ func (r RevokeInvitationResponse) ContentType() string {
 	return ""
 }
 
+// DeleteMeResponse204Headers the declared response headers of an HTTP 204 response for DeleteMe
+type DeleteMeResponse204Headers struct {
+	IdempotencyReplayed *string
+	RateLimit           *string
+	RateLimitPolicy     *string
+	XCorrelationID      string
+}
+
+type DeleteMeResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// Headers204 the parsed response headers for an HTTP 204 response
+	Headers204 *DeleteMeResponse204Headers
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteMeResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteMeResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteMeResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteMeResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // GetMeResponse200Headers the declared response headers of an HTTP 200 response for GetMe
 type GetMeResponse200Headers struct {
 	RateLimit       *string
@@ -16801,6 +18000,56 @@ func (r GetMeResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetMeResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ExportMeResponse200Headers the declared response headers of an HTTP 200 response for ExportMe
+type ExportMeResponse200Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	XCorrelationID  string
+}
+
+type ExportMeResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Export
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ExportMeResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ExportMeResponse) GetJSON200() *Export {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ExportMeResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ExportMeResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ExportMeResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ExportMeResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -17962,6 +19211,107 @@ func (r ListTenantAuditResponse) ContentType() string {
 	return ""
 }
 
+// CloseTenantResponse200Headers the declared response headers of an HTTP 200 response for CloseTenant
+type CloseTenantResponse200Headers struct {
+	IdempotencyReplayed *string
+	RateLimit           *string
+	RateLimitPolicy     *string
+	XCorrelationID      string
+}
+
+type CloseTenantResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Closing
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *CloseTenantResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r CloseTenantResponse) GetJSON200() *Closing {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r CloseTenantResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CloseTenantResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CloseTenantResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CloseTenantResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ExportTenantResponse200Headers the declared response headers of an HTTP 200 response for ExportTenant
+type ExportTenantResponse200Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	XCorrelationID  string
+}
+
+type ExportTenantResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Export
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ExportTenantResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ExportTenantResponse) GetJSON200() *Export {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ExportTenantResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ExportTenantResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ExportTenantResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ExportTenantResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // ListTenantMembersResponse200Headers the declared response headers of an HTTP 200 response for ListTenantMembers
 type ListTenantMembersResponse200Headers struct {
 	RateLimit       *string
@@ -18101,6 +19451,57 @@ func (r UpdateTenantMemberResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r UpdateTenantMemberResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ReopenTenantResponse200Headers the declared response headers of an HTTP 200 response for ReopenTenant
+type ReopenTenantResponse200Headers struct {
+	IdempotencyReplayed *string
+	RateLimit           *string
+	RateLimitPolicy     *string
+	XCorrelationID      string
+}
+
+type ReopenTenantResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Tenant
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ReopenTenantResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ReopenTenantResponse) GetJSON200() *Tenant {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ReopenTenantResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ReopenTenantResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ReopenTenantResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ReopenTenantResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -18883,6 +20284,19 @@ func (c *ClientWithResponses) RollbackPolicyWithResponse(ctx context.Context, ke
 	return ParseRollbackPolicyResponse(rsp)
 }
 
+// ListRefundsDueWithResponse List what closed tenants are to be paid out
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/admin/refunds-due (the `ListRefundsDue` operationId).
+func (c *ClientWithResponses) ListRefundsDueWithResponse(ctx context.Context, params *ListRefundsDueParams, reqEditors ...RequestEditorFn) (*ListRefundsDueResponse, error) {
+	rsp, err := c.ListRefundsDue(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListRefundsDueResponse(rsp)
+}
+
 // PutSKUWithBodyWithResponse Create or replace a SKU's description
 //
 // Running allocations keep what they have; taking a SKU off offer refuses new ones only.
@@ -19012,6 +20426,32 @@ func (c *ClientWithResponses) AdminGetTenantWithResponse(ctx context.Context, te
 	return ParseAdminGetTenantResponse(rsp)
 }
 
+// AdminCloseTenantWithBodyWithResponse Close any tenant
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/close (the `AdminCloseTenant` operationId).
+func (c *ClientWithResponses) AdminCloseTenantWithBodyWithResponse(ctx context.Context, tenantID TenantID, params *AdminCloseTenantParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdminCloseTenantResponse, error) {
+	rsp, err := c.AdminCloseTenantWithBody(ctx, tenantID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAdminCloseTenantResponse(rsp)
+}
+
+// AdminCloseTenantWithResponse Close any tenant
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/close (the `AdminCloseTenant` operationId).
+func (c *ClientWithResponses) AdminCloseTenantWithResponse(ctx context.Context, tenantID TenantID, params *AdminCloseTenantParams, body AdminCloseTenantJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminCloseTenantResponse, error) {
+	rsp, err := c.AdminCloseTenant(ctx, tenantID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAdminCloseTenantResponse(rsp)
+}
+
 // SetTenantOwnerWithBodyWithResponse Make somebody an owner of a tenant
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
@@ -19135,6 +20575,32 @@ func (c *ClientWithResponses) SetTenantPriceWithResponse(ctx context.Context, te
 		return nil, err
 	}
 	return ParseSetTenantPriceResponse(rsp)
+}
+
+// AdminReopenTenantWithBodyWithResponse Open any closed tenant again before it is erased
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/reopen (the `AdminReopenTenant` operationId).
+func (c *ClientWithResponses) AdminReopenTenantWithBodyWithResponse(ctx context.Context, tenantID TenantID, params *AdminReopenTenantParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*AdminReopenTenantResponse, error) {
+	rsp, err := c.AdminReopenTenantWithBody(ctx, tenantID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAdminReopenTenantResponse(rsp)
+}
+
+// AdminReopenTenantWithResponse Open any closed tenant again before it is erased
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/admin/tenants/{tenant_id}/reopen (the `AdminReopenTenant` operationId).
+func (c *ClientWithResponses) AdminReopenTenantWithResponse(ctx context.Context, tenantID TenantID, params *AdminReopenTenantParams, body AdminReopenTenantJSONRequestBody, reqEditors ...RequestEditorFn) (*AdminReopenTenantResponse, error) {
+	rsp, err := c.AdminReopenTenant(ctx, tenantID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAdminReopenTenantResponse(rsp)
 }
 
 // RestoreTenantWithBodyWithResponse End a tenant's suspension
@@ -19725,6 +21191,21 @@ func (c *ClientWithResponses) RevokeInvitationWithResponse(ctx context.Context, 
 	return ParseRevokeInvitationResponse(rsp)
 }
 
+// DeleteMeWithResponse Delete yourself
+//
+// Erases your name, your link to the identity provider, keys and tokens, and ends your memberships; this cannot be undone. Refused while something that you began still runs, and while you are the last owner of a tenant that is not closed. A closed tenant that you alone own is erased with you. Signing in again makes somebody new.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /api/v1/me (the `DeleteMe` operationId).
+func (c *ClientWithResponses) DeleteMeWithResponse(ctx context.Context, params *DeleteMeParams, reqEditors ...RequestEditorFn) (*DeleteMeResponse, error) {
+	rsp, err := c.DeleteMe(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteMeResponse(rsp)
+}
+
 // GetMeWithResponse Say who is signed in
 //
 // Makes the user, the personal tenant, its default project and its billing account at the first sign-in.
@@ -19738,6 +21219,19 @@ func (c *ClientWithResponses) GetMeWithResponse(ctx context.Context, reqEditors 
 		return nil, err
 	}
 	return ParseGetMeResponse(rsp)
+}
+
+// ExportMeWithResponse Export everything that is about you
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/me/export (the `ExportMe` operationId).
+func (c *ClientWithResponses) ExportMeWithResponse(ctx context.Context, params *ExportMeParams, reqEditors ...RequestEditorFn) (*ExportMeResponse, error) {
+	rsp, err := c.ExportMe(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseExportMeResponse(rsp)
 }
 
 // ListProjectsWithResponse List a tenant's projects
@@ -20163,6 +21657,51 @@ func (c *ClientWithResponses) ListTenantAuditWithResponse(ctx context.Context, t
 	return ParseListTenantAuditResponse(rsp)
 }
 
+// CloseTenantWithBodyWithResponse Close a tenant
+//
+// Nothing new begins, its tokens, service accounts and invitations end at once, and what remains of its balance is due to be paid out. After tenancy.erasure_notice_seconds its personal data is erased; until then it can be opened again, which brings neither the money nor the tokens back.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/tenants/{tenant_id}/close (the `CloseTenant` operationId).
+func (c *ClientWithResponses) CloseTenantWithBodyWithResponse(ctx context.Context, tenantID TenantID, params *CloseTenantParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CloseTenantResponse, error) {
+	rsp, err := c.CloseTenantWithBody(ctx, tenantID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCloseTenantResponse(rsp)
+}
+
+// CloseTenantWithResponse Close a tenant
+//
+// Nothing new begins, its tokens, service accounts and invitations end at once, and what remains of its balance is due to be paid out. After tenancy.erasure_notice_seconds its personal data is erased; until then it can be opened again, which brings neither the money nor the tokens back.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/tenants/{tenant_id}/close (the `CloseTenant` operationId).
+func (c *ClientWithResponses) CloseTenantWithResponse(ctx context.Context, tenantID TenantID, params *CloseTenantParams, body CloseTenantJSONRequestBody, reqEditors ...RequestEditorFn) (*CloseTenantResponse, error) {
+	rsp, err := c.CloseTenant(ctx, tenantID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCloseTenantResponse(rsp)
+}
+
+// ExportTenantWithResponse Export everything that a tenant has
+//
+// One document for as long as it fits into limit rows; what is beyond follows under next_cursor, where the last section may go on. Its owners alone may, and the tenant's audit log tells of it.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/tenants/{tenant_id}/export (the `ExportTenant` operationId).
+func (c *ClientWithResponses) ExportTenantWithResponse(ctx context.Context, tenantID TenantID, params *ExportTenantParams, reqEditors ...RequestEditorFn) (*ExportTenantResponse, error) {
+	rsp, err := c.ExportTenant(ctx, tenantID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseExportTenantResponse(rsp)
+}
+
 // ListTenantMembersWithResponse List who has a role in all of a tenant
 //
 // Returns a wrapper object for the known response body format(s).
@@ -20219,6 +21758,32 @@ func (c *ClientWithResponses) UpdateTenantMemberWithResponse(ctx context.Context
 		return nil, err
 	}
 	return ParseUpdateTenantMemberResponse(rsp)
+}
+
+// ReopenTenantWithBodyWithResponse Open a closed tenant again before it is erased
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/tenants/{tenant_id}/reopen (the `ReopenTenant` operationId).
+func (c *ClientWithResponses) ReopenTenantWithBodyWithResponse(ctx context.Context, tenantID TenantID, params *ReopenTenantParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ReopenTenantResponse, error) {
+	rsp, err := c.ReopenTenantWithBody(ctx, tenantID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReopenTenantResponse(rsp)
+}
+
+// ReopenTenantWithResponse Open a closed tenant again before it is erased
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/tenants/{tenant_id}/reopen (the `ReopenTenant` operationId).
+func (c *ClientWithResponses) ReopenTenantWithResponse(ctx context.Context, tenantID TenantID, params *ReopenTenantParams, body ReopenTenantJSONRequestBody, reqEditors ...RequestEditorFn) (*ReopenTenantResponse, error) {
+	rsp, err := c.ReopenTenant(ctx, tenantID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseReopenTenantResponse(rsp)
 }
 
 // ListTokensWithResponse List your personal access tokens
@@ -21665,6 +23230,59 @@ func ParseRollbackPolicyResponse(rsp *http.Response) (*RollbackPolicyResponse, e
 	return response, nil
 }
 
+// ParseListRefundsDueResponse parses an HTTP response from a ListRefundsDueWithResponse call
+func ParseListRefundsDueResponse(rsp *http.Response) (*ListRefundsDueResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListRefundsDueResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest RefundDueList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListRefundsDueResponse200Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
 // ParsePutSKUResponse parses an HTTP response from a PutSKUWithResponse call
 func ParsePutSKUResponse(rsp *http.Response) (*PutSKUResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -21977,6 +23595,66 @@ func ParseAdminGetTenantResponse(rsp *http.Response) (*AdminGetTenantResponse, e
 	switch {
 	case rsp.StatusCode == 200:
 		var headers AdminGetTenantResponse200Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseAdminCloseTenantResponse parses an HTTP response from a AdminCloseTenantWithResponse call
+func ParseAdminCloseTenantResponse(rsp *http.Response) (*AdminCloseTenantResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AdminCloseTenantResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Closing
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers AdminCloseTenantResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
 		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
@@ -22338,6 +24016,66 @@ func ParseSetTenantPriceResponse(rsp *http.Response) (*SetTenantPriceResponse, e
 			headers.XCorrelationID = value
 		}
 		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseAdminReopenTenantResponse parses an HTTP response from a AdminReopenTenantWithResponse call
+func ParseAdminReopenTenantResponse(rsp *http.Response) (*AdminReopenTenantResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AdminReopenTenantResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Tenant
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers AdminReopenTenantResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
 	}
 
 	return response, nil
@@ -23950,6 +25688,56 @@ func ParseRevokeInvitationResponse(rsp *http.Response) (*RevokeInvitationRespons
 	return response, nil
 }
 
+// ParseDeleteMeResponse parses an HTTP response from a DeleteMeWithResponse call
+func ParseDeleteMeResponse(rsp *http.Response) (*DeleteMeResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteMeResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		var headers DeleteMeResponse204Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers204 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseGetMeResponse parses an HTTP response from a GetMeWithResponse call
 func ParseGetMeResponse(rsp *http.Response) (*GetMeResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -23976,6 +25764,59 @@ func ParseGetMeResponse(rsp *http.Response) (*GetMeResponse, error) {
 	switch {
 	case rsp.StatusCode == 200:
 		var headers GetMeResponse200Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseExportMeResponse parses an HTTP response from a ExportMeWithResponse call
+func ParseExportMeResponse(rsp *http.Response) (*ExportMeResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ExportMeResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Export
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ExportMeResponse200Headers
 		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
@@ -25296,6 +27137,119 @@ func ParseListTenantAuditResponse(rsp *http.Response) (*ListTenantAuditResponse,
 	return response, nil
 }
 
+// ParseCloseTenantResponse parses an HTTP response from a CloseTenantWithResponse call
+func ParseCloseTenantResponse(rsp *http.Response) (*CloseTenantResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CloseTenantResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Closing
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers CloseTenantResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseExportTenantResponse parses an HTTP response from a ExportTenantWithResponse call
+func ParseExportTenantResponse(rsp *http.Response) (*ExportTenantResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ExportTenantResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Export
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ExportTenantResponse200Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseListTenantMembersResponse parses an HTTP response from a ListTenantMembersWithResponse call
 func ParseListTenantMembersResponse(rsp *http.Response) (*ListTenantMembersResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -25425,6 +27379,66 @@ func ParseUpdateTenantMemberResponse(rsp *http.Response) (*UpdateTenantMemberRes
 	switch {
 	case rsp.StatusCode == 200:
 		var headers UpdateTenantMemberResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseReopenTenantResponse parses an HTTP response from a ReopenTenantWithResponse call
+func ParseReopenTenantResponse(rsp *http.Response) (*ReopenTenantResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ReopenTenantResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Tenant
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ReopenTenantResponse200Headers
 		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {

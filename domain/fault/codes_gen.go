@@ -11,6 +11,7 @@ const (
 	GroupIdempotency Group = "idempotency"
 	GroupAllocation  Group = "allocation"
 	GroupNode        Group = "node"
+	GroupClosing     Group = "closing"
 	GroupUser        Group = "user"
 	GroupTenancy     Group = "tenancy"
 	GroupBilling     Group = "billing"
@@ -123,6 +124,14 @@ const (
 	GPUUnhealthy Code = "gpu_unhealthy"
 	// ScrubUnverified (502): The node could not prove that the tenant's traces are gone.
 	ScrubUnverified Code = "scrub_unverified"
+	// TenantClosed (403): This tenant is closed: it can be read, exported and opened again until it is erased.
+	TenantClosed Code = "tenant_closed"
+	// TenantInUse (409): Something still runs in the tenant; release it first.
+	TenantInUse Code = "tenant_in_use"
+	// BalanceNegative (409): The balance is below zero; it has to be settled first.
+	BalanceNegative Code = "balance_negative"
+	// UserInUse (409): Something that you began still runs; release it first.
+	UserInUse Code = "user_in_use"
 	// UserNotFound (404): There is no such user.
 	UserNotFound Code = "user_not_found"
 	// UserAlreadyExists (409): A user with this identity already exists.
@@ -270,6 +279,10 @@ var codes = []Code{
 	NodeGenerationStale,
 	GPUUnhealthy,
 	ScrubUnverified,
+	TenantClosed,
+	TenantInUse,
+	BalanceNegative,
+	UserInUse,
 	UserNotFound,
 	UserAlreadyExists,
 	UserStateConflict,
@@ -370,6 +383,10 @@ var catalogue = map[Code]Entry{
 	NodeGenerationStale:         {Code: NodeGenerationStale, HTTPStatus: 409, Retryable: false, Sentence: "The task belongs to an earlier generation of the node's lease.", Group: GroupNode},
 	GPUUnhealthy:                {Code: GPUUnhealthy, HTTPStatus: 502, Retryable: false, Sentence: "The node's GPUs did not pass the health gate.", Group: GroupNode},
 	ScrubUnverified:             {Code: ScrubUnverified, HTTPStatus: 502, Retryable: true, Sentence: "The node could not prove that the tenant's traces are gone.", Group: GroupNode},
+	TenantClosed:                {Code: TenantClosed, HTTPStatus: 403, Retryable: false, Sentence: "This tenant is closed: it can be read, exported and opened again until it is erased.", Group: GroupClosing},
+	TenantInUse:                 {Code: TenantInUse, HTTPStatus: 409, Retryable: false, Sentence: "Something still runs in the tenant; release it first.", Group: GroupClosing},
+	BalanceNegative:             {Code: BalanceNegative, HTTPStatus: 409, Retryable: false, Sentence: "The balance is below zero; it has to be settled first.", Group: GroupClosing},
+	UserInUse:                   {Code: UserInUse, HTTPStatus: 409, Retryable: false, Sentence: "Something that you began still runs; release it first.", Group: GroupClosing},
 	UserNotFound:                {Code: UserNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no such user.", Group: GroupUser},
 	UserAlreadyExists:           {Code: UserAlreadyExists, HTTPStatus: 409, Retryable: false, Sentence: "A user with this identity already exists.", Group: GroupUser},
 	UserStateConflict:           {Code: UserStateConflict, HTTPStatus: 409, Retryable: false, Sentence: "The user is not in a state that allows this.", Group: GroupUser},

@@ -38,6 +38,8 @@ type Standing struct {
 	TenantID id.Tenant
 	// Suspended says that nothing new may begin there: the tenant is suspended or on its way to be closed.
 	Suspended bool
+	// Closed says that nothing happens there any more, unless it is opened again.
+	Closed bool
 	// ProjectID is the default project.
 	ProjectID id.Project
 	AccountID id.Account

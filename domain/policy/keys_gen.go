@@ -110,6 +110,17 @@ var (
 		Unit:    "seconds",
 		Meaning: "For how long an invitation into a tenant can be accepted.",
 	}
+	// TenancyErasureNoticeSeconds is "tenancy.erasure_notice_seconds". How long after its closing a tenant's personal data is erased; until then it can be opened again.
+	TenancyErasureNoticeSeconds = IntKey{
+		Name:    "tenancy.erasure_notice_seconds",
+		Default: 2592000,
+		Min:     0,
+		Max:     31536000,
+		Unit:    "seconds",
+		Meaning: "How long after its closing a tenant's personal data is erased; until then it can be opened again.",
+		Danger:  "What is erased cannot be brought back; a short notice leaves no time to undo a closing.",
+		Tenant:  true,
+	}
 	// AllocationMaxConcurrentPerUser is "allocation.max_concurrent_per_user". How many allocations one user may hold at once; those in release_failed do not count.
 	AllocationMaxConcurrentPerUser = IntKey{
 		Name:    "allocation.max_concurrent_per_user",
@@ -474,6 +485,7 @@ var keys = []Key{
 	BillingMaximumDepositMinor,
 	IdentitySignUp,
 	IdentityInvitationTTLSeconds,
+	TenancyErasureNoticeSeconds,
 	AllocationMaxConcurrentPerUser,
 	AllocationMaxConcurrentPerTenant,
 	AllocationRefundWindowDays,

@@ -32,7 +32,7 @@ func (c BillingWorkerConfig) Check() []string {
 	return append(append(c.Database.Check(), c.Temporal.Check()...), c.Worker.Check()...)
 }
 
-// RunBillingWorker runs Allocation, Adjustment and Suspension and every step that touches Postgres, with the ledger's upkeep
+// RunBillingWorker runs Allocation, Adjustment, Suspension and TenantClosure and every step that touches Postgres, with the ledger's upkeep
 // beside them, until ctx ends.
 func RunBillingWorker(ctx context.Context, config BillingWorkerConfig) error {
 	log := config.Log.logger("billing-worker")
@@ -52,6 +52,7 @@ func RunBillingWorker(ctx context.Context, config BillingWorkerConfig) error {
 	nodes := &activities.Nodes{Pool: pool}
 	standings := &activities.Standings{Pool: pool}
 	ledger := activities.NewLedger(pool, policies, time.Now, log)
+	closures := &activities.Closures{Pool: pool, Ledger: ledger, Now: time.Now}
 	// After the worker has stopped: what it accepted is posted before the pool closes.
 	defer ledger.Close()
 	sealer := activities.NewSealer(pool, log)
@@ -64,7 +65,9 @@ func RunBillingWorker(ctx context.Context, config BillingWorkerConfig) error {
 			registry.RegisterWorkflowWithOptions(workflows.Allocation, workflow.RegisterOptions{Name: workflows.AllocationType})
 			registry.RegisterWorkflowWithOptions(workflows.Adjustment, workflow.RegisterOptions{Name: workflows.AdjustmentType})
 			registry.RegisterWorkflowWithOptions(workflows.Suspension, workflow.RegisterOptions{Name: workflows.SuspensionType})
+			registry.RegisterWorkflowWithOptions(workflows.TenantClosure, workflow.RegisterOptions{Name: workflows.TenantClosureType})
 			allocations.Bind(registry)
+			closures.Bind(registry)
 			standings.Bind(registry)
 			nodes.Bind(registry)
 			ledger.Bind(registry)

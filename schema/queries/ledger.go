@@ -18,6 +18,8 @@ import (
 const (
 	AccountPlatformRevenue = "platform_revenue"
 	AccountPlatformCredit  = "platform_credit"
+	// AccountPlatformRefundsDue owes what closed tenants are to be paid out.
+	AccountPlatformRefundsDue = "platform_refunds_due"
 )
 
 // PlatformAccount is the platform's account of a kind and a currency; fault.CurrencyMismatch when the platform

@@ -33,7 +33,10 @@ type Tenant struct {
 	Status       string
 	StatusReason string
 	StatusAt     *time.Time
-	CreatedAt    time.Time
+	// EraseAt is when a closed tenant's personal data is to be erased, ErasedAt when it was; nil before.
+	EraseAt   *time.Time
+	ErasedAt  *time.Time
+	CreatedAt time.Time
 }
 
 // GetTenant reads a tenant; pgx.ErrNoRows when there is none.

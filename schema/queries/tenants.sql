@@ -1,13 +1,13 @@
 -- name: TenantGet
-SELECT id, kind, coalesce(org_id, '') AS org_id, name, status, status_reason, status_at, created_at FROM tenants WHERE id = @id;
+SELECT id, kind, coalesce(org_id, '') AS org_id, name, status, status_reason, status_at, erase_at, erased_at, created_at FROM tenants WHERE id = @id;
 
 -- name: TenantHold
 -- Changes of a tenant and of its members take turns.
-SELECT id, kind, coalesce(org_id, '') AS org_id, name, status, status_reason, status_at, created_at FROM tenants WHERE id = @id FOR NO KEY UPDATE;
+SELECT id, kind, coalesce(org_id, '') AS org_id, name, status, status_reason, status_at, erase_at, erased_at, created_at FROM tenants WHERE id = @id FOR NO KEY UPDATE;
 
 -- name: TenantPage
 -- All tenants, or those that a user belongs to.
-SELECT id, kind, coalesce(org_id, '') AS org_id, name, status, status_reason, status_at, created_at
+SELECT id, kind, coalesce(org_id, '') AS org_id, name, status, status_reason, status_at, erase_at, erased_at, created_at
 FROM tenants
 WHERE (@user_id::text IS NULL OR id IN (SELECT tenant_id FROM tenant_members WHERE user_id = @user_id UNION SELECT tenant_id FROM project_members WHERE user_id = @user_id))
   AND (@name::text IS NULL OR name = @name)

@@ -310,6 +310,30 @@ export const errorCatalogue = {
     sentence: "The node could not prove that the tenant's traces are gone.",
     group: "node",
   },
+  tenant_closed: {
+    httpStatus: 403,
+    retryable: false,
+    sentence: "This tenant is closed: it can be read, exported and opened again until it is erased.",
+    group: "closing",
+  },
+  tenant_in_use: {
+    httpStatus: 409,
+    retryable: false,
+    sentence: "Something still runs in the tenant; release it first.",
+    group: "closing",
+  },
+  balance_negative: {
+    httpStatus: 409,
+    retryable: false,
+    sentence: "The balance is below zero; it has to be settled first.",
+    group: "closing",
+  },
+  user_in_use: {
+    httpStatus: 409,
+    retryable: false,
+    sentence: "Something that you began still runs; release it first.",
+    group: "closing",
+  },
   user_not_found: {
     httpStatus: 404,
     retryable: false,

@@ -24,6 +24,8 @@ export interface PolicyValues {
   "identity.sign_up": "open" | "approval";
   /** For how long an invitation into a tenant can be accepted. Counted in seconds. */
   "identity.invitation_ttl_seconds": number;
+  /** How long after its closing a tenant's personal data is erased; until then it can be opened again. Counted in seconds. */
+  "tenancy.erasure_notice_seconds": number;
   /** How many allocations one user may hold at once; those in release_failed do not count. Counted in allocations. */
   "allocation.max_concurrent_per_user": number;
   /** How many allocations all members of one tenant may hold at once; those in release_failed do not count. Counted in allocations. */
@@ -118,6 +120,7 @@ export const policyDefaults: Readonly<PolicyValues> = {
   "billing.maximum_deposit_minor": 100000,
   "identity.sign_up": "open",
   "identity.invitation_ttl_seconds": 604800,
+  "tenancy.erasure_notice_seconds": 2592000,
   "allocation.max_concurrent_per_user": 50,
   "allocation.max_concurrent_per_tenant": 1000,
   "allocation.refund_window_days": 30,
