@@ -79,7 +79,7 @@ func newRoot(terminal Terminal) *cobra.Command {
 		shared.loginCommand(), shared.logoutCommand(), shared.whoamiCommand(), shared.contextCommand(), shared.statusCommand(),
 		shared.skuCommand(), shared.allocCommand(),
 		shared.balanceCommand(), shared.ledgerCommand(),
-		shared.tenantCommand(), shared.projectCommand(), shared.memberCommand(), shared.invitationCommand(),
+		shared.tenantCommand(), shared.meCommand(), shared.projectCommand(), shared.memberCommand(), shared.invitationCommand(),
 		shared.nodeCommand(), shared.policyCommand(), shared.adminCommand(),
 		shared.tokenCommand(), shared.serviceAccountCommand(), shared.keyCommand(), shared.auditCommand(), shared.evidenceCommand(),
 	)

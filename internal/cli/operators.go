@@ -132,7 +132,7 @@ func (c *command) anyTenantCommand() *cobra.Command {
 			key := newKey()
 			return api.RestoreTenant(ctx, arguments[0], &client.RestoreTenantParams{XIdempotencyKey: &key}, client.OperateTenantRequest{Reason: reason})
 		})
-	return group("tenant", "All tenants", list, get, create, owner, suspend, restore)
+	return group("tenant", "All tenants", append(c.anyClosingCommands(), list, get, create, owner, suspend, restore)...)
 }
 
 func (c *command) platformAdminCommand() *cobra.Command {

@@ -93,7 +93,7 @@ func (c *command) tenantCommand() *cobra.Command {
 			key := newKey()
 			return api.UpdateTenant(ctx, arguments[0], &client.UpdateTenantParams{XIdempotencyKey: &key}, client.UpdateTenantRequest{Name: arguments[1]})
 		})
-	return group("tenant", "The tenants you belong to", list, get, rename)
+	return group("tenant", "The tenants you belong to", append(c.closingCommands(), list, get, rename)...)
 }
 
 func tenantTable(t client.Tenant) table {
