@@ -319,6 +319,131 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/tenants/{tenant_id}/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Export everything that a tenant has
+         * @description One document for as long as it fits into limit rows; what is beyond follows under next_cursor, where the last section may go on. Its owners alone may, and the tenant's audit log tells of it.
+         */
+        get: operations["exportTenant"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/me/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Export everything that is about you */
+        get: operations["exportMe"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tenants/{tenant_id}/close": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Close a tenant
+         * @description Nothing new begins, its tokens, service accounts and invitations end at once, and what remains of its balance is due to be paid out. After tenancy.erasure_notice_seconds its personal data is erased; until then it can be opened again, which brings neither the money nor the tokens back.
+         */
+        post: operations["closeTenant"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tenants/{tenant_id}/reopen": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Open a closed tenant again before it is erased */
+        post: operations["reopenTenant"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/tenants/{tenant_id}/close": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Close any tenant */
+        post: operations["adminCloseTenant"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/tenants/{tenant_id}/reopen": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Open any closed tenant again before it is erased */
+        post: operations["adminReopenTenant"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/refunds-due": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List what closed tenants are to be paid out */
+        get: operations["listRefundsDue"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/healthz": {
         parameters: {
             query?: never;
@@ -370,7 +495,11 @@ export interface paths {
         get: operations["getMe"];
         put?: never;
         post?: never;
-        delete?: never;
+        /**
+         * Delete yourself
+         * @description Erases your name, your link to the identity provider, keys and tokens, and ends your memberships; this cannot be undone. Refused while something that you began still runs, and while you are the last owner of a tenant that is not closed. A closed tenant that you alone own is erased with you. Signing in again makes somebody new.
+         */
+        delete: operations["deleteMe"];
         options?: never;
         head?: never;
         patch?: never;
@@ -1834,7 +1963,7 @@ export interface components {
             /** Format: int64 */
             id: number;
             /** @enum {string} */
-            kind: "usage" | "usage_credit" | "outage_credit" | "suspension_credit" | "adjustment_credit" | "adjustment_debit" | "opening_credit";
+            kind: "usage" | "usage_credit" | "outage_credit" | "suspension_credit" | "adjustment_credit" | "adjustment_debit" | "opening_credit" | "closing_refund";
             /**
              * Format: int64
              * @description Signed as the account sees it: positive is money in.
@@ -1912,6 +2041,101 @@ export interface components {
              * @description The account's balance after it.
              */
             balance_micros: number;
+        };
+        /**
+         * @example {
+         *       "tenant": {
+         *         "id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+         *         "kind": "organisation",
+         *         "org_id": "acme",
+         *         "name": "Acme",
+         *         "status": "closed",
+         *         "status_reason": "we move on",
+         *         "status_at": "2026-03-01T12:00:00.000Z",
+         *         "erase_at": "2026-03-31T12:00:00.000Z",
+         *         "role": "owner",
+         *         "created_at": "2026-01-05T09:30:00.000Z"
+         *       },
+         *       "refund_micros": 12500000,
+         *       "currency": "usd"
+         *     }
+         */
+        Closing: {
+            tenant: components["schemas"]["Tenant"];
+            /**
+             * Format: int64
+             * @description What remained of the balance and is due to be paid out.
+             */
+            refund_micros: number;
+            currency: string;
+        };
+        /**
+         * @example {
+         *       "schema_version": 1,
+         *       "exported_at": "2026-03-01T12:00:00.000Z",
+         *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+         *       "sections": [
+         *         {
+         *           "name": "projects",
+         *           "rows": [
+         *             {
+         *               "id": "proj_mfrggzdfmztwq2lknnwg23tpob",
+         *               "name": "default",
+         *               "is_default": true
+         *             }
+         *           ]
+         *         }
+         *       ]
+         *     }
+         */
+        Export: {
+            /**
+             * Format: int64
+             * @description Of the rows; it rises when their fields change.
+             */
+            schema_version: number;
+            /** Format: date-time */
+            exported_at: string;
+            /** @description Whose it is; absent from an export of a person. */
+            tenant_id?: string;
+            /** @description Whose it is; absent from an export of a tenant. */
+            user_id?: string;
+            sections: components["schemas"]["ExportSection"][];
+            next_cursor?: string;
+        };
+        ExportSection: {
+            /** @description The noun, such as ledger_entries. */
+            name: string;
+            rows: {
+                [key: string]: unknown;
+            }[];
+        };
+        /**
+         * @example {
+         *       "ledger_entry_id": 4711,
+         *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+         *       "account_id": "acct_mfrggzdfmztwq2lknnwg23tpob",
+         *       "amount_micros": 12500000,
+         *       "currency": "usd",
+         *       "reason": "we move on",
+         *       "created_at": "2026-03-01T12:00:00.000Z"
+         *     }
+         */
+        RefundDue: {
+            /** Format: int64 */
+            ledger_entry_id: number;
+            tenant_id: string;
+            account_id: string;
+            /** Format: int64 */
+            amount_micros: number;
+            currency: string;
+            reason: string;
+            /** Format: date-time */
+            created_at: string;
+        };
+        RefundDueList: {
+            items: components["schemas"]["RefundDue"][];
+            next_cursor?: string;
         };
         /**
          * @description The body of every error, from every layer.
@@ -3081,6 +3305,13 @@ export interface components {
             /** Format: date-time */
             status_at?: string;
             /**
+             * Format: date-time
+             * @description When personal data is erased; present while the tenant is closed.
+             */
+            erase_at?: string;
+            /** Format: date-time */
+            erased_at?: string;
+            /**
              * @description Your own in all of the tenant; absent where you have none.
              * @enum {string}
              */
@@ -3374,6 +3605,21 @@ export interface components {
                 "application/json": components["schemas"]["Fault"] & {
                     /** @enum {string} */
                     code: "idempotency_conflict" | "idempotency_in_flight" | "project_already_exists";
+                };
+            };
+        };
+        /** @description idempotency_conflict, idempotency_in_flight, tenant_in_use, balance_negative, tenant_state_conflict. */
+        IdempotencyConflictOrIdempotencyInFlightOrTenantInUseOrBalanceNegativeOrTenantStateConflict: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                RateLimit: components["headers"]["RateLimit"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "idempotency_conflict" | "idempotency_in_flight" | "tenant_in_use" | "balance_negative" | "tenant_state_conflict";
                 };
             };
         };
@@ -3755,8 +4001,8 @@ export interface components {
                 };
             };
         };
-        /** @description token_scope_invalid, insufficient_permissions, admin_required, user_suspended, approval_pending, tenant_suspended. */
-        TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended: {
+        /** @description token_scope_invalid, insufficient_permissions, admin_required, user_suspended, approval_pending, tenant_suspended, tenant_closed. */
+        TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed: {
             headers: {
                 "X-Correlation-Id": components["headers"]["CorrelationId"];
                 "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
@@ -3766,12 +4012,12 @@ export interface components {
             content: {
                 "application/json": components["schemas"]["Fault"] & {
                     /** @enum {string} */
-                    code: "token_scope_invalid" | "insufficient_permissions" | "admin_required" | "user_suspended" | "approval_pending" | "tenant_suspended";
+                    code: "token_scope_invalid" | "insufficient_permissions" | "admin_required" | "user_suspended" | "approval_pending" | "tenant_suspended" | "tenant_closed";
                 };
             };
         };
-        /** @description token_scope_invalid, insufficient_permissions, user_suspended, approval_pending, tenant_suspended. */
-        TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended: {
+        /** @description token_scope_invalid, insufficient_permissions, user_suspended, approval_pending, tenant_suspended, ownership_required, tenant_closed. */
+        TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrOwnershipRequiredOrTenantClosed: {
             headers: {
                 "X-Correlation-Id": components["headers"]["CorrelationId"];
                 "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
@@ -3781,12 +4027,12 @@ export interface components {
             content: {
                 "application/json": components["schemas"]["Fault"] & {
                     /** @enum {string} */
-                    code: "token_scope_invalid" | "insufficient_permissions" | "user_suspended" | "approval_pending" | "tenant_suspended";
+                    code: "token_scope_invalid" | "insufficient_permissions" | "user_suspended" | "approval_pending" | "tenant_suspended" | "ownership_required" | "tenant_closed";
                 };
             };
         };
-        /** @description token_scope_invalid, insufficient_permissions, user_suspended, approval_pending, tenant_suspended, ownership_required. */
-        TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrOwnershipRequired: {
+        /** @description token_scope_invalid, insufficient_permissions, user_suspended, approval_pending, tenant_suspended, tenant_closed. */
+        TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed: {
             headers: {
                 "X-Correlation-Id": components["headers"]["CorrelationId"];
                 "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
@@ -3796,7 +4042,7 @@ export interface components {
             content: {
                 "application/json": components["schemas"]["Fault"] & {
                     /** @enum {string} */
-                    code: "token_scope_invalid" | "insufficient_permissions" | "user_suspended" | "approval_pending" | "tenant_suspended" | "ownership_required";
+                    code: "token_scope_invalid" | "insufficient_permissions" | "user_suspended" | "approval_pending" | "tenant_suspended" | "tenant_closed";
                 };
             };
         };
@@ -3827,6 +4073,21 @@ export interface components {
                 "application/json": components["schemas"]["Fault"] & {
                     /** @enum {string} */
                     code: "upstream_error";
+                };
+            };
+        };
+        /** @description user_not_found: There is no such user. */
+        UserNotFound: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                RateLimit: components["headers"]["RateLimit"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "user_not_found";
                 };
             };
         };
@@ -3894,6 +4155,11 @@ export interface components {
         AuditUntil: string;
         /** @example acct_mfrggzdfmztwq2lknnwg23tpoa */
         AccountId: string;
+        /**
+         * @description How many rows to answer at most.
+         * @example 1000
+         */
+        ExportLimit: number;
         /**
          * @description Makes the request safe to repeat; choose a new one for every new intent.
          * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
@@ -4080,7 +4346,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["TenantNotFoundOrProjectNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
@@ -4168,7 +4434,7 @@ export interface operations {
             400: components["responses"]["InvalidRequestOrIdempotencyKeyRequiredOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
             402: components["responses"]["InsufficientBalance"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             /** @description ssh_key_not_found, project_not_found, sku_not_found. */
             404: {
                 headers: {
@@ -4278,7 +4544,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrAllocationNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
@@ -4350,7 +4616,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrOwnershipRequired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrOwnershipRequiredOrTenantClosed"];
             404: components["responses"]["NotFoundOrAllocationNotFound"];
             408: components["responses"]["RequestTimeout"];
             /** @description idempotency_conflict, idempotency_in_flight, allocation_not_active, allocation_already_releasing. */
@@ -4418,7 +4684,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrAllocationNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
@@ -4468,7 +4734,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrAllocationNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
@@ -4546,7 +4812,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrAllocationNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
@@ -4637,7 +4903,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
@@ -4718,7 +4984,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrAllocationNotFound"];
             408: components["responses"]["RequestTimeout"];
             /** @description idempotency_conflict, idempotency_in_flight, allocation_not_active. */
@@ -4825,7 +5091,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrTenantNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
@@ -4916,7 +5182,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
@@ -4961,7 +5227,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrAllocationNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
@@ -5067,7 +5333,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["TenantNotFoundOrProjectNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
@@ -5140,7 +5406,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["TenantNotFoundOrProjectNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
@@ -5203,7 +5469,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
@@ -5248,7 +5514,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrAccountNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
@@ -5314,7 +5580,7 @@ export interface operations {
             400: components["responses"]["InvalidRequestOrIdempotencyKeyRequiredOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
             402: components["responses"]["InsufficientBalance"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrAccountNotFound"];
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
@@ -5335,6 +5601,464 @@ export interface operations {
                     };
                 };
             };
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    exportTenant: {
+        parameters: {
+            query?: {
+                /**
+                 * @description How many rows to answer at most.
+                 * @example 1000
+                 */
+                limit?: components["parameters"]["ExportLimit"];
+                /**
+                 * @description The next_cursor of the page before; opaque.
+                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
+                 */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path: {
+                /** @example tenant_mfrggzdfmztwq2lknnwg23tpoa */
+                tenant_id: components["parameters"]["TenantID"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What the tenant has. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "schema_version": 1,
+                     *       "exported_at": "2026-03-01T12:00:00.000Z",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "sections": [
+                     *         {
+                     *           "name": "projects",
+                     *           "rows": [
+                     *             {
+                     *               "id": "proj_mfrggzdfmztwq2lknnwg23tpob",
+                     *               "name": "default",
+                     *               "is_default": true
+                     *             }
+                     *           ]
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Export"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["NotFoundOrTenantNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    exportMe: {
+        parameters: {
+            query?: {
+                /**
+                 * @description How many rows to answer at most.
+                 * @example 1000
+                 */
+                limit?: components["parameters"]["ExportLimit"];
+                /**
+                 * @description The next_cursor of the page before; opaque.
+                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
+                 */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What is kept about you. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "schema_version": 1,
+                     *       "exported_at": "2026-03-01T12:00:00.000Z",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "sections": [
+                     *         {
+                     *           "name": "projects",
+                     *           "rows": [
+                     *             {
+                     *               "id": "proj_mfrggzdfmztwq2lknnwg23tpob",
+                     *               "name": "default",
+                     *               "is_default": true
+                     *             }
+                     *           ]
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Export"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    closeTenant: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @example tenant_mfrggzdfmztwq2lknnwg23tpoa */
+                tenant_id: components["parameters"]["TenantID"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "reason": "unpaid since March"
+                 *     }
+                 */
+                "application/json": components["schemas"]["OperateTenantRequest"];
+            };
+        };
+        responses: {
+            /** @description The tenant as it is now, and what is due to be paid out. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "tenant": {
+                     *         "id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *         "kind": "organisation",
+                     *         "org_id": "acme",
+                     *         "name": "Acme",
+                     *         "status": "closed",
+                     *         "status_reason": "we move on",
+                     *         "status_at": "2026-03-01T12:00:00.000Z",
+                     *         "erase_at": "2026-03-31T12:00:00.000Z",
+                     *         "role": "owner",
+                     *         "created_at": "2026-01-05T09:30:00.000Z"
+                     *       },
+                     *       "refund_micros": 12500000,
+                     *       "currency": "usd"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Closing"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["NotFoundOrTenantNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrTenantInUseOrBalanceNegativeOrTenantStateConflict"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    reopenTenant: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @example tenant_mfrggzdfmztwq2lknnwg23tpoa */
+                tenant_id: components["parameters"]["TenantID"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "reason": "unpaid since March"
+                 *     }
+                 */
+                "application/json": components["schemas"]["OperateTenantRequest"];
+            };
+        };
+        responses: {
+            /** @description The tenant as it is now. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "kind": "organisation",
+                     *       "org_id": "acme",
+                     *       "name": "Acme",
+                     *       "status": "active",
+                     *       "role": "owner",
+                     *       "created_at": "2026-01-05T09:30:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Tenant"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["NotFoundOrTenantNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrTenantStateConflict"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    adminCloseTenant: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @example tenant_mfrggzdfmztwq2lknnwg23tpoa */
+                tenant_id: components["parameters"]["TenantID"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "reason": "unpaid since March"
+                 *     }
+                 */
+                "application/json": components["schemas"]["OperateTenantRequest"];
+            };
+        };
+        responses: {
+            /** @description The tenant as it is now, and what is due to be paid out. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "tenant": {
+                     *         "id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *         "kind": "organisation",
+                     *         "org_id": "acme",
+                     *         "name": "Acme",
+                     *         "status": "closed",
+                     *         "status_reason": "we move on",
+                     *         "status_at": "2026-03-01T12:00:00.000Z",
+                     *         "erase_at": "2026-03-31T12:00:00.000Z",
+                     *         "role": "owner",
+                     *         "created_at": "2026-01-05T09:30:00.000Z"
+                     *       },
+                     *       "refund_micros": 12500000,
+                     *       "currency": "usd"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Closing"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["NotFoundOrTenantNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrTenantInUseOrBalanceNegativeOrTenantStateConflict"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    adminReopenTenant: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @example tenant_mfrggzdfmztwq2lknnwg23tpoa */
+                tenant_id: components["parameters"]["TenantID"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "reason": "unpaid since March"
+                 *     }
+                 */
+                "application/json": components["schemas"]["OperateTenantRequest"];
+            };
+        };
+        responses: {
+            /** @description The tenant as it is now. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "kind": "organisation",
+                     *       "org_id": "acme",
+                     *       "name": "Acme",
+                     *       "status": "active",
+                     *       "role": "owner",
+                     *       "created_at": "2026-01-05T09:30:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Tenant"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["NotFoundOrTenantNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrTenantStateConflict"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listRefundsDue: {
+        parameters: {
+            query?: {
+                /**
+                 * @description How many items to answer at most.
+                 * @example 50
+                 */
+                limit?: components["parameters"]["Limit"];
+                /**
+                 * @description The next_cursor of the page before; opaque.
+                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
+                 */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of refunds. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "ledger_entry_id": 4711,
+                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "account_id": "acct_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "amount_micros": 12500000,
+                     *           "currency": "usd",
+                     *           "reason": "we move on",
+                     *           "created_at": "2026-03-01T12:00:00.000Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["RefundDueList"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
             502: components["responses"]["UpstreamError"];
@@ -5500,7 +6224,61 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    deleteMe: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description There is nothing left of you but an id. */
+            204: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["UserNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            /** @description idempotency_conflict, idempotency_in_flight, user_in_use, last_platform_admin, last_owner. */
+            409: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "idempotency_conflict" | "idempotency_in_flight" | "user_in_use" | "last_platform_admin" | "last_owner";
+                    };
+                };
+            };
+            413: components["responses"]["RequestTooLarge"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
@@ -5570,7 +6348,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
@@ -5629,7 +6407,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             408: components["responses"]["RequestTimeout"];
             /** @description idempotency_conflict, idempotency_in_flight, user_already_exists. */
             409: {
@@ -5690,7 +6468,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrUserNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
@@ -5751,7 +6529,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrUserNotFound"];
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrUserStateConflict"];
@@ -5816,7 +6594,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrUserNotFound"];
             408: components["responses"]["RequestTimeout"];
             /** @description idempotency_conflict, idempotency_in_flight, user_state_conflict, last_platform_admin. */
@@ -5895,7 +6673,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrUserNotFound"];
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrUserStateConflict"];
@@ -5955,7 +6733,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
@@ -6013,22 +6791,8 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
-            /** @description user_not_found: There is no such user. */
-            404: {
-                headers: {
-                    "X-Correlation-Id": components["headers"]["CorrelationId"];
-                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
-                    RateLimit: components["headers"]["RateLimit"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Fault"] & {
-                        /** @enum {string} */
-                        code: "user_not_found";
-                    };
-                };
-            };
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["UserNotFound"];
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrUserStateConflict"];
             413: components["responses"]["RequestTooLarge"];
@@ -6080,7 +6844,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrUserNotFound"];
             408: components["responses"]["RequestTimeout"];
             /** @description idempotency_conflict, idempotency_in_flight, last_platform_admin, managed_by_issuer. */
@@ -6166,7 +6930,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["TenantNotFoundOrProjectNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
@@ -6230,7 +6994,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["TenantNotFoundOrProjectNotFound"];
             408: components["responses"]["RequestTimeout"];
             /** @description idempotency_conflict, idempotency_in_flight, project_archived. */
@@ -6302,7 +7066,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             /** @description not_found, invitation_not_found. */
             404: {
                 headers: {
@@ -6379,7 +7143,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             408: components["responses"]["RequestTimeout"];
             /** @description idempotency_conflict, idempotency_in_flight, member_already_exists, invitation_invalid. */
             409: {
@@ -6468,7 +7232,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
@@ -6525,7 +7289,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             /** @description sku_not_found: There is no such SKU. */
             404: {
                 headers: {
@@ -6612,7 +7376,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrNodeNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
@@ -6684,7 +7448,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrNodeNotFound"];
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrNodeStateConflict"];
@@ -6760,7 +7524,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrNodeNotFound"];
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrNodeStateConflict"];
@@ -6836,7 +7600,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrNodeNotFound"];
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrNodeStateConflict"];
@@ -6912,7 +7676,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrNodeNotFound"];
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrNodeStateConflict"];
@@ -6989,7 +7753,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrNodeNotFound"];
             408: components["responses"]["RequestTimeout"];
             /** @description idempotency_conflict, idempotency_in_flight, node_in_use, node_state_conflict. */
@@ -7079,7 +7843,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrNodeNotFound"];
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrNodeStateConflict"];
@@ -7133,7 +7897,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
@@ -7209,7 +7973,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             /** @description policy_not_found: There is no such policy key. */
             404: {
                 headers: {
@@ -7282,7 +8046,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrTenantNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
@@ -7363,7 +8127,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrTenantNotFoundOrPolicyNotFound"];
             408: components["responses"]["RequestTimeout"];
             /** @description idempotency_conflict, idempotency_in_flight, policy_not_per_tenant, policy_combination_refused, policy_version_conflict. */
@@ -7443,7 +8207,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrTenantNotFoundOrPolicyNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
@@ -7503,7 +8267,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrPolicyNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
@@ -7570,7 +8334,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             /** @description not_found, policy_not_found, policy_version_not_found. */
             404: {
                 headers: {
@@ -7637,7 +8401,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrPolicyNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
@@ -7704,7 +8468,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrPolicyNotFound"];
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrPolicyCombinationRefusedOrPolicyVersionConflict"];
@@ -7778,7 +8542,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["TenantNotFoundOrProjectNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
@@ -7835,7 +8599,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             /** @description tenant_not_found: There is no such tenant. */
             404: {
                 headers: {
@@ -7896,7 +8660,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrProjectNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
@@ -7947,7 +8711,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrProjectNotFound"];
             408: components["responses"]["RequestTimeout"];
             /** @description idempotency_conflict, idempotency_in_flight, project_in_use, project_is_default. */
@@ -8024,7 +8788,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrProjectNotFound"];
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrProjectAlreadyExists"];
@@ -8085,7 +8849,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrProjectNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
@@ -8146,7 +8910,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrMemberNotFoundOrProjectNotFound"];
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
@@ -8192,7 +8956,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrMemberNotFoundOrProjectNotFound"];
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
@@ -8267,7 +9031,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["TenantNotFoundOrProjectNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
@@ -8332,7 +9096,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["TenantNotFoundOrProjectNotFound"];
             408: components["responses"]["RequestTimeout"];
             /** @description idempotency_conflict, idempotency_in_flight, service_account_already_exists. */
@@ -8400,7 +9164,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrServiceAccountNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
@@ -8467,7 +9231,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrServiceAccountNotFound"];
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
@@ -8530,7 +9294,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrServiceAccountNotFound"];
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
@@ -8594,7 +9358,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             /** @description token_not_found, not_found, service_account_not_found. */
             404: {
                 headers: {
@@ -8913,7 +9677,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
@@ -8977,7 +9741,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrSKUNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
@@ -9070,7 +9834,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             /** @description not_found: There is nothing at this address. */
             404: {
                 headers: {
@@ -9150,7 +9914,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrSKUNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
@@ -9215,7 +9979,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrSKUNotFound"];
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrPriceConflict"];
@@ -9279,7 +10043,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrTenantNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
@@ -9344,7 +10108,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             /** @description not_found, tenant_not_found, sku_not_found. */
             404: {
                 headers: {
@@ -9430,7 +10194,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["TenantNotFoundOrProjectNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
@@ -9491,7 +10255,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             /** @description project_not_found: There is no such project. */
             404: {
                 headers: {
@@ -9577,7 +10341,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrOwnershipRequired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrOwnershipRequiredOrTenantClosed"];
             /** @description not_found, ssh_key_not_found. */
             404: {
                 headers: {
@@ -9651,7 +10415,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
@@ -9695,7 +10459,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrTenantNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
@@ -9757,7 +10521,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrTenantNotFound"];
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
@@ -9820,7 +10584,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrTenantNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
@@ -9862,7 +10626,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrTenantNotFoundOrMemberNotFound"];
             408: components["responses"]["RequestTimeout"];
             /** @description idempotency_conflict, idempotency_in_flight, last_owner, managed_by_issuer. */
@@ -9942,7 +10706,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrTenantNotFoundOrMemberNotFound"];
             408: components["responses"]["RequestTimeout"];
             /** @description idempotency_conflict, idempotency_in_flight, last_owner. */
@@ -10032,7 +10796,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
@@ -10092,7 +10856,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             408: components["responses"]["RequestTimeout"];
             /** @description idempotency_conflict, idempotency_in_flight, tenant_already_exists. */
             409: {
@@ -10154,7 +10918,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrTenantNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
@@ -10216,7 +10980,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             /** @description not_found, user_not_found, tenant_not_found. */
             404: {
                 headers: {
@@ -10310,7 +11074,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrTenantNotFound"];
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrTenantStateConflict"];
@@ -10376,7 +11140,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrTenantNotFound"];
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrTenantStateConflict"];
@@ -10522,7 +11286,7 @@ export interface operations {
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
@@ -10587,7 +11351,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
             413: components["responses"]["RequestTooLarge"];
@@ -10644,7 +11408,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspended"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             /** @description token_not_found, not_found. */
             404: {
                 headers: {
