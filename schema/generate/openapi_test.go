@@ -99,7 +99,7 @@ func TestAnOperationListsEveryRefusal(t *testing.T) {
 	}
 	for status, want := range map[string]string{
 		"400": "invalid_request, idempotency_key_required, idempotency_key_invalid", "401": "token_missing, token_invalid, token_expired",
-		"403": "token_scope_invalid, insufficient_permissions, admin_required, user_suspended, approval_pending, tenant_suspended", "409": "idempotency_conflict, idempotency_in_flight, node_in_use",
+		"403": "token_scope_invalid, insufficient_permissions, admin_required, user_suspended, approval_pending, tenant_suspended, tenant_closed", "409": "idempotency_conflict, idempotency_in_flight, node_in_use",
 		"415": "unsupported_media_type", "422": "validation_error", "429": "rate_limit_exceeded", "500": "internal_error",
 	} {
 		response := contract.follow(child(child(operations[0].node, "responses"), status))
