@@ -90,7 +90,7 @@ func TestATenantIsErasedWhenItsNoticeHasPassed(t *testing.T) {
 	c := newClosures(t)
 	c.ask(0, workflows.CloseUpdate)
 	c.run()
-	require.Equal(t, start.Add(closureNotice).UTC(), c.erased.UTC().Truncate(time.Second))
+	require.Equal(t, start.Add(closureNotice).UTC().Truncate(time.Second), c.erased.UTC().Truncate(time.Second))
 	require.Len(t, c.replies, 1)
 	require.True(t, c.replies[0].Closed)
 }
@@ -118,7 +118,7 @@ func TestARefusalLeavesTheNoticeAsItIs(t *testing.T) {
 	c.ask(time.Hour, workflows.CloseUpdate)
 	c.run()
 	require.NotNil(t, c.replies[1].Fault)
-	require.Equal(t, start.Add(closureNotice).UTC(), c.erased.UTC().Truncate(time.Second))
+	require.Equal(t, start.Add(closureNotice).UTC().Truncate(time.Second), c.erased.UTC().Truncate(time.Second))
 }
 
 func TestEveryStepOfAClosureIsRepeatedUntilItSucceeds(t *testing.T) {

@@ -2045,7 +2045,7 @@ export interface components {
         /**
          * @example {
          *       "tenant": {
-         *         "id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+         *         "id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
          *         "kind": "organisation",
          *         "org_id": "acme",
          *         "name": "Acme",
@@ -2073,13 +2073,13 @@ export interface components {
          * @example {
          *       "schema_version": 1,
          *       "exported_at": "2026-03-01T12:00:00.000Z",
-         *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+         *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
          *       "sections": [
          *         {
          *           "name": "projects",
          *           "rows": [
          *             {
-         *               "id": "proj_mfrggzdfmztwq2lknnwg23tpob",
+         *               "id": "proj_mfrggzdfmztwq2lknnwg23tpoa",
          *               "name": "default",
          *               "is_default": true
          *             }
@@ -2113,8 +2113,8 @@ export interface components {
         /**
          * @example {
          *       "ledger_entry_id": 4711,
-         *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
-         *       "account_id": "acct_mfrggzdfmztwq2lknnwg23tpob",
+         *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "account_id": "acct_mfrggzdfmztwq2lknnwg23tpoa",
          *       "amount_micros": 12500000,
          *       "currency": "usd",
          *       "reason": "we move on",
@@ -5643,13 +5643,13 @@ export interface operations {
                      * @example {
                      *       "schema_version": 1,
                      *       "exported_at": "2026-03-01T12:00:00.000Z",
-                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "sections": [
                      *         {
                      *           "name": "projects",
                      *           "rows": [
                      *             {
-                     *               "id": "proj_mfrggzdfmztwq2lknnwg23tpob",
+                     *               "id": "proj_mfrggzdfmztwq2lknnwg23tpoa",
                      *               "name": "default",
                      *               "is_default": true
                      *             }
@@ -5704,13 +5704,13 @@ export interface operations {
                      * @example {
                      *       "schema_version": 1,
                      *       "exported_at": "2026-03-01T12:00:00.000Z",
-                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
                      *       "sections": [
                      *         {
                      *           "name": "projects",
                      *           "rows": [
                      *             {
-                     *               "id": "proj_mfrggzdfmztwq2lknnwg23tpob",
+                     *               "id": "proj_mfrggzdfmztwq2lknnwg23tpoa",
                      *               "name": "default",
                      *               "is_default": true
                      *             }
@@ -5771,7 +5771,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "tenant": {
-                     *         "id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *         "id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
                      *         "kind": "organisation",
                      *         "org_id": "acme",
                      *         "name": "Acme",
@@ -5910,7 +5910,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "tenant": {
-                     *         "id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
+                     *         "id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
                      *         "kind": "organisation",
                      *         "org_id": "acme",
                      *         "name": "Acme",
@@ -6043,8 +6043,8 @@ export interface operations {
                      *       "items": [
                      *         {
                      *           "ledger_entry_id": 4711,
-                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpob",
-                     *           "account_id": "acct_mfrggzdfmztwq2lknnwg23tpob",
+                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "account_id": "acct_mfrggzdfmztwq2lknnwg23tpoa",
                      *           "amount_micros": 12500000,
                      *           "currency": "usd",
                      *           "reason": "we move on",
