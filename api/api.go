@@ -68,7 +68,7 @@ var routes = []route{
 	{"refreshToken", "POST", "/api/v1/auth/token/refresh", public(), anonymous, plain, 200},
 
 	{"getMe", "GET", "/api/v1/me", person(identity.ProfileRead), general, plain, 200},
-	{"deleteMe", "DELETE", "/api/v1/me", person(identity.ProfileWrite), general, keyed, 204},
+	{"deleteMe", "DELETE", "/api/v1/me", person(identity.ProfileWrite), general, plain, 204},
 	{"exportMe", "GET", "/api/v1/me/export", person(identity.ProfileRead), general, plain, 200},
 	{"listUsers", "GET", "/api/v1/admin/users", operator(identity.PlatformRead), overview, plain, 200},
 	{"createUser", "POST", "/api/v1/admin/users", operator(identity.PlatformWrite), general, keyed, 201},
@@ -97,7 +97,6 @@ var routes = []route{
 	{"setTenantOwner", "POST", "/api/v1/admin/tenants/{tenant_id}/owners", operator(identity.PlatformWrite), general, keyed, 200},
 	{"suspendTenant", "POST", "/api/v1/admin/tenants/{tenant_id}/suspend", operator(identity.PlatformWrite), general, keyed, 200},
 	{"restoreTenant", "POST", "/api/v1/admin/tenants/{tenant_id}/restore", operator(identity.PlatformWrite), general, keyed, 200},
-
 	{"listInvitations", "GET", "/api/v1/invitations", member(theTenant, identity.MembersRead), general, plain, 200},
 	// Its answer holds a secret, so it is never stored: the token derives from the key instead.
 	{"createInvitation", "POST", "/api/v1/invitations", member(theNamedPlace, identity.MembersWrite), general, plain, 201},
@@ -125,7 +124,6 @@ var routes = []route{
 	{"updateServiceAccount", "PATCH", "/api/v1/service-accounts/{service_account_id}", member(aServiceAccount, identity.ServiceAccountsWrite).ending(), general, keyed, 200},
 	{"createServiceAccountSecret", "POST", "/api/v1/service-accounts/{service_account_id}/secrets", member(aServiceAccount, identity.ServiceAccountsWrite), general, plain, 201},
 	{"revokeServiceAccountSecret", "DELETE", "/api/v1/service-accounts/{service_account_id}/secrets/{secret_id}", member(aServiceAccount, identity.ServiceAccountsWrite).ending(), general, keyed, 200},
-
 	{"createSSHKey", "POST", "/api/v1/ssh-keys", member(theProject, identity.KeysWrite), general, keyed, 201},
 	{"listSSHKeys", "GET", "/api/v1/ssh-keys", member(theTenant, identity.KeysRead), general, plain, 200},
 	{"deleteSSHKey", "DELETE", "/api/v1/ssh-keys/{ssh_key_id}", owner(anSSHKey, identity.KeysWrite), general, keyed, 200},
@@ -426,7 +424,6 @@ func (s *server) operations() {
 	s.operatedTenantOperations()
 	s.platformAdminOperations()
 	s.closingOperations()
-	s.exportOperations()
 	s.invitationOperations()
 	s.projectOperations()
 	s.skuOperations()

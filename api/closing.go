@@ -42,6 +42,7 @@ type (
 )
 
 func (s *server) closingOperations() {
+	s.exportOperations()
 	for _, operation := range []string{"closeTenant", "adminCloseTenant"} {
 		handle(s, operation, s.closeTenant)
 	}
@@ -49,7 +50,7 @@ func (s *server) closingOperations() {
 		handle(s, operation, s.reopenTenant)
 	}
 	handle(s, "listRefundsDue", s.listRefundsDue)
-	handle(s, "deleteMe", s.deleteMe)
+	handle(s, "deleteMe", s.deleteMe) // no answer of it is kept: there would be nobody to keep it for
 }
 
 func (s *server) closeTenant(ctx context.Context, in *operateTenantIn) (*closingOut, error) {
