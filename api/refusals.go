@@ -83,10 +83,10 @@ func refuseUnkept(r *http.Request, withBody bool) error {
 		return nil
 	}
 	var given any
-	if json.Unmarshal(body, &given) != nil {
-		return nil // what is no JSON, its validation says better
+	if json.Unmarshal(body, &given) == nil {
+		return refuseUnkeptValue("body", given)
 	}
-	return refuseUnkeptValue("body", given)
+	return nil // what is no JSON, its validation says better
 }
 
 const (

@@ -24,6 +24,8 @@ RECORD = os.path.join(OUT, "record.jsonl")
 OBJECTS = os.path.join(OUT, "objects.json")
 # What a user may call at all.
 OWN = ("--exclude-path-regex", "^/api/v1/admin/")
+# How many requests of an operation one round invents.
+EXAMPLES = 6
 # The share of requests that must succeed: a fuzzer that is refused at the door has seen nothing.
 LEAST_SHARE = 0.30
 CHECKS = (
@@ -161,17 +163,17 @@ def main():
     made = seed()
     with open(OBJECTS, "w") as objects:
         json.dump(made, objects)
-    # The examples and the edges of the contract as both, then invented values until there are enough.
+    # The examples and the edges of the contract as both, then rounds of invented values: one at least, and until there are enough.
     found = fuzz("admin", "examples,coverage", "all", 1, SEED)
     found += fuzz("user", "examples,coverage", "all", 1, SEED, *OWN)
     # That nothing of an administrator's is a user's, one call of each operation shows.
     found += fuzz("user", "examples", "positive", 1, SEED, "--include-path-regex", "^/api/v1/admin/")
     turn = 0
-    while len(records()) < LEAST and time.monotonic() - begun < BUDGET_SECONDS:
+    while turn == 0 or len(records()) < LEAST and time.monotonic() - begun < BUDGET_SECONDS:
         turn += 1
-        found += fuzz("admin", "fuzzing", "positive", 40, SEED + turn)
-        found += fuzz("user", "fuzzing", "positive", 40, SEED + turn, *OWN)
-        found += fuzz("admin", "fuzzing", "negative", 3, SEED + turn)
+        found += fuzz("admin", "fuzzing", "positive", EXAMPLES, SEED + turn)
+        found += fuzz("user", "fuzzing", "positive", EXAMPLES, SEED + turn, *OWN)
+        found += fuzz("admin", "fuzzing", "negative", EXAMPLES, SEED + turn)
     sys.exit(0 if judge(operations, found) else 1)
 
 
