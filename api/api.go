@@ -22,6 +22,7 @@ import (
 	"github.com/gpuaas/gpuaas/domain/identity"
 	authored "github.com/gpuaas/gpuaas/domain/policy"
 	"github.com/gpuaas/gpuaas/internal/evidence"
+	"github.com/gpuaas/gpuaas/internal/ledgerchain"
 	"github.com/gpuaas/gpuaas/internal/oidc"
 	"github.com/gpuaas/gpuaas/internal/policy"
 	"github.com/gpuaas/gpuaas/internal/ratelimit"
@@ -152,6 +153,7 @@ var routes = []route{
 	{"getBalance", "GET", "/api/v1/billing/balance", member(theTenant, identity.BillingRead), unlimited, plain, 200},
 	{"listLedgerEntries", "GET", "/api/v1/billing/ledger", member(theTenant, identity.BillingRead), general, plain, 200},
 	{"listAccounts", "GET", "/api/v1/admin/accounts", operator(identity.PlatformRead), overview, plain, 200},
+	{"verifyLedger", "GET", "/api/v1/admin/ledger/verification", operator(identity.PlatformRead), overview, plain, 200},
 	{"getAccountBalance", "GET", "/api/v1/admin/accounts/{account_id}/balance", operator(identity.PlatformRead), unlimited, plain, 200},
 	{"listRefundsDue", "GET", "/api/v1/admin/refunds-due", operator(identity.PlatformRead), overview, plain, 200},
 	{"createAdjustment", "POST", "/api/v1/admin/accounts/{account_id}/adjustments", operator(identity.PlatformWrite), financial, required, 201},
@@ -198,6 +200,8 @@ type Config struct {
 	Proxies middleware.TrustedProxies
 	// Currency is that of accounts made at a first sign-in.
 	Currency string
+	// Chain is the hash chain over the ledger.
+	Chain *ledgerchain.Chain
 	// Evidence signs what is proven; nil where the platform has no key for it.
 	Evidence *evidence.Keys
 	Version  string
@@ -429,6 +433,7 @@ func (s *server) operations() {
 	s.skuOperations()
 	s.allocationOperations()
 	s.billingOperations()
+	s.ledgerChainOperations()
 	s.nodeOperations()
 	s.policyOperations()
 	s.overrideOperations()

@@ -1192,6 +1192,12 @@ type Balance struct {
 	RateMicrosPerHour int64 `json:"rate_micros_per_hour"`
 }
 
+// BrokenLedgerBlock defines model for BrokenLedgerBlock.
+type BrokenLedgerBlock struct {
+	Number int64  `json:"number"`
+	Reason string `json:"reason"`
+}
+
 // Closing defines model for Closing.
 type Closing struct {
 	Currency string `json:"currency"`
@@ -1494,6 +1500,21 @@ type InvitationList struct {
 	NextCursor *string      `json:"next_cursor,omitempty"`
 }
 
+// LedgerBlock defines model for LedgerBlock.
+type LedgerBlock struct {
+	// AfterID The block holds the entries above this id.
+	AfterID   int64     `json:"after_id"`
+	CreatedAt time.Time `json:"created_at"`
+	Entries   int64     `json:"entries"`
+	Number    int64     `json:"number"`
+
+	// Sha256 The hash that stands.
+	Sha256 string `json:"sha256"`
+
+	// UpToID And those at or below this one.
+	UpToID int64 `json:"up_to_id"`
+}
+
 // LedgerEntry defines model for LedgerEntry.
 type LedgerEntry struct {
 	AllocationID *string `json:"allocation_id,omitempty"`
@@ -1518,6 +1539,27 @@ type LedgerEntryKind string
 type LedgerEntryList struct {
 	Items      []LedgerEntry `json:"items"`
 	NextCursor *string       `json:"next_cursor,omitempty"`
+}
+
+// LedgerVerification defines model for LedgerVerification.
+type LedgerVerification struct {
+	// Blocks The blocks that were recomputed, in their order.
+	Blocks []LedgerBlock `json:"blocks"`
+
+	// Broken The blocks that do not hold, and why; empty when all do.
+	Broken []BrokenLedgerBlock `json:"broken"`
+
+	// Entries How many entries were hashed.
+	Entries int64 `json:"entries"`
+
+	// NextBlock Where to go on; absent at the end of the chain.
+	NextBlock *int64 `json:"next_block,omitempty"`
+
+	// UncoveredEntries Entries behind the last block that was looked at.
+	UncoveredEntries int64 `json:"uncovered_entries"`
+
+	// UncoveredUpToID The highest id of them; 0 when there are none.
+	UncoveredUpToID int64 `json:"uncovered_up_to_id"`
 }
 
 // LogInRequest defines model for LogInRequest.
@@ -2407,6 +2449,14 @@ type ListAuditParams struct {
 
 // ListAuditParamsResult defines parameters for ListAudit.
 type ListAuditParamsResult string
+
+// VerifyLedgerParams defines parameters for VerifyLedger.
+type VerifyLedgerParams struct {
+	FromBlock *int64 `form:"from_block,omitempty" json:"from_block,omitempty"`
+
+	// Limit Blocks at most; each holds up to 10000 entries.
+	Limit *int64 `form:"limit,omitempty" json:"limit,omitempty"`
+}
 
 // ListNodesParams defines parameters for ListNodes.
 type ListNodesParams struct {
@@ -3320,6 +3370,13 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /api/v1/admin/audit (the `ListAudit` operationId).
 	ListAudit(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// VerifyLedger Recompute a stretch of the ledger's hash chain
+	//
+	// Every final entry of the ledger lies in a block with the hash of all its columns and of the block before it. A call with from_block 1 first cuts a block over what is final by then, recomputes at most `limit` blocks, and names those that do not hold; next_block is where to go on. What lies behind the chain's end is not covered yet, and is counted. `gpuaas admin ledger verify` does all of it, and compares signed heads that were kept outside the database.
+	//
+	// Corresponds with GET /api/v1/admin/ledger/verification (the `VerifyLedger` operationId).
+	VerifyLedger(ctx context.Context, params *VerifyLedgerParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListNodes List the fleet
 	//
@@ -4480,6 +4537,23 @@ func (c *Client) ForceReleaseAllocation(ctx context.Context, allocationID Alloca
 // Corresponds with GET /api/v1/admin/audit (the `ListAudit` operationId).
 func (c *Client) ListAudit(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListAuditRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// VerifyLedger Recompute a stretch of the ledger's hash chain
+//
+// Every final entry of the ledger lies in a block with the hash of all its columns and of the block before it. A call with from_block 1 first cuts a block over what is final by then, recomputes at most `limit` blocks, and names those that do not hold; next_block is where to go on. What lies behind the chain's end is not covered yet, and is counted. `gpuaas admin ledger verify` does all of it, and compares signed heads that were kept outside the database.
+//
+// Corresponds with GET /api/v1/admin/ledger/verification (the `VerifyLedger` operationId).
+func (c *Client) VerifyLedger(ctx context.Context, params *VerifyLedgerParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewVerifyLedgerRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -7437,6 +7511,72 @@ func NewListAuditRequest(server string, params *ListAuditParams) (*http.Request,
 		if params.Cursor != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewVerifyLedgerRequest constructs an http.Request for the VerifyLedger method
+func NewVerifyLedgerRequest(server string, params *VerifyLedgerParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/admin/ledger/verification")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.FromBlock != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "from_block", *params.FromBlock, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
 				return nil, err
 			} else {
 				for _, qp := range strings.Split(queryFrag, "&") {
@@ -13396,6 +13536,15 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/admin/audit (the `ListAudit` operationId).
 	ListAuditWithResponse(ctx context.Context, params *ListAuditParams, reqEditors ...RequestEditorFn) (*ListAuditResponse, error)
 
+	// VerifyLedgerWithResponse Recompute a stretch of the ledger's hash chain
+	//
+	// Every final entry of the ledger lies in a block with the hash of all its columns and of the block before it. A call with from_block 1 first cuts a block over what is final by then, recomputes at most `limit` blocks, and names those that do not hold; next_block is where to go on. What lies behind the chain's end is not covered yet, and is counted. `gpuaas admin ledger verify` does all of it, and compares signed heads that were kept outside the database.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/admin/ledger/verification (the `VerifyLedger` operationId).
+	VerifyLedgerWithResponse(ctx context.Context, params *VerifyLedgerParams, reqEditors ...RequestEditorFn) (*VerifyLedgerResponse, error)
+
 	// ListNodesWithResponse List the fleet
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -14831,6 +14980,56 @@ func (r ListAuditResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r ListAuditResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// VerifyLedgerResponse200Headers the declared response headers of an HTTP 200 response for VerifyLedger
+type VerifyLedgerResponse200Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	XCorrelationID  string
+}
+
+type VerifyLedgerResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *LedgerVerification
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *VerifyLedgerResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r VerifyLedgerResponse) GetJSON200() *LedgerVerification {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r VerifyLedgerResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r VerifyLedgerResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r VerifyLedgerResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r VerifyLedgerResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -19874,6 +20073,21 @@ func (c *ClientWithResponses) ListAuditWithResponse(ctx context.Context, params 
 	return ParseListAuditResponse(rsp)
 }
 
+// VerifyLedgerWithResponse Recompute a stretch of the ledger's hash chain
+//
+// Every final entry of the ledger lies in a block with the hash of all its columns and of the block before it. A call with from_block 1 first cuts a block over what is final by then, recomputes at most `limit` blocks, and names those that do not hold; next_block is where to go on. What lies behind the chain's end is not covered yet, and is counted. `gpuaas admin ledger verify` does all of it, and compares signed heads that were kept outside the database.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/admin/ledger/verification (the `VerifyLedger` operationId).
+func (c *ClientWithResponses) VerifyLedgerWithResponse(ctx context.Context, params *VerifyLedgerParams, reqEditors ...RequestEditorFn) (*VerifyLedgerResponse, error) {
+	rsp, err := c.VerifyLedger(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseVerifyLedgerResponse(rsp)
+}
+
 // ListNodesWithResponse List the fleet
 //
 // Returns a wrapper object for the known response body format(s).
@@ -22175,6 +22389,59 @@ func ParseListAuditResponse(rsp *http.Response) (*ListAuditResponse, error) {
 	switch {
 	case rsp.StatusCode == 200:
 		var headers ListAuditResponse200Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseVerifyLedgerResponse parses an HTTP response from a VerifyLedgerWithResponse call
+func ParseVerifyLedgerResponse(rsp *http.Response) (*VerifyLedgerResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &VerifyLedgerResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest LedgerVerification
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers VerifyLedgerResponse200Headers
 		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {

@@ -17,6 +17,9 @@ type Variable struct{ Name, Value string }
 // evidenceKeyName is the file with the key that signs the instance's evidence.
 const evidenceKeyName = "evidence-key.pem"
 
+// ledgerHeadsName is the directory with the signed heads of the instance's ledger.
+const ledgerHeadsName = "ledger-heads"
+
 // keepEvidenceKey makes the key once; what it signed can be verified for as long as the instance lives.
 func keepEvidenceKey(dir string) error {
 	path := filepath.Join(dir, evidenceKeyName)
@@ -67,6 +70,7 @@ func ProgramEnvironment(dataDir string, e Endpoints) ([]Variable, error) {
 		{"GPUAAS_ID_SECRET", m.IDKey},
 		{"GPUAAS_PROBE_SECRET", m.ProbeSecret},
 		{"GPUAAS_EVIDENCE_KEY_FILE", filepath.Join(dir, evidenceKeyName)},
+		{"GPUAAS_LEDGER_HEADS_DIRECTORY", filepath.Join(dir, ledgerHeadsName)},
 		{"GPUAAS_NODE_GATEWAY_ADDRESS", "127.0.0.1:" + strconv.Itoa(ports.NodeAPI())},
 		{"GPUAAS_TASK_TOKEN_KEYS", "dev1:" + m.TokenKey},
 		{"GPUAAS_NODE_GATEWAY_URL", e.APIInternalURL},

@@ -345,7 +345,7 @@ func Clean(ctx context.Context, dataDir, databaseURL string) error {
 	if err := postgres.Remove(ctx, dir); err != nil {
 		return err
 	}
-	for _, name := range []string{"issuer", "ca", "redis", nodesName, "log", "temporal.log", "devstack.log", evidenceKeyName, "instance.json", endpointsName, "instance.lock"} {
+	for _, name := range []string{"issuer", "ca", "redis", nodesName, "log", "temporal.log", "devstack.log", evidenceKeyName, ledgerHeadsName, "instance.json", endpointsName, "instance.lock"} {
 		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
 			return err
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 
 	domain "github.com/gpuaas/gpuaas/domain/evidence"
+	"github.com/gpuaas/gpuaas/domain/hashchain"
 )
 
 // AllocationType says what an envelope's payload is.
@@ -25,67 +26,94 @@ const AllocationType = "application/vnd.gpuaas.allocation-evidence+json"
 // Envelope is a DSSE envelope, as it is written to a file.
 type Envelope = dsse.Envelope
 
+// HeadType says that an envelope's payload is a head of the ledger's chain.
+const HeadType = "application/vnd.gpuaas.ledger-head+json"
+
 // Seal signs a bundle with the current key.
 func (k *Keys) Seal(ctx context.Context, bundle domain.Bundle) (*Envelope, error) {
-	plain, err := json.Marshal(bundle)
+	envelope, err := k.seal(ctx, AllocationType, bundle)
 	if err != nil {
 		return nil, fmt.Errorf("the evidence of %s: %w", bundle.Allocation.ID, err)
 	}
+	return envelope, nil
+}
+
+// SealHead signs a head of the ledger's chain with the current key.
+func (k *Keys) SealHead(ctx context.Context, head hashchain.Head) (*Envelope, error) {
+	envelope, err := k.seal(ctx, HeadType, head)
+	if err != nil {
+		return nil, fmt.Errorf("the head %d of the ledger: %w", head.Number, err)
+	}
+	return envelope, nil
+}
+
+func (k *Keys) seal(ctx context.Context, payloadType string, content any) (*Envelope, error) {
+	plain, err := json.Marshal(content)
+	if err != nil {
+		return nil, err
+	}
 	canonical, err := jcs.Transform(plain)
 	if err != nil {
-		return nil, fmt.Errorf("the canonical form of the evidence of %s: %w", bundle.Allocation.ID, err)
+		return nil, fmt.Errorf("its canonical form: %w", err)
 	}
 	signer, err := dsse.NewEnvelopeSigner(k.current)
 	if err != nil {
-		return nil, fmt.Errorf("a signer of evidence: %w", err)
+		return nil, fmt.Errorf("a signer: %w", err)
 	}
-	envelope, err := signer.SignPayload(ctx, AllocationType, canonical)
-	if err != nil {
-		return nil, fmt.Errorf("sign the evidence of %s: %w", bundle.Allocation.ID, err)
-	}
-	return envelope, nil
+	return signer.SignPayload(ctx, payloadType, canonical)
 }
 
 // Open verifies an envelope with one of the public keys and answers its bundle and the id of the key. It is strict: another field,
 // another way to write the same, or a second signature is an error, so that any change of the file's meaning is one.
 func Open(ctx context.Context, file []byte, trusted []ed25519.PublicKey) (bundle domain.Bundle, keyID string, err error) {
+	keyID, err = open(ctx, file, trusted, AllocationType, &bundle)
+	return bundle, keyID, err
+}
+
+// OpenHead verifies an envelope as Open does and answers the head of the ledger's chain in it.
+func OpenHead(ctx context.Context, file []byte, trusted []ed25519.PublicKey) (head hashchain.Head, err error) {
+	_, err = open(ctx, file, trusted, HeadType, &head)
+	return head, err
+}
+
+func open(ctx context.Context, file []byte, trusted []ed25519.PublicKey, payloadType string, into any) (keyID string, err error) {
 	var envelope Envelope
 	if err := strictly(file, &envelope); err != nil {
-		return bundle, "", fmt.Errorf("this is no envelope: %w", err)
+		return "", fmt.Errorf("this is no envelope: %w", err)
 	}
-	if envelope.PayloadType != AllocationType {
-		return bundle, "", fmt.Errorf("the payload is of type %q, and not the evidence of an allocation", envelope.PayloadType)
+	if envelope.PayloadType != payloadType {
+		return "", fmt.Errorf("the payload is of type %q, and not %s", envelope.PayloadType, payloadType)
 	}
 	if len(envelope.Signatures) != 1 {
-		return bundle, "", fmt.Errorf("the envelope has %d signatures, and not one", len(envelope.Signatures))
+		return "", fmt.Errorf("the envelope has %d signatures, and not one", len(envelope.Signatures))
 	}
 	payload, err := base64.StdEncoding.Strict().DecodeString(envelope.Payload)
 	if err != nil || base64.StdEncoding.EncodeToString(payload) != envelope.Payload {
-		return bundle, "", errors.New("the payload is not written as it was signed")
+		return "", errors.New("the payload is not written as it was signed")
 	}
 	keyID = envelope.Signatures[0].KeyID
 	signature, err := base64.StdEncoding.Strict().DecodeString(envelope.Signatures[0].Sig)
 	if err != nil || base64.StdEncoding.EncodeToString(signature) != envelope.Signatures[0].Sig {
-		return bundle, keyID, errors.New("the signature is not written as it was made")
+		return keyID, errors.New("the signature is not written as it was made")
 	}
 	signer, known := signerOf(keyID, trusted)
 	if !known {
-		return bundle, keyID, fmt.Errorf("it was signed with the key %s, which is not among the public keys", keyID)
+		return keyID, fmt.Errorf("it was signed with the key %s, which is not among the public keys", keyID)
 	}
 	verifier, err := dsse.NewEnvelopeVerifier(signer)
 	if err != nil {
-		return bundle, keyID, fmt.Errorf("a verifier of evidence: %w", err)
+		return keyID, fmt.Errorf("a verifier: %w", err)
 	}
 	if _, err := verifier.Verify(ctx, &envelope); err != nil {
-		return bundle, keyID, fmt.Errorf("the signature does not fit: %w", err)
+		return keyID, fmt.Errorf("the signature does not fit: %w", err)
 	}
 	if canonical, err := jcs.Transform(payload); err != nil || !bytes.Equal(canonical, payload) {
-		return bundle, keyID, errors.New("the payload is no canonical JSON")
+		return keyID, errors.New("the payload is no canonical JSON")
 	}
-	if err := strictly(payload, &bundle); err != nil {
-		return bundle, keyID, fmt.Errorf("the payload is no bundle: %w", err)
+	if err := strictly(payload, into); err != nil {
+		return keyID, fmt.Errorf("the payload is not what its type says: %w", err)
 	}
-	return bundle, keyID, nil
+	return keyID, nil
 }
 
 // strictly reads exactly one value with no field that is not known.

@@ -17,6 +17,7 @@ import (
 	"github.com/gpuaas/gpuaas/api"
 	"github.com/gpuaas/gpuaas/api/middleware"
 	"github.com/gpuaas/gpuaas/internal/evidence"
+	"github.com/gpuaas/gpuaas/internal/ledgerchain"
 	"github.com/gpuaas/gpuaas/internal/oidc"
 	"github.com/gpuaas/gpuaas/internal/policy"
 	"github.com/gpuaas/gpuaas/internal/redis"
@@ -149,7 +150,7 @@ func RunAPI(ctx context.Context, config APIConfig) error {
 	}()
 	handler, err := api.New(api.Config{
 		Pool: pool, Redis: cache, Proxies: proxies, Policy: policies, Verifier: verifier, SignIn: config.SignIn.clients(verifier, issuer), IDSecret: []byte(config.IDSecret),
-		Currency: accountCurrency, Evidence: keys, TemporalUI: ui, Version: Version, Log: log, Tracing: tracing, Now: time.Now,
+		Currency: accountCurrency, Evidence: keys, Chain: ledgerchain.New(pool, nil, log), TemporalUI: ui, Version: Version, Log: log, Tracing: tracing, Now: time.Now,
 		Temporal: func() client.Client {
 			if connected := cluster.Load(); connected != nil {
 				return *connected

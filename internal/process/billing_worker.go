@@ -12,6 +12,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/gpuaas/gpuaas/activities"
+	"github.com/gpuaas/gpuaas/internal/evidence"
+	"github.com/gpuaas/gpuaas/internal/ledgerchain"
 	"github.com/gpuaas/gpuaas/internal/policy"
 	"github.com/gpuaas/gpuaas/internal/store"
 	"github.com/gpuaas/gpuaas/internal/temporal"
@@ -25,17 +27,48 @@ type BillingWorkerConfig struct {
 	Temporal temporal.Config
 	Worker   WorkerConfig
 	Log      LogConfig
+	Heads    LedgerHeadsConfig
+}
+
+// LedgerHeadsConfig is where signed heads of the ledger's hash chain are kept outside the database.
+type LedgerHeadsConfig struct {
+	Directory string `env:"GPUAAS_LEDGER_HEADS_DIRECTORY" usage:"directory, on another machine's disk if possible, where signed heads of the ledger's hash chain are kept; empty keeps none"`
+	KeyFile   string `env:"GPUAAS_EVIDENCE_KEY_FILE" usage:"PEM file with the Ed25519 key that signs them"`
+}
+
+// Check says what is wrong with it.
+func (c LedgerHeadsConfig) Check() []string {
+	if c.Directory != "" && c.KeyFile == "" {
+		return []string{"GPUAAS_LEDGER_HEADS_DIRECTORY needs GPUAAS_EVIDENCE_KEY_FILE: a head that nobody signed proves nothing."}
+	}
+	return nil
+}
+
+// open makes what keeps heads; nil where none are kept.
+func (c LedgerHeadsConfig) open() (*ledgerchain.Heads, error) {
+	if c.Directory == "" {
+		return nil, nil
+	}
+	keys, err := evidence.LoadKeys(c.KeyFile)
+	if err != nil {
+		return nil, err
+	}
+	return ledgerchain.NewHeads(c.Directory, keys)
 }
 
 // Check says what is wrong with it.
 func (c BillingWorkerConfig) Check() []string {
-	return append(append(c.Database.Check(), c.Temporal.Check()...), c.Worker.Check()...)
+	return append(append(append(c.Database.Check(), c.Temporal.Check()...), c.Worker.Check()...), c.Heads.Check()...)
 }
 
 // RunBillingWorker runs Allocation, Adjustment, Suspension and TenantClosure and every step that touches Postgres, with the ledger's upkeep
 // beside them, until ctx ends.
 func RunBillingWorker(ctx context.Context, config BillingWorkerConfig) error {
 	log := config.Log.logger("billing-worker")
+	heads, err := config.Heads.open()
+	if err != nil {
+		return err
+	}
 	pool, err := store.Open(ctx, config.Database.URL, store.MaxConnections(config.Database.MaxConnections), store.ApplicationName("billing-worker"))
 	if err != nil {
 		return err
@@ -60,6 +93,7 @@ func RunBillingWorker(ctx context.Context, config BillingWorkerConfig) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return keepTables(ctx, pool, log) })
 	group.Go(func() error { return sealer.Run(ctx) })
+	group.Go(func() error { return ledgerchain.New(pool, heads, log).Run(ctx) })
 	group.Go(func() error {
 		return work(ctx, cluster, workflows.AllocationsQueue, config.Worker, log, func(registry worker.Registry) {
 			registry.RegisterWorkflowWithOptions(workflows.Allocation, workflow.RegisterOptions{Name: workflows.AllocationType})

@@ -699,6 +699,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/admin/ledger/verification": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Recompute a stretch of the ledger's hash chain
+         * @description Every final entry of the ledger lies in a block with the hash of all its columns and of the block before it. A call with from_block 1 first cuts a block over what is final by then, recomputes at most `limit` blocks, and names those that do not hold; next_block is where to go on. What lies behind the chain's end is not covered yet, and is counted. `gpuaas admin ledger verify` does all of it, and compares signed heads that were kept outside the database.
+         */
+        get: operations["verifyLedger"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/admin/nodes": {
         parameters: {
             query?: never;
@@ -2420,6 +2440,75 @@ export interface components {
          */
         AcceptInvitationRequest: {
             token: string;
+        };
+        LedgerBlock: {
+            /** Format: int64 */
+            number: number;
+            /**
+             * Format: int64
+             * @description The block holds the entries above this id.
+             */
+            after_id: number;
+            /**
+             * Format: int64
+             * @description And those at or below this one.
+             */
+            up_to_id: number;
+            /** Format: int64 */
+            entries: number;
+            /** @description The hash that stands. */
+            sha256: string;
+            /** Format: date-time */
+            created_at: string;
+        };
+        BrokenLedgerBlock: {
+            /** Format: int64 */
+            number: number;
+            reason: string;
+        };
+        /**
+         * @example {
+         *       "blocks": [
+         *         {
+         *           "number": 1,
+         *           "after_id": 0,
+         *           "up_to_id": 4711,
+         *           "entries": 4711,
+         *           "created_at": "2026-01-05T09:30:00.000Z",
+         *           "sha256": "2540e265bd4f9a74a4d50499dee1c5881ff750869fe173eba689edffe1b2ab51"
+         *         }
+         *       ],
+         *       "entries": 4711,
+         *       "broken": [],
+         *       "uncovered_entries": 3,
+         *       "uncovered_up_to_id": 4714
+         *     }
+         */
+        LedgerVerification: {
+            /** @description The blocks that were recomputed, in their order. */
+            blocks: components["schemas"]["LedgerBlock"][];
+            /**
+             * Format: int64
+             * @description How many entries were hashed.
+             */
+            entries: number;
+            /** @description The blocks that do not hold, and why; empty when all do. */
+            broken: components["schemas"]["BrokenLedgerBlock"][];
+            /**
+             * Format: int64
+             * @description Where to go on; absent at the end of the chain.
+             */
+            next_block?: number;
+            /**
+             * Format: int64
+             * @description Entries behind the last block that was looked at.
+             */
+            uncovered_entries: number;
+            /**
+             * Format: int64
+             * @description The highest id of them; 0 when there are none.
+             */
+            uncovered_up_to_id: number;
         };
         /**
          * @example {
@@ -7162,6 +7251,62 @@ export interface operations {
             };
             413: components["responses"]["RequestTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    verifyLedger: {
+        parameters: {
+            query?: {
+                /** @example 1 */
+                from_block?: number;
+                /**
+                 * @description Blocks at most; each holds up to 10000 entries.
+                 * @example 20
+                 */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What was found out. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "blocks": [
+                     *         {
+                     *           "number": 1,
+                     *           "after_id": 0,
+                     *           "up_to_id": 4711,
+                     *           "entries": 4711,
+                     *           "created_at": "2026-01-05T09:30:00.000Z",
+                     *           "sha256": "2540e265bd4f9a74a4d50499dee1c5881ff750869fe173eba689edffe1b2ab51"
+                     *         }
+                     *       ],
+                     *       "entries": 4711,
+                     *       "broken": [],
+                     *       "uncovered_entries": 3,
+                     *       "uncovered_up_to_id": 4714
+                     *     }
+                     */
+                    "application/json": components["schemas"]["LedgerVerification"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
