@@ -216,6 +216,7 @@ var invocations = []invocation{
 	{"admin platform-admin list", "", []string{"listPlatformAdmins"}},
 	{"admin platform-admin appoint user_a --reason r", "", []string{"appointPlatformAdmin"}},
 	{"admin platform-admin dismiss user_a --reason r --yes", "", []string{"dismissPlatformAdmin"}},
+	{"admin ledger verify", "", []string{"verifyLedger"}},
 	{"admin account list", "", []string{"listAccounts"}},
 	{"admin account balance acct_a", "", []string{"getAccountBalance"}},
 	{"token create ci --scope allocations:read", "", []string{"createToken"}},
