@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"slices"
 	"sync"
 	"time"
 
@@ -438,45 +437,6 @@ func (s *server) operations() {
 	s.policyOperations()
 	s.overrideOperations()
 	s.completeContract()
-}
-
-// completeContract writes down what Huma cannot know: the headers that middleware sets, and that readiness answers 503
-// with the same body.
-func (s *server) completeContract() {
-	if ready := s.huma.OpenAPI().Paths["/readyz"]; ready != nil && ready.Get != nil {
-		ready.Get.Responses["503"] = &huma.Response{Description: "At least one dependency that is needed is missing.", Content: ready.Get.Responses["200"].Content}
-	}
-	if exchange := s.huma.OpenAPI().Paths["/api/v1/auth/token"]; exchange != nil && exchange.Post != nil {
-		content := exchange.Post.RequestBody.Content
-		content[formType] = content["application/json"]
-	}
-	for _, item := range s.huma.OpenAPI().Paths {
-		for _, operation := range []*huma.Operation{item.Get, item.Put, item.Post, item.Patch, item.Delete} {
-			if operation == nil {
-				continue
-			}
-			keyed := slices.ContainsFunc(operation.Parameters, func(p *huma.Param) bool { return p.Name == middleware.HeaderIdempotencyKey })
-			for status, response := range operation.Responses {
-				if response.Headers == nil {
-					response.Headers = map[string]*huma.Param{}
-				}
-				header := func(name string) {
-					response.Headers[name] = &huma.Param{Required: true, Schema: &huma.Schema{Type: huma.TypeString}}
-				}
-				header(middleware.HeaderCorrelationID)
-				header(middleware.HeaderRateLimitPolicy)
-				header(middleware.HeaderRateLimit)
-				switch {
-				case status == "401":
-					header(middleware.HeaderChallenge)
-				case status == "429":
-					header("Retry-After")
-				case keyed && status < "300":
-					header(middleware.HeaderReplayed)
-				}
-			}
-		}
-	}
 }
 
 var shapedOnce sync.Once
