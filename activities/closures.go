@@ -193,7 +193,9 @@ func auditClosure(ctx context.Context, tx pgx.Tx, in workflows.ClosureChange, ac
 }
 
 // refundKey names the refund of one closing.
-func refundKey(tenant id.Tenant, request string) string { return fmt.Sprintf("closing/%s/%s", tenant, request) }
+func refundKey(tenant id.Tenant, request string) string {
+	return fmt.Sprintf("closing/%s/%s", tenant, request)
+}
 
 // refundClosing takes what remains out of a tenant's balance, which is exactly zero then, and into what the platform owes.
 func (l *Ledger) refundClosing(ctx context.Context, tx pgx.Tx, in workflows.ClosureChange, account queries.Account, balance money.Micros) error {

@@ -61,7 +61,7 @@ func (c *command) userCommand() *cobra.Command {
 			return api.ApproveUser(ctx, arguments[0], &client.ApproveUserParams{XIdempotencyKey: &key}, client.OperateUserRequest{Reason: reason})
 		})
 	suspend := operating(c, "suspend USER", "Refuse a user everything, at once", exact(1, "the user's id"),
-		"Suspending %s cuts their running terminals and SSH sessions, and what is not saved there is lost.", userTable,
+		"Suspending %s ends their terminals and SSH sessions and everything that runs there: what is not on disk is lost. Their nodes stay untouched until the notice has passed, and are wiped then.", userTable,
 		func(ctx context.Context, api client.ClientInterface, arguments []string, reason string) (*http.Response, error) {
 			key := newKey()
 			return api.SuspendUser(ctx, arguments[0], &client.SuspendUserParams{XIdempotencyKey: &key}, client.OperateUserRequest{Reason: reason})
@@ -122,7 +122,7 @@ func (c *command) anyTenantCommand() *cobra.Command {
 				client.SetTenantOwnerRequest{UserID: arguments[1], Reason: reason})
 		})
 	suspend := operating(c, "suspend TENANT", "Cut a tenant's access, at once", exact(1, "the tenant's id"),
-		"Suspending %s cuts the running terminals and SSH sessions of all its members, and what is not saved there is lost.", tenantTable,
+		"Suspending %s ends the terminals and SSH sessions of all its members and everything that runs there: what is not on disk is lost. Its nodes stay untouched until the notice has passed, and are wiped then.", tenantTable,
 		func(ctx context.Context, api client.ClientInterface, arguments []string, reason string) (*http.Response, error) {
 			key := newKey()
 			return api.SuspendTenant(ctx, arguments[0], &client.SuspendTenantParams{XIdempotencyKey: &key}, client.OperateTenantRequest{Reason: reason})

@@ -109,7 +109,7 @@ func (w *watch) run(ctx context.Context, seen view, look func() (view, error)) e
 			fmt.Fprintln(w.Err, "the platform answers again")
 		}
 		away, wait = false, w.every
-		if !bytes.Equal(next.body, seen.body) {
+		if !sameBut("as_of", next.body, seen.body) {
 			if err := w.change(next); err != nil {
 				return err
 			}
@@ -117,6 +117,23 @@ func (w *watch) run(ctx context.Context, seen view, look func() (view, error)) e
 		seen = next
 	}
 	return nil
+}
+
+// sameBut says whether two answers differ in nothing but one field, which tells when each was given.
+func sameBut(field string, one, other []byte) bool {
+	without := func(body []byte) []byte {
+		var fields map[string]json.RawMessage
+		if json.Unmarshal(body, &fields) != nil {
+			return body // a list, which has no such field
+		}
+		delete(fields, field)
+		rest, err := json.Marshal(fields)
+		if err != nil {
+			return body
+		}
+		return rest
+	}
+	return bytes.Equal(without(one), without(other))
 }
 
 // passing says whether trouble may be over after a while, and how long the platform asks to wait.

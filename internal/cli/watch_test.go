@@ -128,3 +128,20 @@ func TestAnInterruptIsHowAWatchEnds(t *testing.T) {
 		t.Errorf("a hundred looks a second end with %d: %s", code, stderr)
 	}
 }
+
+func TestAnAnswerThatOnlyAgedIsNoChange(t *testing.T) {
+	for _, test := range []struct {
+		one, other string
+		same       bool
+	}{
+		{`{"balance_micros":5,"as_of":"a"}`, `{"balance_micros":5,"as_of":"b"}`, true},
+		{`{"balance_micros":5,"as_of":"a"}`, `{"balance_micros":6,"as_of":"a"}`, false},
+		{`{"items":[1]}`, `{"items":[1]}`, true},
+		{`{"items":[1]}`, `{"items":[2]}`, false},
+		{`[1]`, `[2]`, false},
+	} {
+		if got := sameBut("as_of", []byte(test.one), []byte(test.other)); got != test.same {
+			t.Errorf("%s and %s: same is %v", test.one, test.other, got)
+		}
+	}
+}
