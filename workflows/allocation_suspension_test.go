@@ -118,7 +118,12 @@ func TestWhatIsSuspendedIsReleasedWhenTheNoticeHasPassed(t *testing.T) {
 	w.request()
 	w.at(10*time.Minute, someTenant, true)
 	var wiped time.Time
-	w.before["scrub.run"] = func(context.Context, int) error { wiped = w.env.Now(); return nil }
+	w.before["scrub.run"] = func(context.Context, int) error {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		wiped = w.env.Now()
+		return nil
+	}
 	w.requireRight(w.run())
 	require.Equal(t, allocation.CauseAdmin, w.transitions[2].Cause)
 	require.Contains(t, w.transitions[2].Reason, "notice")
@@ -177,6 +182,8 @@ func TestEachStepOfASuspensionMayFail(t *testing.T) {
 				w := newWorld(t)
 				failed := 0
 				w.before[step] = func(context.Context, int) error {
+					w.mu.Lock()
+					defer w.mu.Unlock()
 					if w.env.Now().Sub(start) > 9*time.Minute && failed < 3 {
 						failed++
 						return failure

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,13 +25,13 @@ import (
 // standings is Postgres for one subject: whether it is suspended, and what it holds.
 type standings struct {
 	t         *testing.T
+	mu        sync.Mutex
 	env       *testsuite.TestWorkflowEnvironment
 	suspended bool
 	held      []id.Allocation
 	told      map[string][]bool // what each allocation heard, in order
 	replies   []workflows.StandingReply
 	fail      map[string]int // how often a step fails first
-	lists     int
 }
 
 func newStandings(t *testing.T, held int) *standings {
@@ -56,7 +57,8 @@ func (s *standings) newRun() {
 		return s.write(workflows.StepRestore.Name, false)
 	})
 	workflows.StepAllocationsUnder.Bind(env, func(_ context.Context, in workflows.AllocationsUnderIn) (workflows.AllocationsUnderOut, error) {
-		s.lists++
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		if s.fails(workflows.StepAllocationsUnder.Name) {
 			return workflows.AllocationsUnderOut{}, temporal.NewNonRetryableApplicationError("away", "away", nil)
 		}
@@ -70,6 +72,8 @@ func (s *standings) newRun() {
 	})
 	env.OnSignalExternalWorkflow(mock.Anything, mock.Anything, mock.Anything, workflows.SuspensionSignal, mock.Anything).Return(
 		func(_, workflowID, _, _ string, payload any) error {
+			s.mu.Lock()
+			defer s.mu.Unlock()
 			change, is := payload.(workflows.SuspensionChange)
 			require.True(s.t, is)
 			require.Equal(s.t, someTenant, change.Subject)
@@ -90,6 +94,8 @@ func (s *standings) fails(step string) bool {
 }
 
 func (s *standings) write(step string, suspend bool) (workflows.Standing, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	switch {
 	case s.fails(step):
 		return workflows.Standing{}, temporal.NewApplicationError("the database is away", "away")
