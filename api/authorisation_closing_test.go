@@ -15,6 +15,8 @@ func (s *scene) closingRequests() map[string]func(string) subject {
 			if mayEnd[caller] {
 				tenantID = s.field(`SELECT tenant_id FROM users WHERE id = $1`, s.newcomer())
 				s.exec(`INSERT INTO tenant_members (tenant_id, user_id, role, source) SELECT $1, id, 'owner', 'operator' FROM users WHERE username = 'olga'`, tenantID)
+				// The API hears of it a moment after the row was written.
+				s.eventually("olga owns it", 200, func() reply { return s.ask("GET", "/api/v1/tenants/"+tenantID, s.credentials["owner"], "", "") })
 			}
 			if mayEnd[caller] && strings.HasSuffix(verb, "eopenTenant") {
 				s.exec(`UPDATE tenants SET status = 'closed', erase_at = now() + interval '1 day' WHERE id = $1`, tenantID)

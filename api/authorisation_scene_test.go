@@ -122,7 +122,7 @@ func (s *scene) send(method, path, token, key string, about subject) reply {
 }
 
 // restless are tables that change by themselves, and the column that says when a token was last used.
-var restless = map[string]bool{"seals": true, "ledger_checkpoints": true, "node_heartbeats": true, "schema_migrations": true}
+var restless = map[string]bool{"seals": true, "ledger_checkpoints": true, "ledger_blocks": true, "node_heartbeats": true, "schema_migrations": true}
 
 // fingerprints is what stands in every table, refusals and views of the audit log aside, once nothing moves any more.
 func (s *scene) fingerprints() map[string]string {
