@@ -1,6 +1,6 @@
 // Package ledgerchain keeps the hash chain over the ledger: it cuts blocks of sealed entries, keeps signed heads outside the
-// database, and verifies both. What a block's hash is, domain/hashchain says. It imports domain, schema/queries, internal/store
-// and internal/evidence.
+// database, and verifies both. What a block's hash is, domain/hashchain says. It imports domain, schema/queries and
+// internal/evidence.
 package ledgerchain
 
 import (
@@ -10,11 +10,9 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gpuaas/gpuaas/domain/hashchain"
-	"github.com/gpuaas/gpuaas/internal/store"
 	"github.com/gpuaas/gpuaas/schema/queries"
 )
 
@@ -70,32 +68,28 @@ func (c *Chain) Cut(ctx context.Context) error {
 	}
 }
 
-// cutOne cuts the next block; false when nothing sealed is left. It reads and writes in one transaction, and whoever finds the
-// number taken goes on behind it.
+// cutOne cuts the next block; false when nothing sealed is left. What it reads is final, so it needs no transaction around it, and
+// one that writes would keep the ledger from being sealed while it reads. Whoever finds the number taken goes on behind it.
 func (c *Chain) cutOne(ctx context.Context) (cut bool, err error) {
-	err = store.InTx(ctx, c.pool, func(ctx context.Context, tx pgx.Tx) error {
-		sealed, err := queries.NewestSeal(ctx, tx, queries.SealedLedger)
-		if err != nil {
-			return err
-		}
-		next, err := nextBlock(ctx, tx)
-		if err != nil || sealed <= next.AfterID {
-			return err
-		}
-		hasher := hashchain.NewHasher()
-		if err := add(ctx, tx, hasher, next.AfterID, sealed, c.most); err != nil || hasher.Entries == 0 {
-			return err
-		}
-		next.UpToID, next.Entries = hasher.Last, hasher.Entries
-		sum := hasher.Sum(next)
-		cut = true
-		_, err = queries.InsertLedgerBlock(ctx, tx, queries.LedgerBlock{
-			Number: next.Number, AfterID: next.AfterID, UpToID: next.UpToID, Entries: next.Entries, Encoding: hashchain.Encoding,
-			Previous: next.Previous[:], SHA256: sum[:],
-		})
-		return err
+	sealed, err := queries.NewestSeal(ctx, c.pool, queries.SealedLedger)
+	if err != nil {
+		return false, err
+	}
+	next, err := nextBlock(ctx, c.pool)
+	if err != nil || sealed <= next.AfterID {
+		return false, err
+	}
+	hasher := hashchain.NewHasher()
+	if err := add(ctx, c.pool, hasher, next.AfterID, sealed, c.most); err != nil || hasher.Entries == 0 {
+		return false, err
+	}
+	next.UpToID, next.Entries = hasher.Last, hasher.Entries
+	sum := hasher.Sum(next)
+	_, err = queries.InsertLedgerBlock(ctx, c.pool, queries.LedgerBlock{
+		Number: next.Number, AfterID: next.AfterID, UpToID: next.UpToID, Entries: next.Entries, Encoding: hashchain.Encoding,
+		Previous: next.Previous[:], SHA256: sum[:],
 	})
-	return cut, err
+	return err == nil, err
 }
 
 // nextBlock is the header of the block that follows the newest, without its end.
