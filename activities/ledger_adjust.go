@@ -122,7 +122,7 @@ func (l *Ledger) standingAdjustment(ctx context.Context, in workflows.Adjustment
 		standing.DebitAccountID == wanted.DebitAccountID && standing.CreditAccountID == wanted.CreditAccountID
 	if !same {
 		l.stats.conflicts.Add(1)
-		l.log.ErrorContext(ctx, "alarm: an adjustment stands otherwise than it is asked for now", "adjustment_id", in.AdjustmentID, "entry_id", standing.ID)
+		l.log.ErrorContext(ctx, "alarm: an adjustment stands otherwise than it is asked for", "adjustment_id", in.AdjustmentID, "entry_id", standing.ID)
 		return workflows.AdjustmentResult{}, fault.Newf(fault.LedgerConflict, "The adjustment %s stands with another amount or account.", in.AdjustmentID)
 	}
 	return workflows.AdjustmentResult{EntryID: standing.ID, BalanceMicros: balance}, nil

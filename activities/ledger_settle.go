@@ -27,48 +27,58 @@ func (l *Ledger) SettleEnd(ctx context.Context, in workflows.SettleEndIn) (workf
 	if in.To.Before(in.Meter.Anchor) {
 		return workflows.SettleEndOut{}, fault.Newf(fault.InvalidRequest, "The meter of %s cannot end before it began.", in.Meter.AllocationID)
 	}
-	if err := l.knowPlatform(ctx, in.Meter.Currency); err != nil {
+	return l.settling(ctx, in.Meter, func(ctx context.Context, tx pgx.Tx) error { return l.settle(ctx, tx, in) })
+}
+
+// settling makes a settlement in one transaction, again when it lost a race, and answers the bill as it stands then. What the
+// database refuses is fault.LedgerConflict, and an alarm.
+func (l *Ledger) settling(ctx context.Context, meter workflows.Meter, settle func(context.Context, pgx.Tx) error) (workflows.SettleEndOut, error) {
+	if err := l.knowPlatform(ctx, meter.Currency); err != nil {
 		return workflows.SettleEndOut{}, err
 	}
-	out, err := l.settleInTx(ctx, in)
+	var out workflows.SettleEndOut
+	once := func() error {
+		return store.InTx(ctx, l.pool, func(ctx context.Context, tx pgx.Tx) (err error) {
+			if err := settle(ctx, tx); err != nil {
+				return err
+			}
+			out, err = bill(ctx, tx, meter)
+			return err
+		})
+	}
+	err := once()
 	for attempt := 1; attempt < raceAttempts && lostARace(err); attempt++ {
-		out, err = l.settleInTx(ctx, in)
+		err = once()
 	}
 	if refused(err) {
-		l.log.ErrorContext(ctx, "alarm: the database refuses the settlement of a meter", "allocation_id", in.Meter.AllocationID, "error", err.Error())
-		return out, fault.Wrap(err, fault.LedgerConflict, "The ledger refuses the settlement of this allocation.")
+		l.log.ErrorContext(ctx, "alarm: the database refuses a settlement", "allocation_id", meter.AllocationID, "error", err.Error())
+		return workflows.SettleEndOut{}, fault.Wrap(err, fault.LedgerConflict, "The ledger refuses the settlement of this allocation.")
 	}
 	return out, err
 }
 
-func (l *Ledger) settleInTx(ctx context.Context, in workflows.SettleEndIn) (out workflows.SettleEndOut, err error) {
-	err = store.InTx(ctx, l.pool, func(ctx context.Context, tx pgx.Tx) (err error) {
-		out, err = l.settle(ctx, tx, in)
-		return err
-	})
-	return out, err
+func bill(ctx context.Context, tx pgx.Tx, meter workflows.Meter) (workflows.SettleEndOut, error) {
+	totals, err := queries.LedgerAllocationTotals(ctx, tx, meter.TenantID, meter.AccountID, meter.AllocationID)
+	if err != nil {
+		return workflows.SettleEndOut{}, err
+	}
+	balance, err := queries.Balance(ctx, tx, meter.AccountID)
+	return workflows.SettleEndOut{ChargedMicros: totals.UsageMicros, CreditedMicros: totals.CreditMicros, BalanceMicros: balance}, err
 }
 
-func (l *Ledger) settle(ctx context.Context, tx pgx.Tx, in workflows.SettleEndIn) (workflows.SettleEndOut, error) {
+func (l *Ledger) settle(ctx context.Context, tx pgx.Tx, in workflows.SettleEndIn) error {
 	closed, end, err := queries.CloseMeter(ctx, tx, in.Meter.AllocationID, in.Meter.AccountID, in.To)
 	if err != nil {
-		return workflows.SettleEndOut{}, err
+		return err
 	}
 	if !end.Equal(in.To) {
-		return workflows.SettleEndOut{}, l.conflict(ctx, in, fmt.Sprintf("The meter of %s was settled at %s, not at %s.",
+		return l.conflict(ctx, in, fmt.Sprintf("The meter of %s was settled at %s, not at %s.",
 			in.Meter.AllocationID, end.Format(time.RFC3339Nano), in.To.Format(time.RFC3339Nano)))
 	}
-	if closed {
-		if err := l.settleDifference(ctx, tx, in); err != nil {
-			return workflows.SettleEndOut{}, err
-		}
+	if !closed {
+		return nil
 	}
-	totals, err := queries.LedgerAllocationTotals(ctx, tx, in.Meter.TenantID, in.Meter.AccountID, in.Meter.AllocationID)
-	if err != nil {
-		return workflows.SettleEndOut{}, err
-	}
-	balance, err := queries.Balance(ctx, tx, in.Meter.AccountID)
-	return workflows.SettleEndOut{ChargedMicros: totals.UsageMicros, CreditedMicros: totals.CreditMicros, BalanceMicros: balance}, err
+	return l.settleDifference(ctx, tx, in)
 }
 
 // settleDifference brings the ledger from where posting got to, to the meter's end.

@@ -12,7 +12,6 @@ import (
 	"github.com/gpuaas/gpuaas/domain/billing"
 	"github.com/gpuaas/gpuaas/domain/fault"
 	"github.com/gpuaas/gpuaas/domain/id"
-	"github.com/gpuaas/gpuaas/internal/store"
 	"github.com/gpuaas/gpuaas/schema/queries"
 	"github.com/gpuaas/gpuaas/workflows"
 )
@@ -25,22 +24,7 @@ func (l *Ledger) SettleSuspension(ctx context.Context, in workflows.SettleSuspen
 	if in.From.Before(in.Meter.Anchor) || !in.To.After(in.From) {
 		return workflows.SettleEndOut{}, fault.Newf(fault.InvalidRequest, "The suspension of %s cannot end before it began.", in.Meter.AllocationID)
 	}
-	if err := l.knowPlatform(ctx, in.Meter.Currency); err != nil {
-		return workflows.SettleEndOut{}, err
-	}
-	out, err := l.settleSuspensionInTx(ctx, in)
-	for attempt := 1; attempt < raceAttempts && lostARace(err); attempt++ {
-		out, err = l.settleSuspensionInTx(ctx, in)
-	}
-	if refused(err) {
-		l.log.ErrorContext(ctx, "alarm: the database refuses the settlement of a suspension", "allocation_id", in.Meter.AllocationID, "error", err.Error())
-		return out, fault.Wrap(err, fault.LedgerConflict, "The ledger refuses the settlement of this suspension.")
-	}
-	return out, err
-}
-
-func (l *Ledger) settleSuspensionInTx(ctx context.Context, in workflows.SettleSuspensionIn) (out workflows.SettleEndOut, err error) {
-	err = store.InTx(ctx, l.pool, func(ctx context.Context, tx pgx.Tx) error {
+	return l.settling(ctx, in.Meter, func(ctx context.Context, tx pgx.Tx) error {
 		ends, err := queries.LastPostedEnds(ctx, tx, []id.Allocation{in.Meter.AllocationID})
 		if err != nil {
 			return err
@@ -54,18 +38,8 @@ func (l *Ledger) settleSuspensionInTx(ctx context.Context, in workflows.SettleSu
 				return err
 			}
 		}
-		if err := l.creditSuspension(ctx, tx, in); err != nil {
-			return err
-		}
-		totals, err := queries.LedgerAllocationTotals(ctx, tx, in.Meter.TenantID, in.Meter.AccountID, in.Meter.AllocationID)
-		if err != nil {
-			return err
-		}
-		balance, err := queries.Balance(ctx, tx, in.Meter.AccountID)
-		out = workflows.SettleEndOut{ChargedMicros: totals.UsageMicros, CreditedMicros: totals.CreditMicros, BalanceMicros: balance}
-		return err
+		return l.creditSuspension(ctx, tx, in)
 	})
-	return out, err
 }
 
 // postThrough brings the chain of usage to the end of the suspension.
