@@ -125,8 +125,8 @@ func TestARealUserComesAndGoes(t *testing.T) {
 	require.NoError(t, os.WriteFile(precious, []byte("x"), 0o644))
 	remains := t.Name()
 	sshtest.Say(t, guest, strings.Join([]string{
-		"mkdir -p ~/work && echo x > ~/work/model",
-		"ln -s " + outside + " ~/work/away && ln -s " + outside + " /tmp/" + remains + "-link",
+		"mkdir -p ~/train && echo x > ~/train/model",
+		"ln -s " + outside + " ~/train/away && ln -s " + outside + " /tmp/" + remains + "-link",
 		"mkdir /var/tmp/" + remains + " && echo x > /var/tmp/" + remains + "/f",
 		"echo x > /dev/shm/" + remains,
 		"d=~/deep; mkdir $d; cd $d; i=0; while [ $i -lt 400 ]; do mkdir d; cd d; i=$((i+1)); done; echo x > bottom",
@@ -141,12 +141,12 @@ func TestARealUserComesAndGoes(t *testing.T) {
 	require.Error(t, guest.Wait(), "the suspension ended the session")
 	_, err = sshtest.LogIn(t, access, tenant)
 	require.Error(t, err, "a suspended user logs in")
-	require.FileExists(t, access.Home+"/work/model")
+	require.FileExists(t, access.Home+"/train/model")
 	_, err = perform[node.UserResumeOut](h, node.UserResume, node.UserResumeIn{Task: h.head(hostGeneration, "resume", 2), Username: username})
 	require.NoError(t, err)
 	guest, err = sshtest.LogIn(t, access, tenant)
 	require.NoError(t, err, "after the suspension")
-	require.Equal(t, "x\n", sshtest.Say(t, guest, "cat ~/work/model"))
+	require.Equal(t, "x\n", sshtest.Say(t, guest, "cat ~/train/model"))
 	sshtest.Say(t, guest, strings.Join([]string{
 		"(setsid sleep 600 > /dev/null 2>&1 < /dev/null &)",
 		"(trap '' HUP TERM INT; while :; do sleep 600; done) > /dev/null 2>&1 < /dev/null &",
