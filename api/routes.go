@@ -1,0 +1,158 @@
+package api
+
+import (
+	"github.com/gpuaas/gpuaas/api/middleware"
+	"github.com/gpuaas/gpuaas/domain/identity"
+)
+
+// What a repeated X-Idempotency-Key does to an operation.
+const (
+	plain    = middleware.Unkeyed
+	keyed    = middleware.Keyed
+	required = middleware.KeyRequired
+	ownKeys  = middleware.KeyOwn
+)
+
+// The budget that an operation draws on (docs/rate-limits.md).
+const (
+	unlimited = middleware.Unlimited
+	general   = middleware.General
+	financial = middleware.Financial
+	overview  = middleware.AdminOverview
+	anonymous = middleware.Anonymous
+)
+
+// route is one line of the table: an operation, where it is, who may call it and how often.
+type route struct {
+	operation, method, path string
+	rule                    rule
+	class                   middleware.Class
+	key                     middleware.Idempotency
+	status                  int
+}
+
+// routes is every operation there is. One that is not here, or has no rule or no class here, does not start.
+var routes = []route{
+	{"getHealth", "GET", "/healthz", public(), unlimited, plain, 200},
+	{"getReadiness", "GET", "/readyz", public(), unlimited, plain, 200},
+
+	// What a browser signs in by; see also signInPages.
+	{"getSession", "GET", "/api/v1/auth/session", public(), anonymous, plain, 200},
+	{"signOut", "POST", "/api/v1/auth/logout", public(), unlimited, plain, 204},
+	{"logIn", "POST", "/api/v1/auth/login", public(), anonymous, plain, 200},
+	{"refreshToken", "POST", "/api/v1/auth/token/refresh", public(), anonymous, plain, 200},
+
+	{"getMe", "GET", "/api/v1/me", person(identity.ProfileRead), general, plain, 200},
+	{"deleteMe", "DELETE", "/api/v1/me", person(identity.ProfileWrite), general, plain, 204},
+	{"exportMe", "GET", "/api/v1/me/export", person(identity.ProfileRead), general, plain, 200},
+	{"listUsers", "GET", "/api/v1/admin/users", operator(identity.PlatformRead), overview, plain, 200},
+	{"createUser", "POST", "/api/v1/admin/users", operator(identity.PlatformWrite), general, keyed, 201},
+	{"getUser", "GET", "/api/v1/admin/users/{user_id}", operator(identity.PlatformRead), overview, plain, 200},
+	{"approveUser", "POST", "/api/v1/admin/users/{user_id}/approve", operator(identity.PlatformWrite), general, keyed, 200},
+	{"suspendUser", "POST", "/api/v1/admin/users/{user_id}/suspend", operator(identity.PlatformWrite), general, keyed, 200},
+	{"restoreUser", "POST", "/api/v1/admin/users/{user_id}/restore", operator(identity.PlatformWrite), general, keyed, 200},
+	{"listPlatformAdmins", "GET", "/api/v1/admin/platform-admins", operator(identity.PlatformRead), overview, plain, 200},
+	{"appointPlatformAdmin", "POST", "/api/v1/admin/platform-admins", operator(identity.PlatformWrite), general, keyed, 201},
+	{"dismissPlatformAdmin", "POST", "/api/v1/admin/platform-admins/{user_id}/dismiss", operator(identity.PlatformWrite), general, keyed, 204},
+
+	{"listTenants", "GET", "/api/v1/tenants", person(identity.ProfileRead), general, plain, 200},
+	{"getTenant", "GET", "/api/v1/tenants/{tenant_id}", member(aTenant, identity.TenantRead), general, plain, 200},
+	{"updateTenant", "PATCH", "/api/v1/tenants/{tenant_id}", member(aTenant, identity.TenantWrite), general, keyed, 200},
+	{"listTenantMembers", "GET", "/api/v1/tenants/{tenant_id}/members", member(aTenant, identity.MembersRead), general, plain, 200},
+	{"updateTenantMember", "PATCH", "/api/v1/tenants/{tenant_id}/members/{user_id}", member(aMember, identity.MembersWrite), general, keyed, 200},
+	{"removeTenantMember", "DELETE", "/api/v1/tenants/{tenant_id}/members/{user_id}", member(aMember, identity.MembersWrite).orSelf().ending(), general, keyed, 204},
+	{"exportTenant", "GET", "/api/v1/tenants/{tenant_id}/export", member(aTenant, identity.TenantOwn).ending().whenClosed(), general, plain, 200},
+	{"closeTenant", "POST", "/api/v1/tenants/{tenant_id}/close", member(aTenant, identity.TenantOwn).whenClosed(), financial, keyed, 200},
+	{"reopenTenant", "POST", "/api/v1/tenants/{tenant_id}/reopen", member(aTenant, identity.TenantOwn).whenClosed(), general, keyed, 200},
+	{"adminCloseTenant", "POST", "/api/v1/admin/tenants/{tenant_id}/close", operator(identity.PlatformWrite), financial, keyed, 200},
+	{"adminReopenTenant", "POST", "/api/v1/admin/tenants/{tenant_id}/reopen", operator(identity.PlatformWrite), general, keyed, 200},
+	{"adminListTenants", "GET", "/api/v1/admin/tenants", operator(identity.PlatformRead), overview, plain, 200},
+	{"createTenant", "POST", "/api/v1/admin/tenants", operator(identity.PlatformWrite), general, keyed, 201},
+	{"adminGetTenant", "GET", "/api/v1/admin/tenants/{tenant_id}", operator(identity.PlatformRead), overview, plain, 200},
+	{"setTenantOwner", "POST", "/api/v1/admin/tenants/{tenant_id}/owners", operator(identity.PlatformWrite), general, keyed, 200},
+	{"suspendTenant", "POST", "/api/v1/admin/tenants/{tenant_id}/suspend", operator(identity.PlatformWrite), general, keyed, 200},
+	{"restoreTenant", "POST", "/api/v1/admin/tenants/{tenant_id}/restore", operator(identity.PlatformWrite), general, keyed, 200},
+	{"listInvitations", "GET", "/api/v1/invitations", member(theTenant, identity.MembersRead), general, plain, 200},
+	// Its answer holds a secret, so it is never stored: the token derives from the key instead.
+	{"createInvitation", "POST", "/api/v1/invitations", member(theNamedPlace, identity.MembersWrite), general, plain, 201},
+	{"revokeInvitation", "POST", "/api/v1/invitations/{invitation_id}/revoke", member(anInvitation, identity.MembersWrite).ending(), general, keyed, 200},
+	{"acceptInvitation", "POST", "/api/v1/invitations/accept", person(identity.ProfileWrite), general, plain, 200},
+
+	{"listProjects", "GET", "/api/v1/projects", member(theTenant, identity.ProjectsRead), general, plain, 200},
+	{"createProject", "POST", "/api/v1/projects", member(theNamedTenant, identity.ProjectsWrite), general, keyed, 201},
+	{"getProject", "GET", "/api/v1/projects/{project_id}", member(aProject, identity.ProjectsRead), general, plain, 200},
+	{"updateProject", "PATCH", "/api/v1/projects/{project_id}", member(aProject, identity.ProjectsWrite), general, keyed, 200},
+	{"archiveProject", "DELETE", "/api/v1/projects/{project_id}", member(aProject, identity.ProjectsWrite).ending(), general, keyed, 200},
+	{"listProjectMembers", "GET", "/api/v1/projects/{project_id}/members", member(aProject, identity.MembersRead), general, plain, 200},
+	{"putProjectMember", "PUT", "/api/v1/projects/{project_id}/members/{user_id}", member(aProjectMember, identity.MembersWrite), general, keyed, 200},
+	{"removeProjectMember", "DELETE", "/api/v1/projects/{project_id}/members/{user_id}", member(aProjectMember, identity.MembersWrite).orSelf().ending(), general, keyed, 204},
+
+	// Its answer is a secret: nothing of it is kept, and each request gets a token of its own.
+	{tokenExchange, "POST", "/api/v1/auth/token", public(), anonymous, plain, 200},
+	// Answers that hold a secret are never stored: the secret derives from the key instead.
+	{"createToken", "POST", "/api/v1/tokens", person(identity.ProfileWrite), general, plain, 201},
+	{"listTokens", "GET", "/api/v1/tokens", person(identity.ProfileRead), general, plain, 200},
+	{"revokeToken", "DELETE", "/api/v1/tokens/{token_id}", person(identity.ProfileWrite), general, keyed, 200},
+	{"createServiceAccount", "POST", "/api/v1/service-accounts", member(theNamedPlace, identity.ServiceAccountsWrite), general, keyed, 201},
+	{"listServiceAccounts", "GET", "/api/v1/service-accounts", member(theTenant, identity.ServiceAccountsRead), general, plain, 200},
+	{"getServiceAccount", "GET", "/api/v1/service-accounts/{service_account_id}", member(aServiceAccount, identity.ServiceAccountsRead), general, plain, 200},
+	{"updateServiceAccount", "PATCH", "/api/v1/service-accounts/{service_account_id}", member(aServiceAccount, identity.ServiceAccountsWrite).ending(), general, keyed, 200},
+	{"createServiceAccountSecret", "POST", "/api/v1/service-accounts/{service_account_id}/secrets", member(aServiceAccount, identity.ServiceAccountsWrite), general, plain, 201},
+	{"revokeServiceAccountSecret", "DELETE", "/api/v1/service-accounts/{service_account_id}/secrets/{secret_id}", member(aServiceAccount, identity.ServiceAccountsWrite).ending(), general, keyed, 200},
+	{"createSSHKey", "POST", "/api/v1/ssh-keys", member(theProject, identity.KeysWrite), general, keyed, 201},
+	{"listSSHKeys", "GET", "/api/v1/ssh-keys", member(theTenant, identity.KeysRead), general, plain, 200},
+	{"deleteSSHKey", "DELETE", "/api/v1/ssh-keys/{ssh_key_id}", owner(anSSHKey, identity.KeysWrite), general, keyed, 200},
+
+	{"listTenantAudit", "GET", "/api/v1/tenants/{tenant_id}/audit", member(aTenant, identity.AuditRead), general, plain, 200},
+	{"listAudit", "GET", "/api/v1/admin/audit", operator(identity.PlatformRead), overview, plain, 200},
+	{"getAllocationEvidence", "GET", "/api/v1/allocations/{allocation_id}/evidence", member(anAllocation, identity.AuditRead).orSelf(), general, plain, 200},
+	{"listEvidenceKeys", "GET", "/api/v1/evidence/keys", public(), anonymous, plain, 200},
+
+	{"listSkus", "GET", "/api/v1/skus", person(identity.CatalogRead), general, plain, 200},
+	{"getSku", "GET", "/api/v1/skus/{sku}", person(identity.CatalogRead), general, plain, 200},
+	{"putSku", "PUT", "/api/v1/admin/skus/{sku}", operator(identity.PlatformWrite), general, keyed, 200},
+	{"listSkuPrices", "GET", "/api/v1/admin/skus/{sku}/prices", operator(identity.PlatformRead), overview, plain, 200},
+	{"addSkuPrice", "POST", "/api/v1/admin/skus/{sku}/prices", operator(identity.PlatformWrite), general, keyed, 201},
+
+	{"createAllocation", "POST", "/api/v1/allocations", member(theProject, identity.AllocationsWrite), general, ownKeys, 201},
+	{"listAllocations", "GET", "/api/v1/allocations", member(theTenant, identity.AllocationsRead), general, plain, 200},
+	{"getAllocation", "GET", "/api/v1/allocations/{allocation_id}", member(anAllocation, identity.AllocationsRead), general, plain, 200},
+	{"releaseAllocation", "POST", "/api/v1/allocations/{allocation_id}/release", owner(anAllocation, identity.AllocationsWrite).ending(), unlimited, keyed, 202},
+	{"getAllocationTimeline", "GET", "/api/v1/allocations/{allocation_id}/timeline", member(anAllocation, identity.AllocationsRead), general, plain, 200},
+	{"explainAllocation", "GET", "/api/v1/allocations/{allocation_id}/explain", member(anAllocation, identity.AllocationsRead), general, plain, 200},
+	{"waitAllocation", "GET", "/api/v1/allocations/{allocation_id}/wait", member(anAllocation, identity.AllocationsRead), general, plain, 200},
+	{"adminListAllocations", "GET", "/api/v1/admin/allocations", operator(identity.PlatformRead), overview, plain, 200},
+	{"forceReleaseAllocation", "POST", "/api/v1/admin/allocations/{allocation_id}/force-release", operator(identity.PlatformWrite), unlimited, keyed, 202},
+
+	{"getBalance", "GET", "/api/v1/billing/balance", member(theTenant, identity.BillingRead), unlimited, plain, 200},
+	{"listLedgerEntries", "GET", "/api/v1/billing/ledger", member(theTenant, identity.BillingRead), general, plain, 200},
+	{"listAccounts", "GET", "/api/v1/admin/accounts", operator(identity.PlatformRead), overview, plain, 200},
+	{"verifyLedger", "GET", "/api/v1/admin/ledger/verification", operator(identity.PlatformRead), overview, plain, 200},
+	{"getAccountBalance", "GET", "/api/v1/admin/accounts/{account_id}/balance", operator(identity.PlatformRead), unlimited, plain, 200},
+	{"listRefundsDue", "GET", "/api/v1/admin/refunds-due", operator(identity.PlatformRead), overview, plain, 200},
+	{"createAdjustment", "POST", "/api/v1/admin/accounts/{account_id}/adjustments", operator(identity.PlatformWrite), financial, required, 201},
+
+	{"listNodes", "GET", "/api/v1/admin/nodes", operator(identity.PlatformRead), overview, plain, 200},
+	// Its answer holds a secret, so it is never stored: the token derives from the key instead.
+	{"createNodeEnrolToken", "POST", "/api/v1/admin/nodes/enrol-tokens", operator(identity.PlatformWrite), general, plain, 201},
+	{"getNode", "GET", "/api/v1/admin/nodes/{node_id}", operator(identity.PlatformRead), overview, plain, 200},
+	{"cordonNode", "POST", "/api/v1/admin/nodes/{node_id}/cordon", operator(identity.PlatformWrite), general, keyed, 200},
+	{"uncordonNode", "POST", "/api/v1/admin/nodes/{node_id}/uncordon", operator(identity.PlatformWrite), general, keyed, 200},
+	{"drainNode", "POST", "/api/v1/admin/nodes/{node_id}/drain", operator(identity.PlatformWrite), general, keyed, 200},
+	{"quarantineNode", "POST", "/api/v1/admin/nodes/{node_id}/quarantine", operator(identity.PlatformWrite), general, keyed, 200},
+	{"unquarantineNode", "POST", "/api/v1/admin/nodes/{node_id}/unquarantine", operator(identity.PlatformWrite), general, keyed, 200},
+	{"denyNode", "POST", "/api/v1/admin/nodes/{node_id}/deny", operator(identity.PlatformWrite), general, keyed, 200},
+
+	{"listPolicies", "GET", "/api/v1/admin/policies", operator(identity.PlatformRead), overview, plain, 200},
+	{"getPolicy", "GET", "/api/v1/admin/policies/{key}", operator(identity.PlatformRead), overview, plain, 200},
+	{"setPolicy", "PUT", "/api/v1/admin/policies/{key}", operator(identity.PlatformWrite), general, keyed, 200},
+	{"setPolicies", "PUT", "/api/v1/admin/policies", operator(identity.PlatformWrite), general, keyed, 200},
+	{"listPolicyVersions", "GET", "/api/v1/admin/policies/{key}/history", operator(identity.PlatformRead), overview, plain, 200},
+	{"rollbackPolicy", "POST", "/api/v1/admin/policies/{key}/rollback", operator(identity.PlatformWrite), general, keyed, 200},
+
+	{"listTenantPolicies", "GET", "/api/v1/admin/tenants/{tenant_id}/policies", operator(identity.PlatformRead), overview, plain, 200},
+	{"setTenantPolicies", "PUT", "/api/v1/admin/tenants/{tenant_id}/policies", operator(identity.PlatformWrite), general, keyed, 200},
+	{"listTenantPolicyVersions", "GET", "/api/v1/admin/tenants/{tenant_id}/policies/{key}/history", operator(identity.PlatformRead), overview, plain, 200},
+	{"listTenantPrices", "GET", "/api/v1/admin/tenants/{tenant_id}/prices", operator(identity.PlatformRead), overview, plain, 200},
+	{"setTenantPrice", "POST", "/api/v1/admin/tenants/{tenant_id}/prices", operator(identity.PlatformWrite), general, keyed, 201},
+}
