@@ -85,6 +85,7 @@ func RunBillingWorker(ctx context.Context, config BillingWorkerConfig) error {
 	nodes := &activities.Nodes{Pool: pool}
 	standings := &activities.Standings{Pool: pool}
 	ledger := activities.NewLedger(pool, policies, time.Now, log)
+	funds := &activities.Funds{Pool: pool, Cluster: cluster}
 	closures := &activities.Closures{Pool: pool, Ledger: ledger, Now: time.Now}
 	// After the worker has stopped: what it accepted is posted before the pool closes.
 	defer ledger.Close()
@@ -102,6 +103,7 @@ func RunBillingWorker(ctx context.Context, config BillingWorkerConfig) error {
 			registry.RegisterWorkflowWithOptions(workflows.TenantClosure, workflow.RegisterOptions{Name: workflows.TenantClosureType})
 			allocations.Bind(registry)
 			closures.Bind(registry)
+			funds.Bind(registry)
 			standings.Bind(registry)
 			nodes.Bind(registry)
 			ledger.Bind(registry)
