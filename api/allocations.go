@@ -111,11 +111,11 @@ func theAllocation(ctx context.Context) (queries.Allocation, error) {
 }
 
 func (s *server) getAllocation(ctx context.Context, _ *AllocationPath) (*allocationOut, error) {
-	row, err := theAllocation(ctx)
-	if err != nil {
-		return nil, err
+	billed, found := middleware.At(ctx).Object.(queries.BilledAllocation)
+	if !found {
+		return nil, fault.New(fault.AllocationNotFound, "")
 	}
-	return s.withCost(ctx, row)
+	return &allocationOut{Body: renderAllocation(billed.Allocation, billed.CostMicros)}, nil
 }
 
 func (s *server) withCost(ctx context.Context, row queries.Allocation) (*allocationOut, error) {

@@ -95,6 +95,9 @@ func TestAPersonDeletesThemselves(t *testing.T) {
 	ada := w.token("ada")
 	w.ask("GET", "/api/v1/me", ada, "", "")
 	before, tenant := w.userID("ada"), w.tenantOf("ada")
+	if balance := w.ask("GET", "/api/v1/billing/balance", ada, "", ""); balance.fields()["balance_micros"] == float64(0) {
+		t.Errorf("a newcomer begins with %s", balance.body)
+	}
 	if rows := w.exported("/api/v1/me/export", ada); rows["user"] != 1 || rows["memberships"] != 1 {
 		t.Errorf("the export holds %v", rows)
 	}
@@ -111,5 +114,9 @@ func TestAPersonDeletesThemselves(t *testing.T) {
 	me := w.ask("GET", "/api/v1/me", ada, "", "")
 	if user, _ := me.fields()["user"].(map[string]any); me.status != 200 || user["id"] == before {
 		t.Errorf("the next sign-in answers %d %s", me.status, me.body)
+	}
+	// Who had an opening credit gets no other one by leaving and coming back.
+	if balance := w.ask("GET", "/api/v1/billing/balance", ada, "", ""); balance.fields()["balance_micros"] != float64(0) {
+		t.Errorf("somebody who came back begins with %s", balance.body)
 	}
 }

@@ -61,8 +61,9 @@ func (s *server) getMe(ctx context.Context, _ *struct{}) (*meOut, error) {
 const welcomeTimeout = 3 * time.Second
 
 // welcome posts the opening credit of a new account, once: the adjustment's id derives from the account. Somebody who
-// signs in while the workflow engine is away gets it at a later request of the first day.
-func (s *server) welcome(ctx context.Context, who identity.Principal, madeNow bool) {
+// signs in while the workflow engine is away gets it at a later request of the first day, and whoever had theirs before they were
+// erased gets no other one.
+func (s *server) welcome(ctx context.Context, who identity.Principal, issuer, subject string, madeNow bool) {
 	minor, err := s.config.Policy.Int(ctx, authored.BillingOpeningCreditMinor)
 	if err != nil || minor == 0 {
 		return
@@ -73,15 +74,29 @@ func (s *server) welcome(ctx context.Context, who identity.Principal, madeNow bo
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), welcomeTimeout)
 	defer cancel()
-	run, err := s.startAdjustment(ctx, workflows.AdjustmentInput{
-		AdjustmentID: deriveID[id.Adjustment](s, "opening", string(who.AccountID)), AccountID: who.AccountID, Currency: s.config.Currency,
-		AmountMicros: amount, Opening: true, Reason: "opening credit", Actor: identity.Platform(), CorrelationID: telemetry.Correlation(ctx),
-	})
-	if err == nil && madeNow {
-		var result workflows.AdjustmentResult
-		err = run.Get(ctx, &result)
+	mine := s.derive("opening credit", issuer, subject)
+	account, err := queries.ClaimOpeningCredit(ctx, s.config.Pool, mine[:], who.AccountID)
+	if err == nil && account != who.AccountID {
+		s.config.Log.InfoContext(ctx, "whoever had an opening credit gets no other one", "account_id", string(who.AccountID), "first_account_id", string(account))
+		return
+	}
+	if err == nil {
+		err = s.postOpeningCredit(ctx, who.AccountID, amount, madeNow)
 	}
 	if err != nil {
 		s.config.Log.WarnContext(ctx, "the opening credit is not posted yet", "account_id", string(who.AccountID), "error", err.Error())
 	}
+}
+
+// postOpeningCredit waits for the credit of an account that was made now, so that its person sees it at once.
+func (s *server) postOpeningCredit(ctx context.Context, account id.Account, amount money.Micros, wait bool) error {
+	run, err := s.startAdjustment(ctx, workflows.AdjustmentInput{
+		AdjustmentID: deriveID[id.Adjustment](s, "opening", string(account)), AccountID: account, Currency: s.config.Currency,
+		AmountMicros: amount, Opening: true, Reason: "opening credit", Actor: identity.Platform(), CorrelationID: telemetry.Correlation(ctx),
+	})
+	if err != nil || !wait {
+		return err
+	}
+	var result workflows.AdjustmentResult
+	return run.Get(ctx, &result)
 }

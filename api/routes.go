@@ -116,7 +116,7 @@ var routes = []route{
 
 	{"createAllocation", "POST", "/api/v1/allocations", member(theProject, identity.AllocationsWrite), general, ownKeys, 201},
 	{"listAllocations", "GET", "/api/v1/allocations", member(theTenant, identity.AllocationsRead), general, plain, 200},
-	{"getAllocation", "GET", "/api/v1/allocations/{allocation_id}", member(anAllocation, identity.AllocationsRead), general, plain, 200},
+	{"getAllocation", "GET", "/api/v1/allocations/{allocation_id}", member(aBilledAllocation, identity.AllocationsRead), general, plain, 200},
 	{"releaseAllocation", "POST", "/api/v1/allocations/{allocation_id}/release", owner(anAllocation, identity.AllocationsWrite).ending(), unlimited, keyed, 202},
 	{"getAllocationTimeline", "GET", "/api/v1/allocations/{allocation_id}/timeline", member(anAllocation, identity.AllocationsRead), general, plain, 200},
 	{"explainAllocation", "GET", "/api/v1/allocations/{allocation_id}/explain", member(anAllocation, identity.AllocationsRead), general, plain, 200},

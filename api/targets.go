@@ -37,6 +37,17 @@ var anAllocation = target{noun: "allocation", missing: fault.AllocationNotFound,
 	return middleware.Place{TenantID: row.TenantID, ProjectID: row.ProjectID, OwnerID: row.UserID, Object: row}, err
 }}
 
+// aBilledAllocation is the allocation of the path with its cost, for what shows both and nothing else.
+var aBilledAllocation = target{noun: "allocation", missing: fault.AllocationNotFound, locate: func(ctx context.Context, s *server, r *http.Request) (middleware.Place, error) {
+	allocationID, err := parseID[id.Allocation](r.PathValue("allocation_id"))
+	if err != nil {
+		return middleware.Place{}, err
+	}
+	billed, err := queries.GetBilledAllocation(ctx, s.config.Pool, allocationID)
+	row := billed.Allocation
+	return middleware.Place{TenantID: row.TenantID, ProjectID: row.ProjectID, OwnerID: row.UserID, Object: billed}, err
+}}
+
 // aProject is the project of the path.
 var aProject = target{noun: "project", missing: fault.ProjectNotFound, locate: func(ctx context.Context, s *server, r *http.Request) (middleware.Place, error) {
 	return s.placeOfProject(ctx, r.PathValue("project_id"))

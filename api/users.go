@@ -135,7 +135,7 @@ func (s *server) createUser(ctx context.Context, in *createUserIn) (*userOut, er
 		return nil, err
 	}
 	if home, there := made.Home(); there {
-		s.welcome(ctx, identity.Principal{UserID: made.User.ID, TenantID: home.TenantID, AccountID: home.AccountID}, false)
+		s.welcome(ctx, identity.Principal{UserID: made.User.ID, TenantID: home.TenantID, AccountID: home.AccountID}, made.User.Issuer, made.User.Subject, false)
 	}
 	return s.user(ctx, wanted.UserID)
 }

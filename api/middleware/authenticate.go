@@ -51,9 +51,9 @@ type AuthenticatorConfig struct {
 	Currency string
 	// ByApproval says whether somebody new waits for an operator's approval.
 	ByApproval func(context.Context) (bool, error)
-	// Welcome is told of everybody who was made a short while ago, whenever they are read from the database; it may hear of
-	// the same person more than once.
-	Welcome func(ctx context.Context, who identity.Principal, madeNow bool)
+	// Welcome is told of everybody who was made a short while ago, whenever they are read from the database, with who they are
+	// at their issuer; it may hear of the same person more than once.
+	Welcome func(ctx context.Context, who identity.Principal, issuer, subject string, madeNow bool)
 	Log     *slog.Logger
 }
 
@@ -134,7 +134,7 @@ func (a *Authenticator) signIn(ctx context.Context, claims oidc.Claims) (identit
 	}
 	principal, err := principalOf(found, claims.Roles)
 	if err == nil && now.Sub(found.User.CreatedAt) < newFor {
-		a.config.Welcome(ctx, principal, found.Created)
+		a.config.Welcome(ctx, principal, claims.Issuer, claims.Subject, found.Created)
 	}
 	a.identities.put(key, found, now, changes)
 	return principal, err

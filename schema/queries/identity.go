@@ -76,3 +76,13 @@ type TenantAccount struct {
 func GetAccount(ctx context.Context, db DB, account id.Account) (TenantAccount, error) {
 	return one[TenantAccount](ctx, db, "AccountGet", pgx.NamedArgs{"id": account})
 }
+
+// ClaimOpeningCredit answers the account that somebody's one opening credit goes to: this one, unless they had theirs before.
+// subjectHMAC is a keyed hash of issuer and subject, 32 bytes.
+func ClaimOpeningCredit(ctx context.Context, db DB, subjectHMAC []byte, account id.Account) (id.Account, error) {
+	if _, err := execute(ctx, db, "OpeningCreditClaim", pgx.NamedArgs{"subject_hmac": subjectHMAC, "account_id": account}); err != nil {
+		return "", err
+	}
+	row, err := one[struct{ AccountID id.Account }](ctx, db, "OpeningCreditOf", pgx.NamedArgs{"subject_hmac": subjectHMAC})
+	return row.AccountID, err
+}

@@ -120,3 +120,9 @@ SELECT id, tenant_id, currency FROM accounts WHERE id = @id AND kind = 'tenant';
 
 -- name: AccountLock
 SELECT id, currency FROM accounts WHERE id = @id AND tenant_id = @tenant_id AND kind = 'tenant' FOR NO KEY UPDATE;
+
+-- name: OpeningCreditClaim
+INSERT INTO opening_credits (subject_hmac, account_id) VALUES (@subject_hmac, @account_id) ON CONFLICT DO NOTHING;
+
+-- name: OpeningCreditOf
+SELECT account_id FROM opening_credits WHERE subject_hmac = @subject_hmac;
