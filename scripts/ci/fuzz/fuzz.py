@@ -24,6 +24,8 @@ RECORD = os.path.join(OUT, "record.jsonl")
 OBJECTS = os.path.join(OUT, "objects.json")
 # What a user may call at all.
 OWN = ("--exclude-path-regex", "^/api/v1/admin/")
+# What ends its caller: only the leaver calls it.
+LEAVING = "deleteMe"
 # How many requests of an operation one round invents.
 EXAMPLES = 6
 # The share of requests that must succeed: a fuzzer that is refused at the door has seen nothing.
@@ -53,13 +55,14 @@ def seed():
     expendable = [node["id"] for node in nodes if node["sku"] != sku]
     if not rented or len(expendable) < 4:
         sys.exit(f"fuzz: {len(rented)} nodes of {sku} and {len(expendable)} others are too few")
+    call("stayer", "GET", "/api/v1/me")
     allocations = [instance.allocation("user", sku) for _ in range(4)]
     call("user", "POST", f"/api/v1/allocations/{allocations[0]}/release")
     call("user", "GET", f"/api/v1/allocations/{allocations[0]}/wait?state=released&timeout_seconds=30")
     pending = instance.pending_user()
     policies = [p for p in call("admin", "GET", "/api/v1/admin/policies")["items"] if p["key"].startswith(("billing.low_balance", "notification.", "allocation.refund"))]
     return {
-        "homes": {role: home(role) for role in instance.PEOPLE},
+        "homes": {role: home(role) for role in ("user", "admin")},
         "sku": sku,
         "nodes": rented,
         "cordoned": expendable.pop(),
@@ -94,11 +97,12 @@ def fuzz(role, phases, mode, examples, seed_of_round, *more):
     """One run of schemathesis; what it finds is printed and counted, every exchange stands in the record."""
     token = instance.tokens(role)["access_token"]
     here = os.path.dirname(os.path.abspath(__file__))
+    whose = "--include-operation-id" if role == "leaver" else "--exclude-operation-id"
     command = [
         os.path.join(os.path.dirname(sys.executable), "schemathesis"), "--config-file", os.path.join(here, "schemathesis.toml"), "run", f"{API}/api/v1/openapi.json", "--url", API,
         "--header", f"Authorization: Bearer {token}", "--checks", CHECKS, "--phases", phases, "--mode", mode, "--max-examples", str(examples),
         "--seed", str(seed_of_round), "--no-shrink", "--continue-on-failure", "--suppress-health-check", "all", "--workers", "1",
-        "--generation-database", "none", "--request-timeout", "30", "--warnings", "off", "--no-color", *more,
+        "--generation-database", "none", "--request-timeout", "30", "--warnings", "off", "--no-color", whose, LEAVING, *more,
     ]
     environment = {**os.environ, "SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": here,
                    "FUZZ_OBJECTS": OBJECTS, "FUZZ_RECORD": RECORD, "FUZZ_ROLE": role}
@@ -168,6 +172,7 @@ def main():
     found += fuzz("user", "examples,coverage", "all", 1, SEED, *OWN)
     # That nothing of an administrator's is a user's, one call of each operation shows.
     found += fuzz("user", "examples", "positive", 1, SEED, "--include-path-regex", "^/api/v1/admin/")
+    found += fuzz("leaver", "examples,coverage", "all", 1, SEED)
     turn = 0
     while turn == 0 or len(records()) < LEAST and time.monotonic() - begun < BUDGET_SECONDS:
         turn += 1

@@ -21,8 +21,8 @@ with open(os.environ["FUZZ_OBJECTS"]) as objects:
 RECORD = open(os.environ["FUZZ_RECORD"], "a", buffering=1)
 ROLE = os.environ["FUZZ_ROLE"]
 OTHER = "user" if ROLE == "admin" else "admin"
-# Where the person is at home, and what is theirs.
-HOME = OBJECTS["homes"][ROLE]
+# Where the person is at home, and what is theirs; a leaver keeps nothing.
+HOME = OBJECTS["homes"].get(ROLE, {})
 SKU = OBJECTS["sku"]
 turns = itertools.count(1)
 
@@ -55,6 +55,7 @@ STANDING = {
 SPARED = {
     "suspendTenant": lambda: {"tenant_id": OBJECTS["spare_tenant"]},
     "restoreTenant": lambda: {"tenant_id": OBJECTS["spare_tenant"]},
+    **{close: lambda: {"tenant_id": OBJECTS["spare_tenant"]} for close in ("closeTenant", "adminCloseTenant", "reopenTenant", "adminReopenTenant")},
     **{f"{step}Node": lambda: {"node_id": OBJECTS["expendable"][0]} for step in ("cordon", "uncordon", "drain", "quarantine", "unquarantine", "deny")},
     "putSku": lambda: {"sku": "fuzz-1x"},
     "listTenantPolicyVersions": lambda: {"key": next(one["key"] for one in OBJECTS["policies"] if one["tenant"])},
@@ -99,6 +100,10 @@ FRESH = {
     "dismissPlatformAdmin": lambda: {"user_id": instance.operator()},
     "suspendTenant": lambda: {"tenant_id": instance.tenant()},
     "restoreTenant": lambda: {"tenant_id": instance.suspended_tenant()},
+    "closeTenant": lambda: {"tenant_id": instance.owned_tenant(ROLE, HOME["user"])},
+    "reopenTenant": lambda: {"tenant_id": instance.closed_owned_tenant(ROLE, HOME["user"])},
+    "adminCloseTenant": lambda: {"tenant_id": instance.tenant()},
+    "adminReopenTenant": lambda: {"tenant_id": instance.closed_tenant()},
     "updateTenantMember": lambda: {"user_id": instance.member(HOME["tenant"])},
     "removeTenantMember": lambda: {"user_id": instance.member(HOME["tenant"])},
     "putProjectMember": lambda: {"user_id": instance.member(HOME["tenant"])},

@@ -16,7 +16,9 @@ import urllib.request
 with open(os.environ["ENDPOINTS"]) as endpoints:
     AT = json.load(endpoints)
 API = AT["api_url"]
-PEOPLE = {"user": ("dev-user", "dev123"), "admin": ("dev-admin", "admin123")}
+# The leaver is who may erase themselves: whoever signs in as the same subject afterwards is somebody new. Their
+# organisation's owner stays.
+PEOPLE = {"user": ("dev-user", "dev123"), "admin": ("dev-admin", "admin123"), "leaver": ("acme-member", "acme123"), "stayer": ("acme-owner", "acme123")}
 # A token is signed anew well before it ends.
 TOKEN_SECONDS = 60
 PATIENCE_SECONDS = 10
@@ -105,6 +107,26 @@ def tenant():
 def suspended_tenant():
     made = tenant()
     call("admin", "POST", f"/api/v1/admin/tenants/{made}/suspend", REASON)
+    return made
+
+
+def closed_tenant():
+    made = tenant()
+    call("admin", "POST", f"/api/v1/admin/tenants/{made}/close", REASON)
+    return made
+
+
+def owned_tenant(role, owner_id):
+    """A tenant that the role's person owns beside their home."""
+    made = tenant()
+    call("admin", "POST", f"/api/v1/admin/tenants/{made}/owners", {"user_id": owner_id, **REASON})
+    call(role, "GET", f"/api/v1/tenants/{made}", patient=True)
+    return made
+
+
+def closed_owned_tenant(role, owner_id):
+    made = owned_tenant(role, owner_id)
+    call(role, "POST", f"/api/v1/tenants/{made}/close", REASON)
     return made
 
 
