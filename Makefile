@@ -39,7 +39,7 @@ down-clean: build-devstack ## remove the data of the instance in GPUAAS_DATA
 	bin/devstack down-clean
 
 .PHONY: dev-infra
-dev-infra: build-devstack ## run only what the programs need: Postgres, Temporal with UI, step-ca, issuer, Redis
+dev-infra: build-devstack ## run only what the programs need: Postgres, Temporal with UI, step-ca, issuer, Redis, NATS
 	exec bin/devstack infra
 
 .PHONY: dev-api

@@ -11,6 +11,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/gpuaas/gpuaas/domain/event"
 	"github.com/gpuaas/gpuaas/schema"
 )
 
@@ -28,6 +29,11 @@ func TestAsyncAPINamesEveryEventAndNoOther(t *testing.T) {
 	named := eventConstants(t)
 	if len(named) == 0 || !slices.Equal(promised, named) {
 		t.Errorf("the contract promises %q and domain/event names %q", promised, named)
+	}
+	for _, name := range named {
+		if !slices.Contains(event.All(), event.Type(name)) {
+			t.Errorf("domain/event does not say who is told of %s", name)
+		}
 	}
 	for name, channel := range contract.Channels {
 		if channel.Address != name {

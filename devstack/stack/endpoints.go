@@ -55,6 +55,7 @@ type Endpoints struct {
 	PostgresPID           int     `json:"postgres_pid,omitempty"`
 	RedisURL              string  `json:"redis_url,omitempty"`
 	RedisServer           string  `json:"redis_server,omitempty"` // the binary, absent for the embedded server
+	NATSURL               string  `json:"nats_url,omitempty"`
 	CAURL                 string  `json:"ca_url,omitempty"`
 	CARootFile            string  `json:"ca_root_file,omitempty"`
 	CARootFingerprint     string  `json:"ca_root_fingerprint,omitempty"`
@@ -77,6 +78,9 @@ func (s *Stack) Endpoints() Endpoints {
 	}
 	if s.Redis != nil {
 		e.RedisURL, e.RedisServer = s.Redis.URL(), s.redisBinary
+	}
+	if s.NATS != nil {
+		e.NATSURL = s.NATS.URL()
 	}
 	if s.Temporal != nil {
 		e.TemporalAddress, e.TemporalNamespace = s.Temporal.Address(), workflows.Namespace

@@ -58,6 +58,7 @@ func ProgramEnvironment(dataDir string, e Endpoints) ([]Variable, error) {
 		{"DATABASE_URL", e.DatabaseURL},
 		{"DATABASE_OWNER_URL", e.DatabaseOwnerURL},
 		{"REDIS_URL", e.RedisURL},
+		{"NATS_URL", e.NATSURL},
 		{"TEMPORAL_ADDRESS", e.TemporalAddress},
 		{"TEMPORAL_NAMESPACE", e.TemporalNamespace},
 		{"KEYCLOAK_ISSUER_URL", e.IssuerURL},

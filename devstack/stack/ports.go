@@ -47,6 +47,9 @@ func (p Ports) CA() int { return p.Base + 6 }
 // Redis is the private server, embedded or real.
 func (p Ports) Redis() int { return p.Base + 7 }
 
+// NATS is the event bus.
+func (p Ports) NATS() int { return p.Base + 8 }
+
 // TemporalServer are the ports between Temporal's own services.
 func (p Ports) TemporalServer() temporalserver.Ports {
 	return temporalserver.Ports{

@@ -1,5 +1,5 @@
 // Package stack assembles a development instance of the platform from its parts: a private Postgres (or databases on
-// a given one), Temporal with its UI, step-ca, an OIDC issuer and Redis, all on loopback, with their data in one directory.
+// a given one), Temporal with its UI, step-ca, an OIDC issuer, Redis and NATS, all on loopback, with their data in one directory.
 // It may import the parts beside it and internal packages of the product; nothing of the product imports it.
 package stack
 
@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/gpuaas/gpuaas/devstack/issuer"
+	"github.com/gpuaas/gpuaas/devstack/natsserver"
 	"github.com/gpuaas/gpuaas/devstack/stepca"
 	"github.com/gpuaas/gpuaas/devstack/temporalserver"
 	"github.com/gpuaas/gpuaas/internal/postgres"
@@ -29,6 +30,8 @@ import (
 const (
 	namespaceRetention = 30 * 24 * time.Hour
 	namespaceDeadline  = 60 * time.Second
+	// natsName is the directory of the streams.
+	natsName = "nats"
 )
 
 // Part is one piece of infrastructure.
@@ -42,10 +45,11 @@ const (
 	OIDC       Part = "oidc"
 	CA         Part = "ca"
 	Redis      Part = "redis"
+	NATS       Part = "nats"
 )
 
 // AllParts are the parts of a whole instance, in their order of start.
-func AllParts() []Part { return []Part{Postgres, Temporal, TemporalUI, OIDC, CA, Redis} }
+func AllParts() []Part { return []Part{Postgres, Temporal, TemporalUI, OIDC, CA, Redis, NATS} }
 
 // Config of an instance.
 type Config struct {
@@ -84,6 +88,7 @@ type Stack struct {
 	Issuer   *issuer.Issuer
 	CA       *stepca.CA
 	Redis    RedisServer
+	NATS     *natsserver.Server
 	// redisBinary is the path of the real server that runs.
 	redisBinary string
 }
@@ -97,6 +102,8 @@ type memory struct {
 	TokenKey string `json:"token_key,omitempty"`
 	// IDKey derives ids from idempotency keys.
 	IDKey string `json:"id_key,omitempty"`
+	// NATSPassword lets the programs into NATS.
+	NATSPassword string `json:"nats_password,omitempty"`
 }
 
 // Start starts the parts of cfg in their order. On an error everything that had started is stopped again.
@@ -164,7 +171,18 @@ func (s *Stack) start(ctx context.Context) error {
 		s.CA = running
 	}
 	if s.has(Redis) {
-		return s.startRedis(ctx)
+		if err := s.startRedis(ctx); err != nil {
+			return err
+		}
+	}
+	if s.has(NATS) {
+		running, err := natsserver.Start(natsserver.Config{
+			Directory: s.path(natsName), Port: s.Ports.NATS(), Password: s.memory.NATSPassword, Logger: s.cfg.Logger,
+		})
+		if err != nil {
+			return err
+		}
+		s.NATS = running
 	}
 	return nil
 }
@@ -240,6 +258,9 @@ func (s *Stack) Stop() error {
 	if err := os.Remove(s.EndpointsFile()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		problems = append(problems, err)
 	}
+	if s.NATS != nil {
+		problems = append(problems, s.NATS.Stop())
+	}
 	if s.Redis != nil {
 		problems = append(problems, s.Redis.Stop())
 	}
@@ -298,7 +319,7 @@ func (s *Stack) remember() error {
 		s.cfg.Notice(notice)
 	}
 	s.memory.PortBase = s.Ports.Base
-	for _, secret := range []*string{&s.memory.ProbeSecret, &s.memory.TokenKey, &s.memory.IDKey} {
+	for _, secret := range []*string{&s.memory.ProbeSecret, &s.memory.TokenKey, &s.memory.IDKey, &s.memory.NATSPassword} {
 		if *secret == "" {
 			*secret = newSecret()
 		}
@@ -345,7 +366,7 @@ func Clean(ctx context.Context, dataDir, databaseURL string) error {
 	if err := postgres.Remove(ctx, dir); err != nil {
 		return err
 	}
-	for _, name := range []string{"issuer", "ca", "redis", nodesName, "log", "temporal.log", "devstack.log", evidenceKeyName, ledgerHeadsName, "instance.json", endpointsName, "instance.lock"} {
+	for _, name := range []string{"issuer", "ca", "redis", natsName, nodesName, "log", "temporal.log", "devstack.log", evidenceKeyName, ledgerHeadsName, "instance.json", endpointsName, "instance.lock"} {
 		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
 			return err
 		}

@@ -25,8 +25,9 @@ const usage = `devstack runs a development instance of the platform on this mach
   devstack run [--parts LIST] -- CMD...  a passing infrastructure for CMD, named by GPUAAS_TEST_* variables
   devstack env                           prints the variables that start programs separately against this instance
   devstack down-clean                    removes the data of this instance
+  devstack nats DIRECTORY PORT           a NATS server alone, until it is stopped; $GPUAAS_NATS_PASSWORD lets one in, port 0 takes any
 
-LIST is any of postgres,temporal,ui,oidc,ca,redis (default postgres,temporal,oidc,ca,redis).
+LIST is any of postgres,temporal,ui,oidc,ca,redis,nats (default postgres,temporal,oidc,ca,redis,nats).
 
 Environment:
   GPUAAS_DATA             directory of the instance (default ./.data/dev)
@@ -70,6 +71,8 @@ func dispatch(args []string) int {
 		return infra(ctx, cfg, nodes)
 	case "run":
 		return run(cfg, args[1:])
+	case "nats":
+		return runNATS(ctx, args[1:])
 	case "env":
 		return printEnvironment(cfg)
 	case "down-clean":
@@ -193,7 +196,7 @@ func readyText(what string, e stack.Endpoints, file string) string {
 	fmt.Fprintf(&b, "ready: %s\n", what)
 	for _, line := range [][2]string{
 		{"API", e.APIURL}, {"node API (mTLS)", e.APIInternalURL}, {"OIDC issuer", e.IssuerURL}, {"Temporal UI", e.TemporalUIURL},
-		{"Temporal", e.TemporalAddress}, {"Postgres", e.DatabaseURL}, {"Redis", e.RedisURL}, {"step-ca", e.CAURL}, {"endpoints", file},
+		{"Temporal", e.TemporalAddress}, {"Postgres", e.DatabaseURL}, {"Redis", e.RedisURL}, {"NATS", e.NATSURL}, {"step-ca", e.CAURL}, {"endpoints", file},
 	} {
 		if line[1] != "" {
 			fmt.Fprintf(&b, "  %-16s %s\n", line[0], line[1])

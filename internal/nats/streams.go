@@ -1,0 +1,117 @@
+package nats
+
+import (
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/gpuaas/gpuaas/domain/event"
+)
+
+// StreamsConfig is how the streams are kept. It counts when a stream is made; a stream that stands otherwise is left as it is, and said.
+type StreamsConfig struct {
+	Replicas        int           `env:"NATS_STREAM_REPLICAS" envDefault:"1" usage:"servers that hold each stream: 3 in production, where one may be lost"`
+	Storage         string        `env:"NATS_STREAM_STORAGE" envDefault:"file" usage:"file or memory"`
+	MaxAge          time.Duration `env:"NATS_STREAM_MAX_AGE" envDefault:"168h" usage:"how long a published event stays for consumers that are behind"`
+	MaxBytes        int64         `env:"NATS_STREAM_MAX_BYTES" envDefault:"-1" usage:"bytes of a stream, beyond which the oldest events go; -1 is no bound"`
+	DuplicateWindow time.Duration `env:"NATS_DUPLICATE_WINDOW" envDefault:"10m" usage:"how long the same message id is taken only once"`
+	LetterMaxAge    time.Duration `env:"NATS_DLQ_MAX_AGE" envDefault:"0" usage:"how long a dead letter stays; 0 is until somebody replays or discards it"`
+}
+
+// Check says in one sentence each what is wrong with it.
+func (c StreamsConfig) Check() []string {
+	var mistakes []string
+	if c.Replicas < 1 || c.Replicas > 5 {
+		mistakes = append(mistakes, "NATS_STREAM_REPLICAS must lie between 1 and 5.")
+	}
+	if c.Storage != "file" && c.Storage != "memory" {
+		mistakes = append(mistakes, "NATS_STREAM_STORAGE must be file or memory.")
+	}
+	if c.MaxAge < time.Hour {
+		mistakes = append(mistakes, "NATS_STREAM_MAX_AGE must be at least 1h.")
+	}
+	if c.DuplicateWindow < time.Minute || c.DuplicateWindow > c.MaxAge {
+		mistakes = append(mistakes, "NATS_DUPLICATE_WINDOW must be at least 1m and at most NATS_STREAM_MAX_AGE.")
+	}
+	if c.LetterMaxAge != 0 && c.LetterMaxAge < time.Hour {
+		mistakes = append(mistakes, "NATS_DLQ_MAX_AGE must be 0 or at least 1h.")
+	}
+	return mistakes
+}
+
+// DefaultStreams is what an empty environment gives, for whoever assembles a program in Go.
+func DefaultStreams() StreamsConfig {
+	return StreamsConfig{Replicas: 1, Storage: "file", MaxAge: 168 * time.Hour, MaxBytes: -1, DuplicateWindow: 10 * time.Minute}
+}
+
+// Notifications is the durable consumer that tells people.
+const Notifications = "notifications"
+
+// streams are all there are.
+func (c StreamsConfig) streams() []jetstream.StreamConfig {
+	storage := jetstream.FileStorage
+	if c.Storage == "memory" {
+		storage = jetstream.MemoryStorage
+	}
+	var declared []jetstream.StreamConfig
+	for _, name := range event.Streams() {
+		config := jetstream.StreamConfig{
+			Name: name, Subjects: []string{event.SubjectsOf(name)}, Storage: storage, Replicas: c.Replicas, Duplicates: c.DuplicateWindow,
+			Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld, MaxAge: c.MaxAge, MaxBytes: c.MaxBytes, MaxMsgs: -1, MaxConsumers: -1, MaxMsgSize: -1,
+			AllowDirect: true,
+		}
+		if name == event.DeadLetters {
+			// A letter that nobody read is never pushed out by another: then the relay waits, and says so.
+			config.MaxAge, config.MaxBytes = c.LetterMaxAge, -1
+			config.Duplicates = c.DuplicateWindow
+		}
+		declared = append(declared, config)
+	}
+	return declared
+}
+
+// durable is a consumer that exists for ever on a stream.
+type durable struct {
+	stream string
+	config jetstream.ConsumerConfig
+}
+
+// durables are all there are: one a stream for each thing that is done with events. Each gets only the subjects it does something with.
+func durables() []durable {
+	var declared []durable
+	for _, stream := range event.Streams() {
+		subjects := notified(stream)
+		if len(subjects) == 0 {
+			continue
+		}
+		declared = append(declared, durable{stream, jetstream.ConsumerConfig{
+			Durable: Notifications, FilterSubjects: subjects, DeliverPolicy: jetstream.DeliverAllPolicy, AckPolicy: jetstream.AckExplicitPolicy,
+			AckWait: 30 * time.Second, MaxAckPending: 1024, MaxDeliver: -1, ReplayPolicy: jetstream.ReplayInstantPolicy,
+		}})
+	}
+	return declared
+}
+
+// notified are the subjects of a stream that people are told of, sorted.
+func notified(stream string) []string {
+	var subjects []string
+	for _, kind := range event.All() {
+		if kind.Stream() == stream && kind.Audience() != event.Nobody {
+			subjects = append(subjects, string(kind))
+		}
+	}
+	slices.Sort(subjects)
+	return subjects
+}
+
+// StreamsOf are the streams on which a durable consumer stands.
+func StreamsOf(consumer string) []string {
+	var names []string
+	for _, declared := range durables() {
+		if declared.config.Durable == consumer {
+			names = append(names, declared.stream)
+		}
+	}
+	return names
+}
