@@ -54,6 +54,10 @@ dev-worker-billing: ## run cmd/billing-worker against dev-infra
 dev-worker-provisioning: ## run cmd/provisioning-worker against dev-infra
 	scripts/dev/run.sh provisioning-worker
 
+.PHONY: dev-worker-outbox
+dev-worker-outbox: ## run cmd/outbox-relay against dev-infra
+	scripts/dev/run.sh outbox-relay
+
 .PHONY: db-init
 db-init: ## apply every migration to DATABASE_OWNER_URL, or to the running instance's database
 	scripts/dev/database.sh migrate

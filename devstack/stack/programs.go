@@ -45,11 +45,12 @@ func NewPrograms(ctx context.Context, dataDir string, e Endpoints, log *slog.Log
 	return p, nil
 }
 
-// StartPlatform runs the API with the node gateway and the workers.
+// StartPlatform runs the API with the node gateway, the workers and the relays.
 func (p *Programs) StartPlatform() error {
 	return errors.Join(
 		start(p, "api", process.RunAPI, func(c *process.APIConfig) { c.Log.Logger = p.log }),
 		start(p, "billing-worker", process.RunBillingWorker, func(c *process.BillingWorkerConfig) { c.Log.Logger = p.log }),
+		start(p, "outbox-relay", process.RunOutboxRelay, func(c *process.OutboxRelayConfig) { c.Log.Logger = p.log }),
 		start(p, "provisioning-worker", process.RunProvisioningWorker, func(c *process.ProvisioningWorkerConfig) { c.Log.Logger = p.log }),
 	)
 }

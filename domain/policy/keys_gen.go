@@ -351,6 +351,15 @@ var (
 		Unit:    "hours",
 		Meaning: "For how long an X-Idempotency-Key and the answer it got are kept.",
 	}
+	// EventsOutboxRetentionHours is "events.outbox_retention_hours". How long a published event stays in the outbox, so that the relay's cursor can be put back and the event be published again.
+	EventsOutboxRetentionHours = IntKey{
+		Name:    "events.outbox_retention_hours",
+		Default: 48,
+		Min:     24,
+		Max:     2160,
+		Unit:    "hours",
+		Meaning: "How long a published event stays in the outbox, so that the relay's cursor can be put back and the event be published again.",
+	}
 	// RateLimitAPIRequestsPerMinute is "rate_limit.api_requests_per_minute". How many requests one user may make.
 	RateLimitAPIRequestsPerMinute = IntKey{
 		Name:    "rate_limit.api_requests_per_minute",
@@ -511,6 +520,7 @@ var keys = []Key{
 	NodeEnrolTokenTTLSeconds,
 	NodeCertificateTTLSeconds,
 	IdempotencyRetentionHours,
+	EventsOutboxRetentionHours,
 	RateLimitAPIRequestsPerMinute,
 	RateLimitTerminalTokenRequestsPerMinute,
 	RateLimitFinancialRequestsPerMinute,

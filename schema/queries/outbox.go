@@ -71,3 +71,21 @@ func MakeOutboxPartitions(ctx context.Context, db DB, days int) (made int, err e
 	row, err := one[struct{ Made int }](ctx, db, "OutboxMakePartitions", pgx.NamedArgs{"days": days})
 	return row.Made, err
 }
+
+// InsertLetter writes a dead letter, in the transaction in which somebody gives up on its message. The same consumer's letter about the same
+// message after as many attempts has the same id.
+func InsertLetter(ctx context.Context, db DB, letter event.Letter, aggregateID string) error {
+	body, err := json.Marshal(letter)
+	if err != nil {
+		return fmt.Errorf("letter about %s: %w", letter.Subject, err)
+	}
+	about := letter.EventID
+	if about == "" {
+		about = fmt.Sprintf("%s/%d", letter.Stream, letter.Sequence)
+	}
+	_, err = execute(ctx, db, "OutboxInsert", pgx.NamedArgs{
+		"stream": event.DeadLetters, "subject": event.LetterSubject(letter.Consumer, letter.Subject),
+		"msg_id": factUUID(fmt.Sprintf("letter\x00%s\x00%s\x00%d", letter.Consumer, about, letter.Attempts)), "aggregate_id": aggregateID, "payload": body,
+	})
+	return err
+}

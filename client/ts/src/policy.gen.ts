@@ -76,6 +76,8 @@ export interface PolicyValues {
   "node.certificate_ttl_seconds": number;
   /** For how long an X-Idempotency-Key and the answer it got are kept. Counted in hours. */
   "idempotency.retention_hours": number;
+  /** How long a published event stays in the outbox, so that the relay's cursor can be put back and the event be published again. Counted in hours. */
+  "events.outbox_retention_hours": number;
   /** How many requests one user may make. Counted in requests per minute. */
   "rate_limit.api_requests_per_minute": number;
   /** How many terminal tokens one user may mint. Counted in requests per minute. */
@@ -146,6 +148,7 @@ export const policyDefaults: Readonly<PolicyValues> = {
   "node.enrol_token_ttl_seconds": 3600,
   "node.certificate_ttl_seconds": 86400,
   "idempotency.retention_hours": 24,
+  "events.outbox_retention_hours": 48,
   "rate_limit.api_requests_per_minute": 120,
   "rate_limit.terminal_token_requests_per_minute": 10,
   "rate_limit.financial_requests_per_minute": 30,
