@@ -19,6 +19,8 @@ type Allocations struct {
 	Policy *policy.Client
 	// Now is the clock that decides which price is valid and what has accrued.
 	Now func() time.Time
+	// Funds is told when a meter starts or stops; nil where no account runs out, as in a benchmark of the bare steps.
+	Funds *Funds
 }
 
 // Bind registers the steps of Allocation that touch Postgres, the ledger's apart.

@@ -9,6 +9,7 @@ import (
 	"github.com/gpuaas/gpuaas/domain/id"
 	"github.com/gpuaas/gpuaas/domain/money"
 	"github.com/gpuaas/gpuaas/schema/queries"
+	"github.com/gpuaas/gpuaas/workflows"
 )
 
 // coversRunway refuses unless balance − accrued unsettled ≥ runway × (rates of all non-terminal allocations of the
@@ -87,4 +88,20 @@ func (a admission) accrued(ctx context.Context, running []queries.Running) (mone
 		total += amount
 	}
 	return total, nil
+}
+
+// meterChanged tells the account's Funds that a meter of it started or stopped. It runs after the change was committed and is part
+// of its step, so that a step which could not tell is made again. An empty account is read from the allocation.
+func (a *Allocations) meterChanged(ctx context.Context, tenant id.Tenant, allocationID id.Allocation, account id.Account, because, correlation string) error {
+	if a.Funds == nil {
+		return nil
+	}
+	if account == "" {
+		row, err := queries.GetAllocation(ctx, a.Pool, tenant, allocationID)
+		if err != nil {
+			return err
+		}
+		account = row.AccountID
+	}
+	return a.Funds.tellOf(ctx, tenant, workflows.TellFundsIn{AccountID: account, Because: because, CorrelationID: correlation})
 }

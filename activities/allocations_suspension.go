@@ -19,7 +19,7 @@ func (a *Allocations) RecordSuspension(ctx context.Context, in workflows.RecordS
 		since := milliseconds(*in.At)
 		action, at = "allocation.suspended", &since
 	}
-	return workflows.Nothing{}, store.InTx(ctx, a.Pool, func(ctx context.Context, tx pgx.Tx) error {
+	err := store.InTx(ctx, a.Pool, func(ctx context.Context, tx pgx.Tx) error {
 		changed, err := queries.SetSuspendedAt(ctx, tx, in.TenantID, in.AllocationID, at)
 		if err != nil || !changed {
 			return err
@@ -29,4 +29,8 @@ func (a *Allocations) RecordSuspension(ctx context.Context, in workflows.RecordS
 			CorrelationID: in.CorrelationID, Details: map[string]any{"since": milliseconds(in.Since).Format(time.RFC3339Nano), "reason": in.Reason},
 		})
 	})
+	if err != nil {
+		return workflows.Nothing{}, err
+	}
+	return workflows.Nothing{}, a.meterChanged(ctx, in.TenantID, in.AllocationID, "", action, in.CorrelationID)
 }

@@ -47,6 +47,7 @@ func (a *Allocations) Transition(ctx context.Context, in workflows.Transition) (
 		return workflows.TransitionDone{}, err
 	}
 	var done workflows.TransitionDone
+	var account id.Account
 	err = store.InTx(ctx, a.Pool, func(ctx context.Context, tx pgx.Tx) error {
 		arrived, err := queries.TransitionAllocation(ctx, tx, arrow)
 		if errors.Is(err, pgx.ErrNoRows) {
@@ -57,9 +58,13 @@ func (a *Allocations) Transition(ctx context.Context, in workflows.Transition) (
 			return err
 		}
 		done.Version = arrived.Version
+		account = arrived.AccountID
 		return tell(ctx, tx, in, arrived)
 	})
-	return done, err
+	if err != nil || (in.To != allocation.Active && in.To != allocation.Releasing) {
+		return done, err
+	}
+	return done, a.meterChanged(ctx, in.TenantID, in.AllocationID, account, "an allocation became "+string(in.To), in.CorrelationID)
 }
 
 func arrowOf(in workflows.Transition) (queries.Arrow, error) {
@@ -123,12 +128,8 @@ func tell(ctx context.Context, tx pgx.Tx, in workflows.Transition, arrived queri
 		Cause: in.Cause, Reason: in.Reason, Failure: in.Failure,
 	}
 	for _, kind := range eventsOf(in) {
-		aggregate := string(in.AllocationID)
-		if kind == event.BillingBalanceDepleted {
-			aggregate = string(arrived.AccountID)
-		}
 		if err := queries.InsertOutbox(ctx, tx, queries.Event{
-			Type: kind, Fact: fact(in.AllocationID, arrived.Version), AggregateID: aggregate,
+			Type: kind, Fact: fact(in.AllocationID, arrived.Version), AggregateID: string(in.AllocationID),
 			OccurredAt: in.At, CorrelationID: in.CorrelationID, Payload: payload,
 		}); err != nil {
 			return err
@@ -152,9 +153,7 @@ func eventsOf(in workflows.Transition) []event.Type {
 	case allocation.Releasing:
 		events := []event.Type{event.ProvisioningReleasingRequested}
 		switch in.Cause {
-		case allocation.CauseFunds:
-			events = append(events, event.BillingBalanceDepleted, event.ProvisioningForceReleaseRequested)
-		case allocation.CauseAdmin:
+		case allocation.CauseFunds, allocation.CauseAdmin:
 			events = append(events, event.ProvisioningForceReleaseRequested)
 		case allocation.CauseProvisioning:
 			events = append(events, event.ProvisioningFailed)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -24,15 +25,18 @@ type Signaller interface {
 		workflow any, arguments ...any) (client.WorkflowRun, error)
 }
 
-// Funds watches what accounts hold. Its tools are the database and whoever sends signals.
+// Funds watches what accounts hold. Its tools are the database, whoever sends signals, and the clock.
 type Funds struct {
 	Pool    *pgxpool.Pool
 	Cluster Signaller
+	// Now is the clock that says what has accrued, and which instants have passed.
+	Now func() time.Time
 }
 
 // Bind registers the steps of Funds.
 func (f *Funds) Bind(registry worker.ActivityRegistry) {
 	workflows.StepTellFunds.Bind(registry, f.Tell)
+	workflows.StepReviewFunds.Bind(registry, f.Review)
 }
 
 // Tell has the account's Funds workflow look again. fault.AccountNotFound when no tenant has the account.
@@ -44,11 +48,15 @@ func (f *Funds) Tell(ctx context.Context, in workflows.TellFundsIn) (workflows.N
 	if err != nil {
 		return workflows.Nothing{}, err
 	}
-	costs, err := queries.AccountCostsMoney(ctx, f.Pool, account.TenantID, account.ID)
+	return workflows.Nothing{}, f.tellOf(ctx, account.TenantID, in)
+}
+
+func (f *Funds) tellOf(ctx context.Context, tenant id.Tenant, in workflows.TellFundsIn) error {
+	costs, err := queries.AccountCostsMoney(ctx, f.Pool, tenant, in.AccountID)
 	if err != nil {
-		return workflows.Nothing{}, err
+		return err
 	}
-	return workflows.Nothing{}, f.tell(ctx, account.TenantID, in, costs)
+	return f.tell(ctx, tenant, in, costs)
 }
 
 func (f *Funds) tell(ctx context.Context, tenant id.Tenant, in workflows.TellFundsIn, start bool) error {

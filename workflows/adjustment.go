@@ -9,7 +9,7 @@ import (
 )
 
 // Adjustment makes one correction of a balance, at most once. Its input is AdjustmentInput, its id
-// AdjustmentWorkflowID, its only step StepAdjust. A refusal is an outcome: the workflow completes with the fault.
+// AdjustmentWorkflowID; StepAdjust posts it and StepTellFunds has the account looked at. A refusal is an outcome: the workflow completes with the fault.
 func Adjustment(ctx workflow.Context, in AdjustmentInput) (AdjustmentResult, error) {
 	workflow.SetCurrentDetails(ctx, fmt.Sprintf("Adjusts `%s` by %d micros %s: %s", in.AccountID, in.AmountMicros, in.Currency, in.Reason))
 	result, err := StepAdjust.Run(ctx, fmt.Sprintf("Post %d micros to %s", in.AmountMicros, in.AccountID), in)
@@ -17,5 +17,17 @@ func Adjustment(ctx workflow.Context, in AdjustmentInput) (AdjustmentResult, err
 	if errors.As(err, &refused) && refused.NonRetryable() {
 		return AdjustmentResult{Fault: &Fault{Code: refused.Type(), Message: refused.Message()}}, nil
 	}
+	if err == nil && result.Fault == nil {
+		err = tellFunds(ctx, "told-of-adjustments", TellFundsIn{AccountID: in.AccountID, Because: "an adjustment was posted", CorrelationID: in.CorrelationID})
+	}
 	return result, err
+}
+
+// tellFunds tells Funds what a workflow did to a balance. A run that began before it was told of such things goes on without.
+func tellFunds(ctx workflow.Context, change string, in TellFundsIn) error {
+	if workflow.GetVersion(ctx, change, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return nil
+	}
+	_, err := StepTellFunds.Run(ctx, "Tell Funds: "+in.Because, in)
+	return err
 }

@@ -21,6 +21,17 @@ func adjust(t *testing.T, do func(attempt int, in workflows.AdjustmentInput) (wo
 		attempts++
 		return do(attempts, in)
 	}, activity.RegisterOptions{Name: workflows.StepAdjust.Name})
+	told := 0
+	workflows.StepTellFunds.Bind(environment, func(_ context.Context, in workflows.TellFundsIn) (workflows.Nothing, error) {
+		told++
+		if in.AccountID != "acct_a" {
+			t.Errorf("Funds is told of %s", in.AccountID)
+		}
+		if told == 1 {
+			return workflows.Nothing{}, errors.New("the cluster is away")
+		}
+		return workflows.Nothing{}, nil
+	})
 	environment.ExecuteWorkflow(workflows.Adjustment, workflows.AdjustmentInput{AdjustmentID: "adj_a", AccountID: "acct_a", Currency: "usd", AmountMicros: 5})
 	if !environment.IsWorkflowCompleted() {
 		t.Fatal("the workflow did not complete")
@@ -29,7 +40,11 @@ func adjust(t *testing.T, do func(attempt int, in workflows.AdjustmentInput) (wo
 	if err := environment.GetWorkflowError(); err != nil {
 		return result, err
 	}
-	return result, environment.GetWorkflowResult(&result)
+	err := environment.GetWorkflowResult(&result)
+	if posted := err == nil && result.Fault == nil; posted != (told == 2) {
+		t.Errorf("Funds was told %d times of %+v", told, result)
+	}
+	return result, err
 }
 
 func TestAdjustmentAnswersTheEntry(t *testing.T) {

@@ -52,7 +52,7 @@ func (a *allocationRun) lastBoundary(now time.Time) time.Time {
 
 func (a *allocationRun) window() time.Duration { return seconds(max(a.Terms.WindowSeconds, 1)) }
 
-// post bills every due window in one step and orders the release when the money has run out.
+// post bills every due window in one step.
 func (a *allocationRun) post(ctx workflow.Context, to, now time.Time) {
 	in := PostWindowsIn{Meter: a.pricing(), From: a.PostedTo, To: to, Now: now, DueAt: a.nextSettlement()}
 	a.doing(doing{sentence: "posts the windows that are due", step: StepPostWindows.Name, waitingFor: "the ledger"})
@@ -66,15 +66,25 @@ func (a *allocationRun) post(ctx workflow.Context, to, now time.Time) {
 	a.PostedTo = out.PostedTo
 	a.ChargedMicros += out.ChargedMicros - out.ForgivenMicros
 	a.LastError = ""
-	// A node that costs nothing cannot use money up. Windows that policy left for the next step are posted first.
 	if out.BalanceMicros <= 0 && a.Terms.RateMicrosPerHour > 0 && !out.PostedTo.Before(to) {
-		// The meter ends at the boundary whose posting showed it: nothing is charged once the money is known to be gone.
-		a.heard(ctx, ReleaseRequest{
-			AskedAt: out.PostedTo, Actor: identity.Platform(), Cause: allocation.CauseFunds,
-			Reason: "the balance is used up", CorrelationID: a.Terms.CorrelationID,
-		})
+		a.endItselfAsBefore(ctx, out.PostedTo)
 	}
 }
+
+// endItselfAsBefore is what allocations did before Funds ended them: one that was running then still does, in the history it was
+// running in.
+func (a *allocationRun) endItselfAsBefore(ctx workflow.Context, at time.Time) {
+	if workflow.GetVersion(ctx, fundsEndAllocations, workflow.DefaultVersion, 1) != workflow.DefaultVersion {
+		return
+	}
+	a.heard(ctx, ReleaseRequest{
+		AskedAt: at, Actor: identity.Platform(), Cause: allocation.CauseFunds,
+		Reason: "the balance is used up", CorrelationID: a.Terms.CorrelationID,
+	})
+}
+
+// fundsEndAllocations is the change since which an allocation leaves the end of money to Funds.
+const fundsEndAllocations = "funds-end-allocations"
 
 // postPatiently posts through a normal activity, which the server repeats for as long as the database is away. A
 // release is heard meanwhile, because signals do not wait behind it; the windows it leaves are settled at the end.

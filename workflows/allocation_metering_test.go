@@ -9,6 +9,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/gpuaas/gpuaas/domain/allocation"
+	"github.com/gpuaas/gpuaas/domain/identity"
 	"github.com/gpuaas/gpuaas/domain/money"
 	"github.com/gpuaas/gpuaas/workflows"
 )
@@ -90,19 +91,26 @@ func TestEarliestOfTwoAsksCounts(t *testing.T) {
 	require.Equal(t, start.Add(4*time.Minute).Truncate(time.Millisecond), w.meteredTo.UTC())
 }
 
-func TestEmptyBalanceReleasesItself(t *testing.T) {
+// Who ends an allocation when the money is used up is Funds, and nobody beside it: as of an instant between two boundaries.
+func TestEmptyBalanceIsLeftToFunds(t *testing.T) {
 	w := newWorld(t)
 	perMinute := money.Micros(int64(rate) / 60)
 	given := w.balance - 2*perMinute - 10
 	w.balance -= given
 	w.request()
+	w.env.RegisterDelayedCallback(func() {
+		require.Equal(t, allocation.Active, w.state)
+		ask := w.release()
+		ask.Cause, ask.AskedAt, ask.Actor = allocation.CauseFunds, w.meteredFrom.Add(130*time.Second), identity.Platform()
+		w.env.SignalWorkflow(workflows.ReleaseSignal, ask)
+	}, 5*time.Minute+10*time.Second)
 	outcome := w.run()
 	w.balance += given
 	w.requireRight(outcome)
 	require.Equal(t, wholeLife, w.path)
 	require.Equal(t, allocation.CauseFunds, w.transitions[2].Cause)
-	require.Len(t, w.usage, 3)
-	require.Equal(t, w.meteredFrom.Add(3*time.Minute), *w.meteredTo, "nothing is charged after the boundary that showed it")
+	require.Equal(t, w.meteredFrom.Add(130*time.Second), *w.meteredTo)
+	require.Positive(t, w.credits, "what was posted beyond the end is given back")
 }
 
 func TestFreeAllocationIsNotReleasedForLackOfFunds(t *testing.T) {

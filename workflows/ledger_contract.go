@@ -38,7 +38,7 @@ type PostWindowsOut struct {
 	ChargedMicros money.Micros `json:"charged_micros"`
 	// ForgivenMicros is the outage credit, if policy forgives.
 	ForgivenMicros money.Micros `json:"forgiven_micros"`
-	// BalanceMicros is the account's balance after the posting; at or below zero the allocation releases itself.
+	// BalanceMicros is the account's balance after the posting; when it is used up, Funds has ordered the release.
 	BalanceMicros money.Micros `json:"balance_micros"`
 }
 

@@ -14,7 +14,7 @@ const Namespace = "gpuaas"
 
 // Task queues, by who polls them.
 const (
-	// AllocationsQueue runs Allocation, Adjustment, Suspension and TenantClosure and the steps that touch Postgres: billing-worker.
+	// AllocationsQueue runs Allocation, Funds, Adjustment, Suspension and TenantClosure and the steps that touch Postgres: billing-worker.
 	AllocationsQueue = "allocations"
 	// ProvisioningQueue runs Node, the login probe and, in noop mode, the node tasks: provisioning-worker.
 	ProvisioningQueue = "provisioning"

@@ -23,6 +23,8 @@ func TestStoredHistoriesReplay(t *testing.T) {
 			replayer.RegisterWorkflow(workflows.Node)
 			replayer.RegisterWorkflow(workflows.Suspension)
 			replayer.RegisterWorkflow(workflows.TenantClosure)
+			replayer.RegisterWorkflow(workflows.Funds)
+			replayer.RegisterWorkflow(workflows.Adjustment)
 			require.NoError(t, replayer.ReplayWorkflowHistoryFromJSONFile(quiet{}, file))
 		})
 	}

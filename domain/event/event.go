@@ -19,6 +19,8 @@ const (
 	ProvisioningReleasingCompleted    Type = "provisioning.releasing.completed"
 	ProvisioningReleaseFailed         Type = "provisioning.release_failed"
 	ProvisioningForceReleaseRequested Type = "provisioning.force_release_requested"
+	BillingLowBalanceWarning          Type = "billing.low_balance_warning"
+	BillingAutoReleasePending         Type = "billing.auto_release_pending"
 	BillingBalanceDepleted            Type = "billing.balance_depleted"
 	BillingUsageRecorded              Type = "billing.usage_recorded"
 	BillingBalanceAdjusted            Type = "billing.balance_adjusted"

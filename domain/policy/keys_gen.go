@@ -14,6 +14,17 @@ var (
 		Meaning: "A balance below this raises the low-balance warning.",
 		Tenant:  true,
 	}
+	// BillingAutoReleaseGraceSeconds is "billing.auto_release_grace_seconds". How long before the balance is used up the release of what runs is announced, with its deadline.
+	BillingAutoReleaseGraceSeconds = IntKey{
+		Name:    "billing.auto_release_grace_seconds",
+		Default: 3600,
+		Min:     0,
+		Max:     2592000,
+		Unit:    "seconds",
+		Meaning: "How long before the balance is used up the release of what runs is announced, with its deadline.",
+		Danger:  "What is released is wiped; a short grace leaves people no time to add funds.",
+		Tenant:  true,
+	}
 	// BillingWindowSeconds is "billing.window_seconds". How long one billing window is; each window is one ledger entry.
 	BillingWindowSeconds = IntKey{
 		Name:    "billing.window_seconds",
@@ -484,6 +495,7 @@ var (
 
 var keys = []Key{
 	BillingLowBalanceThresholdMinor,
+	BillingAutoReleaseGraceSeconds,
 	BillingWindowSeconds,
 	BillingWindowsPerSettlement,
 	BillingRunwaySeconds,

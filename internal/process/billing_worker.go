@@ -61,7 +61,7 @@ func (c BillingWorkerConfig) Check() []string {
 	return append(append(append(c.Database.Check(), c.Temporal.Check()...), c.Worker.Check()...), c.Heads.Check()...)
 }
 
-// RunBillingWorker runs Allocation, Adjustment, Suspension and TenantClosure and every step that touches Postgres, with the ledger's upkeep
+// RunBillingWorker runs Allocation, Funds, Adjustment, Suspension and TenantClosure and every step that touches Postgres, with the ledger's upkeep
 // beside them, until ctx ends.
 func RunBillingWorker(ctx context.Context, config BillingWorkerConfig) error {
 	log := config.Log.logger("billing-worker")
@@ -81,11 +81,11 @@ func RunBillingWorker(ctx context.Context, config BillingWorkerConfig) error {
 	defer cluster.Close()
 
 	policies := policy.New(pool)
-	allocations := &activities.Allocations{Pool: pool, Policy: policies, Now: time.Now}
 	nodes := &activities.Nodes{Pool: pool}
 	standings := &activities.Standings{Pool: pool}
 	ledger := activities.NewLedger(pool, policies, time.Now, log)
-	funds := &activities.Funds{Pool: pool, Cluster: cluster}
+	funds := &activities.Funds{Pool: pool, Cluster: cluster, Now: time.Now}
+	allocations := &activities.Allocations{Pool: pool, Policy: policies, Now: time.Now, Funds: funds}
 	closures := &activities.Closures{Pool: pool, Ledger: ledger, Now: time.Now}
 	// After the worker has stopped: what it accepted is posted before the pool closes.
 	defer ledger.Close()
@@ -94,6 +94,7 @@ func RunBillingWorker(ctx context.Context, config BillingWorkerConfig) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return keepTables(ctx, pool, log) })
 	group.Go(func() error { return sealer.Run(ctx) })
+	group.Go(func() error { return funds.Watch(ctx, log) })
 	group.Go(func() error { return ledgerchain.New(pool, heads, log).Run(ctx) })
 	group.Go(func() error {
 		return work(ctx, cluster, workflows.AllocationsQueue, config.Worker, log, func(registry worker.Registry) {
@@ -101,6 +102,7 @@ func RunBillingWorker(ctx context.Context, config BillingWorkerConfig) error {
 			registry.RegisterWorkflowWithOptions(workflows.Adjustment, workflow.RegisterOptions{Name: workflows.AdjustmentType})
 			registry.RegisterWorkflowWithOptions(workflows.Suspension, workflow.RegisterOptions{Name: workflows.SuspensionType})
 			registry.RegisterWorkflowWithOptions(workflows.TenantClosure, workflow.RegisterOptions{Name: workflows.TenantClosureType})
+			registry.RegisterWorkflowWithOptions(workflows.Funds, workflow.RegisterOptions{Name: workflows.FundsType})
 			allocations.Bind(registry)
 			closures.Bind(registry)
 			funds.Bind(registry)

@@ -4,6 +4,8 @@
 export interface PolicyValues {
   /** A balance below this raises the low-balance warning. Counted in minor units of the currency. */
   "billing.low_balance_threshold_minor": number;
+  /** How long before the balance is used up the release of what runs is announced, with its deadline. Counted in seconds. */
+  "billing.auto_release_grace_seconds": number;
   /** How long one billing window is; each window is one ledger entry. Counted in seconds. */
   "billing.window_seconds": number;
   /** How many windows one timer settles at once; the ledger entries stay one a window. Counted in windows. */
@@ -112,6 +114,7 @@ export type PolicyKey = keyof PolicyValues;
 
 export const policyDefaults: Readonly<PolicyValues> = {
   "billing.low_balance_threshold_minor": 500,
+  "billing.auto_release_grace_seconds": 3600,
   "billing.window_seconds": 60,
   "billing.windows_per_settlement": 1,
   "billing.runway_seconds": 600,

@@ -1,0 +1,150 @@
+package billing
+
+import (
+	"math"
+	"sort"
+	"time"
+
+	"github.com/gpuaas/gpuaas/domain/money"
+)
+
+// Draw is a meter as the end of money sees it: what it costs in all, and how far that is in the ledger.
+type Draw struct {
+	Meter
+	// PostedTo is the end of the last entry in the ledger, nil when there is none.
+	PostedTo *time.Time
+	// Free are stretches that the ledger gave back; they do not overlap.
+	Free []Period
+}
+
+// Cost is the bill if the meter ended at t, in micros. It never falls as t rises.
+func (d Draw) Cost(t time.Time) (money.Micros, error) {
+	if d.End != nil && d.End.Before(t) {
+		t = *d.End
+	}
+	return d.bill(t)
+}
+
+// Posted is the part of the bill that is in the ledger. Beyond the meter's end it is more than the meter costs, until the
+// settlement gives the rest back.
+func (d Draw) Posted() (money.Micros, error) {
+	if d.PostedTo == nil {
+		return 0, nil
+	}
+	return d.bill(*d.PostedTo)
+}
+
+func (d Draw) bill(t time.Time) (money.Micros, error) {
+	if !t.After(d.Anchor) {
+		return 0, nil
+	}
+	bill, err := Charge(d.RateMicrosPerHour, t.Sub(d.Anchor))
+	if err != nil {
+		return 0, err
+	}
+	for _, free := range d.Free {
+		if free.End.After(t) {
+			free.End = t
+		}
+		if !free.End.After(free.Start) {
+			continue
+		}
+		given, err := free.Amount(d.RateMicrosPerHour, d.Anchor)
+		if err != nil {
+			return 0, err
+		}
+		bill -= given
+	}
+	return bill, nil
+}
+
+// Runs says that the meter costs something at t.
+func (d Draw) Runs(t time.Time) bool {
+	return d.RateMicrosPerHour > 0 && (d.End == nil || d.End.After(t))
+}
+
+// Funds is money and what draws on it: an account with its meters, or a budget with those of its project.
+type Funds struct {
+	// BalanceMicros is the ledger's, with what is posted of the draws taken out.
+	BalanceMicros money.Micros
+	// Since is the first instant that an answer may name. What was taken out then by somebody else must not end what was
+	// used before.
+	Since time.Time
+	Draws []Draw
+}
+
+// Available is what is left at t, in micros: the balance less what the draws have cost by then and the ledger does not show.
+func (f Funds) Available(t time.Time) (money.Micros, error) {
+	left := f.BalanceMicros
+	for _, draw := range f.Draws {
+		cost, err := draw.Cost(t)
+		if err != nil {
+			return 0, err
+		}
+		posted, err := draw.Posted()
+		if err != nil {
+			return 0, err
+		}
+		accrued := cost - posted // both lie within [0, 2^63)
+		if (accrued > 0 && left < math.MinInt64+accrued) || (accrued < 0 && left > math.MaxInt64+accrued) {
+			return 0, money.ErrOverflow
+		}
+		left -= accrued
+	}
+	return left, nil
+}
+
+// horizon is how far ahead an instant is looked for: beyond it is never, and within it every duration fits.
+const horizon = 100 * 365 * 24 * time.Hour
+
+// Reaches is the first millisecond, none before Since or before the first meter began, at which no more than level is left;
+// false when that is never the case. It asks the charge rule itself, so a release at that instant leaves exactly
+// Available(at): level, less at most what the draws cost in one millisecond.
+func (f Funds) Reaches(level money.Micros) (at time.Time, ever bool) {
+	from, draws := f.from()
+	if !draws {
+		return time.Time{}, false
+	}
+	reached := func(ms int) bool {
+		left, err := f.Available(from.Add(time.Duration(ms) * time.Millisecond))
+		return err != nil || left <= level // an amount that fits no ledger is more than anybody has
+	}
+	last := int(horizon / time.Millisecond)
+	if !reached(last) {
+		return time.Time{}, false
+	}
+	return from.Add(time.Duration(sort.Search(last, reached)) * time.Millisecond), true
+}
+
+// from is the first instant that an answer may name.
+func (f Funds) from() (time.Time, bool) {
+	var from time.Time
+	for i, draw := range f.Draws {
+		if i == 0 || draw.Anchor.Before(from) {
+			from = draw.Anchor
+		}
+	}
+	if f.Since.After(from) {
+		from = f.Since
+	}
+	// A debit within a millisecond belongs to its end: before it the money was there.
+	if cut := from.Truncate(time.Millisecond); !cut.Equal(from) {
+		from = cut.Add(time.Millisecond)
+	}
+	return from.UTC(), len(f.Draws) > 0
+}
+
+// RateMicrosPerHour is what the draws cost together at t; ErrOverflow when that fits no ledger.
+func (f Funds) RateMicrosPerHour(t time.Time) (money.Micros, error) {
+	var rate money.Micros
+	for _, draw := range f.Draws {
+		if !draw.Runs(t) {
+			continue
+		}
+		if rate > math.MaxInt64-draw.RateMicrosPerHour {
+			return 0, money.ErrOverflow
+		}
+		rate += draw.RateMicrosPerHour
+	}
+	return rate, nil
+}

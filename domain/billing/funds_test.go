@@ -1,0 +1,228 @@
+package billing_test
+
+import (
+	"math/big"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/gpuaas/gpuaas/domain/billing"
+	"github.com/gpuaas/gpuaas/domain/money"
+)
+
+func after(ms int64) time.Time { return anchor.Add(time.Duration(ms) * time.Millisecond) }
+
+// drawsOf draws meters that began, posted and ended somewhere within two days.
+func drawsOf(t *rapid.T, most int) []billing.Draw {
+	draws := make([]billing.Draw, rapid.IntRange(1, most).Draw(t, "meters"))
+	for i := range draws {
+		began := rapid.Int64Range(0, 86_400_000).Draw(t, "began_ms")
+		posted := began + rapid.Int64Range(0, 86_400_000).Draw(t, "posted_ms")
+		draws[i].RateMicrosPerHour = money.Micros(rapid.Int64Range(0, 1_000_000_000_000).Draw(t, "rate"))
+		draws[i].Anchor = after(began)
+		if rapid.Bool().Draw(t, "has_posted") {
+			postedTo := after(posted)
+			draws[i].PostedTo = &postedTo
+			if rapid.Bool().Draw(t, "has_free") {
+				free := rapid.Int64Range(began, posted).Draw(t, "free_from_ms")
+				draws[i].Free = []billing.Period{{Start: after(free), End: after(rapid.Int64Range(free, posted).Draw(t, "free_to_ms"))}}
+			}
+		}
+		if rapid.IntRange(0, 3).Draw(t, "has_end") == 0 {
+			end := after(began + rapid.Int64Range(0, 200_000_000).Draw(t, "end_ms"))
+			draws[i].End = &end
+		}
+	}
+	return draws
+}
+
+// left is what is left at t by integers without bounds, from the charge rule alone.
+func left(funds billing.Funds, t time.Time) *big.Int {
+	bill := func(draw billing.Draw, t time.Time) *big.Int {
+		at := func(instant time.Time) *big.Int {
+			if !instant.After(draw.Anchor) {
+				return new(big.Int)
+			}
+			return exact(int64(draw.RateMicrosPerHour), instant.Sub(draw.Anchor).Milliseconds())
+		}
+		total := at(t)
+		for _, free := range draw.Free {
+			if free.Start.After(t) {
+				continue
+			}
+			if free.End.After(t) {
+				free.End = t
+			}
+			total.Add(total, at(free.Start))
+			total.Sub(total, at(free.End))
+		}
+		return total
+	}
+	total := big.NewInt(int64(funds.BalanceMicros))
+	for _, draw := range funds.Draws {
+		until := t
+		if draw.End != nil && draw.End.Before(t) {
+			until = *draw.End
+		}
+		total.Sub(total, bill(draw, until))
+		if draw.PostedTo != nil {
+			total.Add(total, bill(draw, *draw.PostedTo))
+		}
+	}
+	return total
+}
+
+func TestTheInstantIsTheFirstMillisecondAtWhichNoMoreIsLeft(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		funds := billing.Funds{
+			BalanceMicros: money.Micros(rapid.Int64Range(-1_000_000_000_000, 50_000_000_000_000).Draw(t, "balance")),
+			Draws:         drawsOf(t, 20),
+		}
+		if rapid.Bool().Draw(t, "debited") {
+			funds.Since = after(rapid.Int64Range(0, 200_000_000).Draw(t, "since_ms"))
+		}
+		level := money.Micros(rapid.Int64Range(0, 1_000_000_000).Draw(t, "level"))
+		at, ever := funds.Reaches(level)
+		wanted := big.NewInt(int64(level))
+		if !ever {
+			if last := left(funds, anchor.Add(99*365*24*time.Hour)); last.Cmp(wanted) <= 0 {
+				t.Fatalf("after 99 years %s is left, yet %d is never reached", last, level)
+			}
+			return
+		}
+		if got := left(funds, at); got.Cmp(wanted) > 0 {
+			t.Fatalf("at %s there is still %s, more than %d", at, got, level)
+		}
+		first := funds.Draws[0].Anchor
+		for _, draw := range funds.Draws {
+			if draw.Anchor.Before(first) {
+				first = draw.Anchor
+			}
+		}
+		if before := at.Add(-time.Millisecond); !before.Before(first) && !before.Before(funds.Since) && left(funds, before).Cmp(wanted) <= 0 {
+			t.Fatalf("%d was reached before %s already", level, at)
+		}
+		if at.Before(first) || at.Before(funds.Since) {
+			t.Fatalf("%s lies before anything could be done", at)
+		}
+	})
+}
+
+func TestWhatIsAvailableAgreesWithUnboundedIntegers(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		funds := billing.Funds{BalanceMicros: money.Micros(rapid.Int64Range(-1_000_000, 1_000_000_000_000).Draw(t, "balance")), Draws: drawsOf(t, 5)}
+		now := after(rapid.Int64Range(0, 400_000_000).Draw(t, "now_ms"))
+		got, err := funds.Available(now)
+		if want := left(funds, now); err != nil || want.Cmp(big.NewInt(int64(got))) != 0 {
+			t.Fatalf("%d is available, error %v, want %s", got, err, want)
+		}
+	})
+}
+
+func TestNothingIsReachedWhereNothingDraws(t *testing.T) {
+	if at, ever := (billing.Funds{BalanceMicros: -5}).Reaches(0); ever {
+		t.Errorf("without a meter the end comes at %s", at)
+	}
+	free := billing.Funds{BalanceMicros: 5, Draws: []billing.Draw{{Meter: billing.Meter{Anchor: anchor}}}}
+	if at, ever := free.Reaches(0); ever {
+		t.Errorf("a meter that costs nothing ends at %s", at)
+	}
+}
+
+// A descent of the ladder, look by look, with top-ups in between: what is found at each look, in full.
+func TestTheLadder(t *testing.T) {
+	const rate = 3_600_000_000 // one thousand micros a millisecond, a million a second
+	ladder := billing.Ladder{ThresholdMicros: 30_000_000, Grace: 10 * time.Second}
+	meter := billing.Draw{Meter: billing.Meter{RateMicrosPerHour: rate, Anchor: anchor}}
+	second := billing.Draw{Meter: billing.Meter{RateMicrosPerHour: rate, Anchor: after(96_000)}}
+	type found = []billing.Crossing
+	at := func(ms int64) *time.Time { instant := after(ms); return &instant }
+	for name, looks := range map[string][]struct {
+		at      int64
+		balance money.Micros
+		draws   []billing.Draw
+		want    found
+		next    *time.Time
+	}{
+		"straight down": {
+			{0, 100_000_000, nil, nil, at(70_000)},
+			{70_000, 100_000_000, nil, found{{Rung: billing.LowBalance, Number: 1, Reached: true, At: after(70_000)}}, at(90_000)},
+			{70_000, 100_000_000, nil, nil, at(90_000)},
+			{90_003, 100_000_000, nil, found{{Rung: billing.AutoReleasePending, Number: 1, Reached: true, At: after(90_000), Deadline: at(100_000)}}, at(100_000)},
+			{100_000, 100_000_000, nil, found{{Rung: billing.Depleted, Number: 1, Reached: true, At: after(100_000)}}, nil},
+			{100_500, 100_000_000, nil, nil, nil},
+		},
+		"an outage across the deadline": {
+			{0, 100_000_000, nil, nil, at(70_000)},
+			{160_000, 100_000_000, nil, found{
+				{Rung: billing.LowBalance, Number: 1, Reached: true, At: after(70_000)},
+				{Rung: billing.Depleted, Number: 1, Reached: true, At: after(100_000), Late: time.Minute, WrittenOffMicros: 60_000_000},
+			}, nil},
+		},
+		"a deposit at each rung": {
+			{75_000, 100_000_000, nil, found{{Rung: billing.LowBalance, Number: 1, Reached: true, At: after(70_000)}}, at(90_000)},
+			{76_000, 200_000_000, nil, found{{Rung: billing.LowBalance, Number: 1, At: after(76_000)}}, at(170_000)},
+			{170_000, 200_000_000, nil, found{{Rung: billing.LowBalance, Number: 2, Reached: true, At: after(170_000)}}, at(190_000)},
+			{190_000, 200_000_000, nil, found{{Rung: billing.AutoReleasePending, Number: 1, Reached: true, At: after(190_000), Deadline: at(200_000)}}, at(200_000)},
+			{195_000, 215_000_000, nil, found{{Rung: billing.AutoReleasePending, Number: 1, At: after(195_000)}}, at(205_000)}, // still low
+			{205_000, 215_000_000, nil, found{{Rung: billing.AutoReleasePending, Number: 2, Reached: true, At: after(205_000), Deadline: at(215_000)}}, at(215_000)},
+			{215_000, 215_000_000, nil, found{{Rung: billing.Depleted, Number: 1, Reached: true, At: after(215_000)}}, nil},
+			{216_000, 300_000_000, nil, found{
+				{Rung: billing.LowBalance, Number: 2, At: after(216_000)}, {Rung: billing.AutoReleasePending, Number: 2, At: after(216_000)},
+				{Rung: billing.Depleted, Number: 1, At: after(216_000)},
+			}, at(270_000)},
+		},
+		"another meter moves the deadline forward": {
+			{95_000, 100_000_000, nil, found{
+				{Rung: billing.LowBalance, Number: 1, Reached: true, At: after(70_000)},
+				{Rung: billing.AutoReleasePending, Number: 1, Reached: true, At: after(90_000), Deadline: at(100_000)},
+			}, at(100_000)},
+			{96_000, 100_000_000, []billing.Draw{meter, second}, found{
+				{Rung: billing.AutoReleasePending, Number: 1, At: after(96_000)},
+				{Rung: billing.AutoReleasePending, Number: 2, Reached: true, At: after(96_000), Deadline: at(98_000)},
+			}, at(98_000)},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			standing := map[billing.Rung]billing.Standing{}
+			for _, look := range looks {
+				draws := look.draws
+				if draws == nil {
+					draws = []billing.Draw{meter}
+				}
+				verdict, err := ladder.Judge(billing.Funds{BalanceMicros: look.balance, Draws: draws}, standing, after(look.at))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !sameCrossings(verdict.Crossings, look.want) || !sameInstant(verdict.Next, look.next) {
+					t.Fatalf("at %d ms: %+v, next %v; want %+v, next %v", look.at, verdict.Crossings, verdict.Next, look.want, look.next)
+				}
+				for _, crossing := range verdict.Crossings {
+					standing[crossing.Rung] = billing.Standing{Crossing: crossing.Number, Stands: crossing.Reached, At: crossing.At, Deadline: crossing.Deadline}
+				}
+			}
+		})
+	}
+}
+
+func sameInstant(a, b *time.Time) bool { return (a == nil) == (b == nil) && (a == nil || a.Equal(*b)) }
+
+func sameCrossings(got, want []billing.Crossing) bool {
+	if len(got) != len(want) {
+		return false
+	}
+	for i := range got {
+		deadlines := sameInstant(got[i].Deadline, want[i].Deadline)
+		g, w := got[i], want[i]
+		g.Deadline, w.Deadline = nil, nil
+		if !deadlines || !g.At.Equal(w.At) {
+			return false
+		}
+		g.At = w.At
+		if g != w {
+			return false
+		}
+	}
+	return true
+}
