@@ -172,7 +172,8 @@ func (a admission) decide(ctx context.Context, values policy.Values) (workflows.
 		Currency: account.Currency, SKU: sku.ID, GPUModel: sku.GPUModel, GPUCount: sku.GPUCount,
 		PriceID: price.ID, RateMicrosPerHour: price.RateMicrosPerHour,
 		WindowSeconds: values.Int(authored.BillingWindowSeconds), WindowsPerSettlement: values.Int(authored.BillingWindowsPerSettlement),
-		RuntimeMode: values.String(authored.ProvisioningRuntimeMode), IsolationModel: isolation,
+		SpendingLimit: a.in.SpendingLimit,
+		RuntimeMode:   values.String(authored.ProvisioningRuntimeMode), IsolationModel: isolation,
 		SSHKeys: a.in.SSHKeys, CorrelationID: a.in.CorrelationID, Lease: *lease,
 	}
 	return workflows.AdmitReply{
@@ -279,6 +280,7 @@ func (a admission) write(ctx context.Context, terms workflows.Terms) error {
 		ID: a.in.AllocationID, TenantID: terms.TenantID, ProjectID: terms.ProjectID, UserID: terms.UserID, AccountID: terms.AccountID,
 		Currency: terms.Currency, Name: a.in.Name, Labels: a.in.Labels, SSHKeys: terms.SSHKeys, SKU: terms.SKU, PriceID: terms.PriceID,
 		RateMicrosPerHour: terms.RateMicrosPerHour, WindowSeconds: terms.WindowSeconds, WindowsPerSettlement: terms.WindowsPerSettlement,
+		MaxSpendMicros: positive(terms.MaxSpendMicros), MaxDurationSeconds: positive(terms.MaxDurationSeconds),
 		RuntimeMode: terms.RuntimeMode, IsolationModel: terms.IsolationModel, Lease: terms.Lease,
 		CorrelationID: terms.CorrelationID, OwnerRunID: a.in.RunID, CreatedAt: a.now,
 	}); err != nil {
@@ -304,6 +306,14 @@ func (a admission) write(ctx context.Context, terms workflows.Terms) error {
 			SKU: terms.SKU, State: allocation.Requested, Version: 1, NodeID: &terms.Lease.NodeID,
 		},
 	})
+}
+
+// positive is what a column holds where zero means none.
+func positive[N ~int64](value N) *N {
+	if value <= 0 {
+		return nil
+	}
+	return &value
 }
 
 // refusal is the answer that carries a fault.

@@ -62,6 +62,8 @@ type allocationBody struct {
 	RateMicrosPerHour int64               `json:"rate_micros_per_hour"`
 	Currency          string              `json:"currency"`
 	WindowSeconds     int64               `json:"window_seconds"`
+	MaxSpendMinor     int64               `json:"max_spend_minor,omitempty" doc:"Its bill never exceeds this, in minor units of the currency."`
+	MaxDurationSecs   int64               `json:"max_duration_seconds,omitempty" doc:"It ends this long after its meter started, at the latest."`
 	IsolationModel    string              `json:"isolation_model" enum:"user-revoke,full-reimage"`
 	RuntimeMode       string              `json:"runtime_mode" enum:"agent,noop"`
 	RequestedAt       moment              `json:"requested_at"`
@@ -69,7 +71,7 @@ type allocationBody struct {
 	MeteredTo         *moment             `json:"metered_to,omitempty" doc:"When the meter stopped."`
 	SuspendedAt       *moment             `json:"suspended_at,omitempty" doc:"Since when a suspension has the meter stand still and nobody can log in."`
 	EndedAt           *moment             `json:"ended_at,omitempty" doc:"When it became released or failed."`
-	ReleaseCause      string              `json:"release_cause,omitempty" enum:"tenant,admin,funds,provisioning"`
+	ReleaseCause      string              `json:"release_cause,omitempty" enum:"tenant,admin,funds,limit,provisioning"`
 	Failure           *allocationFailure  `json:"failure,omitempty"`
 	Certificate       *releaseCertificate `json:"certificate,omitempty"`
 	Version           int64               `json:"version" doc:"Rises by one with every change of state."`
@@ -173,6 +175,12 @@ func renderAllocation(row queries.Allocation, cost money.Micros) allocationBody 
 		IsolationModel: row.IsolationModel, RuntimeMode: row.RuntimeMode, RequestedAt: moment(row.CreatedAt),
 		MeteredFrom: maybe(row.MeteredFrom), MeteredTo: maybe(row.MeteredTo), SuspendedAt: maybe(row.SuspendedAt), EndedAt: maybe(row.EndedAt),
 		ReleaseCause: text(row.ReleaseCause), Version: row.Version, CostMicros: int64(cost),
+	}
+	if row.MaxSpendMicros != nil {
+		body.MaxSpendMinor = row.MaxSpendMicros.Minor()
+	}
+	if row.MaxDurationSeconds != nil {
+		body.MaxDurationSecs = *row.MaxDurationSeconds
 	}
 	if row.State == allocation.Active {
 		body.SSH = &sshAccess{Host: row.SSHHost, Port: int64(row.SSHPort), Username: row.Username, HostKey: row.SSHHostKey}

@@ -19,6 +19,7 @@ import (
 	"github.com/gpuaas/gpuaas/domain/allocation"
 	"github.com/gpuaas/gpuaas/domain/fault"
 	"github.com/gpuaas/gpuaas/domain/id"
+	"github.com/gpuaas/gpuaas/domain/money"
 	authored "github.com/gpuaas/gpuaas/domain/policy"
 	"github.com/gpuaas/gpuaas/internal/policy"
 	"github.com/gpuaas/gpuaas/internal/telemetry"
@@ -52,12 +53,14 @@ func (publicKey) Schema(huma.Registry) *huma.Schema {
 }
 
 type createAllocationBody struct {
-	SKU       id.SKU                `json:"sku" pattern:"^[a-z0-9][a-z0-9-]{0,62}$"`
-	Name      string                `json:"name,omitempty" minLength:"1" maxLength:"63" doc:"The SKU's slug when absent."`
-	Labels    map[string]labelValue `json:"labels,omitempty"`
-	SSHKeys   []publicKey           `json:"ssh_keys,omitempty" maxItems:"100"`
-	SSHKeyIDs []id.SSHKey           `json:"ssh_key_ids,omitempty" maxItems:"100" doc:"Keys that the project keeps, beside those of ssh_keys."`
-	ProjectID id.Project            `json:"project_id,omitempty" pattern:"^proj_[a-z2-7]{26}$" doc:"The default project when absent."`
+	SKU             id.SKU                `json:"sku" pattern:"^[a-z0-9][a-z0-9-]{0,62}$"`
+	Name            string                `json:"name,omitempty" minLength:"1" maxLength:"63" doc:"The SKU's slug when absent."`
+	Labels          map[string]labelValue `json:"labels,omitempty"`
+	SSHKeys         []publicKey           `json:"ssh_keys,omitempty" maxItems:"100"`
+	SSHKeyIDs       []id.SSHKey           `json:"ssh_key_ids,omitempty" maxItems:"100" doc:"Keys that the project keeps, beside those of ssh_keys."`
+	ProjectID       id.Project            `json:"project_id,omitempty" pattern:"^proj_[a-z2-7]{26}$" doc:"The default project when absent."`
+	MaxSpendMinor   int64                 `json:"max_spend_minor,omitempty" minimum:"1" maximum:"900000000000" doc:"Its bill never exceeds this, in minor units of the currency: it is released at the last millisecond that this pays for."`
+	MaxDurationSecs int64                 `json:"max_duration_seconds,omitempty" minimum:"1" maximum:"315360000" doc:"It is released this long after its meter started, at the latest."`
 }
 
 type createAllocationIn struct {
@@ -116,6 +119,11 @@ func (s *server) admitRequest(ctx context.Context, in *createAllocationIn) (work
 		Principal:    who, ProjectID: at.ProjectID, SKU: in.Body.SKU, Name: in.Body.Name,
 		IdempotencyKey: in.IdempotencyKey, RequestHash: middleware.RequestHash(ctx), CorrelationID: telemetry.Correlation(ctx),
 	}
+	spend, err := money.FromMinor(in.Body.MaxSpendMinor)
+	if err != nil {
+		return request, fault.New(fault.AmountOutOfRange, "")
+	}
+	request.SpendingLimit = workflows.SpendingLimit{MaxSpendMicros: spend, MaxDurationSeconds: in.Body.MaxDurationSecs}
 	if request.Name == "" {
 		request.Name = string(in.Body.SKU)
 	}
@@ -220,6 +228,7 @@ func renderAdmitted(request workflows.AdmitRequest, reply workflows.AdmitReply) 
 		TenantID: terms.TenantID, ProjectID: terms.ProjectID, UserID: terms.UserID, State: stateName(allocation.Requested),
 		SKU: terms.SKU, NodeID: string(terms.Lease.NodeID), RateMicrosPerHour: int64(terms.RateMicrosPerHour), Currency: terms.Currency,
 		WindowSeconds: terms.WindowSeconds, IsolationModel: terms.IsolationModel, RuntimeMode: terms.RuntimeMode,
+		MaxSpendMinor: terms.MaxSpendMicros.Minor(), MaxDurationSecs: terms.MaxDurationSeconds,
 		RequestedAt: moment(reply.CreatedAt), Version: 1,
 	}
 }

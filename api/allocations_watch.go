@@ -65,6 +65,7 @@ type explanationBody struct {
 	CostMicros    int64         `json:"cost_micros"`
 	Currency      string        `json:"currency"`
 	SettledTo     *moment       `json:"settled_to,omitempty" doc:"Up to when windows are in the ledger."`
+	LimitAt       *moment       `json:"limit_at,omitempty" doc:"When a spending limit ends it if nothing changes."`
 	LastError     string        `json:"last_error,omitempty"`
 	GivenUpNodes  []string      `json:"given_up_nodes,omitempty"`
 	PendingSignal string        `json:"pending_signal,omitempty"`
@@ -112,7 +113,7 @@ func explained(row queries.Allocation, found workflows.Explanation) explanationB
 		AllocationID: row.ID, Source: "workflow", WorkflowID: workflows.AllocationWorkflowID(row.ID), State: stateName(found.State),
 		Version: found.Version, Doing: found.Doing, Step: found.Step, Attempt: int64(found.Attempt), WaitingFor: found.WaitingFor,
 		NextDeadline: maybe(found.NextDeadline), NodeID: string(found.NodeID), CostMicros: int64(found.CostMicros), Currency: row.Currency,
-		SettledTo: maybe(found.SettledTo), LastError: found.LastError, PendingSignal: found.PendingSignal,
+		SettledTo: maybe(found.SettledTo), LimitAt: maybe(found.LimitAt), LastError: found.LastError, PendingSignal: found.PendingSignal,
 	}
 	for _, node := range found.GivenUpNodes {
 		body.GivenUpNodes = append(body.GivenUpNodes, string(node))

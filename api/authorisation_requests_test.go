@@ -26,7 +26,7 @@ func (s *scene) plainRequests() map[string]func(string) subject {
 	for _, operation := range []string{"getHealth", "getReadiness", "getMe", "listSkus", "listUsers", "listAccounts", "verifyLedger", "listNodes", "listPolicies", "adminListAllocations"} {
 		requests[operation] = always(subject{})
 	}
-	for _, operation := range []string{"listAllocations", "getBalance", "listLedgerEntries"} {
+	for _, operation := range []string{"listAllocations", "getBalance", "getRunway", "listLedgerEntries"} {
 		requests[operation] = always(subject{query: here})
 	}
 	requests["getSession"], requests["signOut"] = always(subject{}), always(subject{})

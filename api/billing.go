@@ -90,6 +90,7 @@ type adjustmentOut struct{ Body adjustmentBody }
 
 func (s *server) billingOperations() {
 	handle(s, "getBalance", s.getBalance)
+	handle(s, "getRunway", s.getRunway)
 	handle(s, "listLedgerEntries", s.listLedgerEntries)
 	handle(s, "listAccounts", s.listAccounts)
 	handle(s, "getAccountBalance", s.getAccountBalance)

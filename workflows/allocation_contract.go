@@ -49,14 +49,15 @@ const (
 // AdmitRequest asks for a node. The allocation id derives from tenant, principal, operation and idempotency
 // key (HMAC), so the same key is the same workflow.
 type AdmitRequest struct {
-	AllocationID   id.Allocation      `json:"allocation_id"`
-	Principal      identity.Principal `json:"principal"`
-	ProjectID      id.Project         `json:"project_id"`
-	SKU            id.SKU             `json:"sku"`
-	Name           string             `json:"name"`
-	Labels         map[string]string  `json:"labels"`
-	SSHKeys        []string           `json:"ssh_keys"`
-	IdempotencyKey string             `json:"idempotency_key"`
+	AllocationID id.Allocation      `json:"allocation_id"`
+	Principal    identity.Principal `json:"principal"`
+	ProjectID    id.Project         `json:"project_id"`
+	SKU          id.SKU             `json:"sku"`
+	Name         string             `json:"name"`
+	Labels       map[string]string  `json:"labels"`
+	SSHKeys      []string           `json:"ssh_keys"`
+	SpendingLimit
+	IdempotencyKey string `json:"idempotency_key"`
 	// RequestHash is the SHA-256 of the canonical request body.
 	RequestHash   []byte `json:"request_hash"`
 	CorrelationID string `json:"correlation_id"`
@@ -65,6 +66,13 @@ type AdmitRequest struct {
 	// AdmitBefore is filled in by the workflow: from this instant on the step admits nothing new, so that a caller who
 	// has long gone is never charged. A stored answer is still given.
 	AdmitBefore time.Time `json:"admit_before"`
+}
+
+// SpendingLimit is what a tenant limits an allocation to; zero for no limit. The allocation ends by its own timer, so that its bill
+// never exceeds MaxSpendMicros and its use never lasts longer than MaxDurationSeconds.
+type SpendingLimit struct {
+	MaxSpendMicros     money.Micros `json:"max_spend_micros,omitempty"`
+	MaxDurationSeconds int64        `json:"max_duration_seconds,omitempty"`
 }
 
 // AdmitReply is the stored answer: an admission, or a refusal with its fault. Both replay.
@@ -105,11 +113,12 @@ type Terms struct {
 	RateMicrosPerHour    money.Micros `json:"rate_micros_per_hour"`
 	WindowSeconds        int64        `json:"window_seconds"`
 	WindowsPerSettlement int64        `json:"windows_per_settlement"`
-	RuntimeMode          string       `json:"runtime_mode"`
-	IsolationModel       string       `json:"isolation_model"`
-	SSHKeys              []string     `json:"ssh_keys"`
-	CorrelationID        string       `json:"correlation_id"`
-	Lease                node.Lease   `json:"lease"`
+	SpendingLimit
+	RuntimeMode    string     `json:"runtime_mode"`
+	IsolationModel string     `json:"isolation_model"`
+	SSHKeys        []string   `json:"ssh_keys"`
+	CorrelationID  string     `json:"correlation_id"`
+	Lease          node.Lease `json:"lease"`
 }
 
 // ReleaseRequest is the payload of ReleaseSignal. AskedAt is stamped by whoever asked and clamped by the workflow to
@@ -145,11 +154,13 @@ type Explanation struct {
 	NextDeadline *time.Time `json:"next_deadline,omitempty"`
 	NodeID       id.Node    `json:"node_id,omitempty"`
 	// CostMicros is what has been settled and what has accrued since, at the moment of the query's state.
-	CostMicros    money.Micros `json:"cost_micros"`
-	SettledTo     *time.Time   `json:"settled_to,omitempty"`
-	LastError     string       `json:"last_error,omitempty"`
-	GivenUpNodes  []id.Node    `json:"given_up_nodes,omitempty"`
-	PendingSignal string       `json:"pending_signal,omitempty"`
+	CostMicros money.Micros `json:"cost_micros"`
+	SettledTo  *time.Time   `json:"settled_to,omitempty"`
+	// LimitAt is when a spending limit ends the allocation if nothing changes.
+	LimitAt       *time.Time `json:"limit_at,omitempty"`
+	LastError     string     `json:"last_error,omitempty"`
+	GivenUpNodes  []id.Node  `json:"given_up_nodes,omitempty"`
+	PendingSignal string     `json:"pending_signal,omitempty"`
 	// ReleaseAsks counts the releases and force-releases heard so far, the ones that changed nothing included.
 	ReleaseAsks int `json:"release_asks,omitempty"`
 }

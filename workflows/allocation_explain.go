@@ -33,6 +33,9 @@ func (a *allocationRun) explain(ctx workflow.Context) Explanation {
 	if a.Anchor != nil {
 		settledTo := a.PostedTo
 		explanation.SettledTo = &settledTo
+		if limit := a.spendingLimit(); limit != nil {
+			explanation.LimitAt = &limit.AskedAt
+		}
 	}
 	if accrued := (billing.Period{Start: a.PostedTo, End: a.meterNow(ctx)}); a.Anchor != nil && !a.Settled && accrued.End.After(accrued.Start) {
 		if amount, err := accrued.Amount(a.Terms.RateMicrosPerHour, *a.Anchor); err == nil {
@@ -65,6 +68,9 @@ func (a *allocationRun) showDetails(ctx workflow.Context) {
 	fmt.Fprintf(&text, "**%s** (version %d) · %s · %s\n\n", a.State, a.Version, a.Terms.SKU, a.Terms.RuntimeMode)
 	fmt.Fprintf(&text, "- tenant `%s`, account `%s`\n", a.Terms.TenantID, a.Terms.AccountID)
 	fmt.Fprintf(&text, "- %d micros %s an hour, a window every %d s\n", a.Terms.RateMicrosPerHour, a.Terms.Currency, a.Terms.WindowSeconds)
+	if limit := a.spendingLimit(); limit != nil && !a.Settled {
+		fmt.Fprintf(&text, "- ends by its limit at %s\n", limit.AskedAt.Format(time.RFC3339Nano))
+	}
 	if a.LastNode != "" {
 		fmt.Fprintf(&text, "- node `%s`", a.LastNode)
 		if a.Lease != nil {

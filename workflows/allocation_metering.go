@@ -27,10 +27,13 @@ func (a *allocationRun) meter(ctx workflow.Context) {
 			continue
 		}
 		now := milliseconds(workflow.Now(ctx))
-		settlement := a.nextSettlement()
+		settlement, limit := a.nextSettlement(), a.spendingLimit()
+		if limit != nil && !now.Before(limit.AskedAt) {
+			a.heard(ctx, *limit) // before what is due is posted: nothing beyond the limit is
+			continue
+		}
 		if now.Before(settlement) {
-			a.doing(doing{sentence: "is in use; the meter runs", waitingFor: "the end of the billing window"})
-			a.waitUntil(ctx, "Next settlement at "+settlement.Format(time.RFC3339Nano), settlement, a.askPending)
+			a.awaitSettlement(ctx, settlement, limit)
 			continue
 		}
 		a.post(ctx, a.lastBoundary(now), now)

@@ -54,6 +54,7 @@ func (e AllocationIsolationModel) Valid() bool {
 const (
 	AllocationReleaseCauseAdmin        AllocationReleaseCause = "admin"
 	AllocationReleaseCauseFunds        AllocationReleaseCause = "funds"
+	AllocationReleaseCauseLimit        AllocationReleaseCause = "limit"
 	AllocationReleaseCauseProvisioning AllocationReleaseCause = "provisioning"
 	AllocationReleaseCauseTenant       AllocationReleaseCause = "tenant"
 )
@@ -64,6 +65,8 @@ func (e AllocationReleaseCause) Valid() bool {
 	case AllocationReleaseCauseAdmin:
 		return true
 	case AllocationReleaseCauseFunds:
+		return true
+	case AllocationReleaseCauseLimit:
 		return true
 	case AllocationReleaseCauseProvisioning:
 		return true
@@ -581,6 +584,27 @@ func (e ReadinessStatus) Valid() bool {
 	}
 }
 
+// Defines values for RunwayRungRung.
+const (
+	AutoReleasePending RunwayRungRung = "auto_release_pending"
+	BalanceDepleted    RunwayRungRung = "balance_depleted"
+	LowBalance         RunwayRungRung = "low_balance"
+)
+
+// Valid indicates whether the value is a known member of the RunwayRungRung enum.
+func (e RunwayRungRung) Valid() bool {
+	switch e {
+	case AutoReleasePending:
+		return true
+	case BalanceDepleted:
+		return true
+	case LowBalance:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for Scope.
 const (
 	AllocationsManage    Scope = "allocations:manage"
@@ -1025,6 +1049,12 @@ type Allocation struct {
 	IsolationModel AllocationIsolationModel `json:"isolation_model"`
 	Labels         map[string]string        `json:"labels"`
 
+	// MaxDurationSeconds It ends this long after its meter started, at the latest.
+	MaxDurationSeconds *int64 `json:"max_duration_seconds,omitempty"`
+
+	// MaxSpendMinor Its bill never exceeds this, in minor units of the currency.
+	MaxSpendMinor *int64 `json:"max_spend_minor,omitempty"`
+
 	// MeteredFrom When it became active and the meter started.
 	MeteredFrom *time.Time `json:"metered_from,omitempty"`
 
@@ -1074,9 +1104,12 @@ type AllocationExplanation struct {
 	Currency     string `json:"currency"`
 
 	// Doing One sentence for a person.
-	Doing         string     `json:"doing"`
-	GivenUpNodes  *[]string  `json:"given_up_nodes,omitempty"`
-	LastError     *string    `json:"last_error,omitempty"`
+	Doing        string    `json:"doing"`
+	GivenUpNodes *[]string `json:"given_up_nodes,omitempty"`
+	LastError    *string   `json:"last_error,omitempty"`
+
+	// LimitAt When a spending limit ends it if nothing changes.
+	LimitAt       *time.Time `json:"limit_at,omitempty"`
 	NextDeadline  *time.Time `json:"next_deadline,omitempty"`
 	NodeID        *string    `json:"node_id,omitempty"`
 	PendingSignal *string    `json:"pending_signal,omitempty"`
@@ -1219,6 +1252,12 @@ type CreateAdjustmentRequest struct {
 type CreateAllocationRequest struct {
 	// Labels Keys and values of at most 63 characters; policy limits how many.
 	Labels *map[string]string `json:"labels,omitempty"`
+
+	// MaxDurationSeconds It is released this long after its meter started, at the latest.
+	MaxDurationSeconds *int64 `json:"max_duration_seconds,omitempty"`
+
+	// MaxSpendMinor Its bill never exceeds this, in minor units of the currency: it is released at the last millisecond that this pays for.
+	MaxSpendMinor *int64 `json:"max_spend_minor,omitempty"`
 
 	// Name The SKU's slug when absent.
 	Name *string `json:"name,omitempty"`
@@ -1913,6 +1952,66 @@ type RollbackPolicyRequest struct {
 
 	// Version The version whose value is to hold again; 0 is the default.
 	Version int64 `json:"version"`
+}
+
+// Runway defines model for Runway.
+type Runway struct {
+	AccountID string    `json:"account_id"`
+	AsOf      time.Time `json:"as_of"`
+
+	// AutoReleaseAnnouncedAt When the release of what runs is announced; absent for never.
+	AutoReleaseAnnouncedAt *time.Time `json:"auto_release_announced_at,omitempty"`
+
+	// AutoReleaseGraceSeconds How long before the end the release is announced.
+	AutoReleaseGraceSeconds int64 `json:"auto_release_grace_seconds"`
+
+	// AvailableMicros Balance less what has accrued.
+	AvailableMicros int64  `json:"available_micros"`
+	Currency        string `json:"currency"`
+
+	// DepletedAt When the balance is used up and what runs is released; absent for never.
+	DepletedAt *time.Time `json:"depleted_at,omitempty"`
+
+	// LowBalanceAt When no more than the threshold is left; absent for never.
+	LowBalanceAt              *time.Time `json:"low_balance_at,omitempty"`
+	LowBalanceThresholdMicros int64      `json:"low_balance_threshold_micros"`
+
+	// RateMicrosPerHour What costs money now costs together.
+	RateMicrosPerHour int64 `json:"rate_micros_per_hour"`
+
+	// Rungs What has been reached and stands.
+	Rungs []RunwayRung `json:"rungs"`
+
+	// Watch What the workflow that watches the account is doing; absent while nothing costs money.
+	Watch *RunwayWatch `json:"watch,omitempty"`
+}
+
+// RunwayRung defines model for RunwayRung.
+type RunwayRung struct {
+	At time.Time `json:"at"`
+
+	// Crossing How often the account has come down to it.
+	Crossing int64 `json:"crossing"`
+
+	// Deadline When the release that was announced happens.
+	Deadline *time.Time `json:"deadline,omitempty"`
+
+	// LateMs How long after its instant the end of the money was found.
+	LateMs *int64         `json:"late_ms,omitempty"`
+	Rung   RunwayRungRung `json:"rung"`
+
+	// WrittenOffMicros What the time in between would have cost; nobody is charged for it.
+	WrittenOffMicros *int64 `json:"written_off_micros,omitempty"`
+}
+
+// RunwayRungRung defines model for RunwayRung.Rung.
+type RunwayRungRung string
+
+// RunwayWatch What the workflow that watches the account is doing; absent while nothing costs money.
+type RunwayWatch struct {
+	Doing      string     `json:"doing"`
+	LastError  *string    `json:"last_error,omitempty"`
+	NextLookAt *time.Time `json:"next_look_at,omitempty"`
 }
 
 // SSHKey defines model for SSHKey.
@@ -2813,6 +2912,15 @@ type ListLedgerEntriesParams struct {
 
 	// Cursor The next_cursor of the page before; opaque.
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// GetRunwayParams defines parameters for GetRunway.
+type GetRunwayParams struct {
+	// ProjectID Only this project's.
+	ProjectID *InProject `form:"project_id,omitempty" json:"project_id,omitempty"`
+
+	// TenantID This tenant's; your own when absent.
+	TenantID *InTenant `form:"tenant_id,omitempty" json:"tenant_id,omitempty"`
 }
 
 // ListInvitationsParams defines parameters for ListInvitations.
@@ -4019,6 +4127,13 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /api/v1/billing/ledger (the `ListLedgerEntries` operationId).
 	ListLedgerEntries(ctx context.Context, params *ListLedgerEntriesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetRunway Say how long a tenant's balance lasts
+	//
+	// When the low-balance warning, the announcement of the release and the end of the money come if nothing changes, to the millisecond.
+	//
+	// Corresponds with GET /api/v1/billing/runway (the `GetRunway` operationId).
+	GetRunway(ctx context.Context, params *GetRunwayParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListEvidenceKeys List the public keys that evidence was ever signed with
 	//
@@ -6066,6 +6181,23 @@ func (c *Client) GetBalance(ctx context.Context, params *GetBalanceParams, reqEd
 // Corresponds with GET /api/v1/billing/ledger (the `ListLedgerEntries` operationId).
 func (c *Client) ListLedgerEntries(ctx context.Context, params *ListLedgerEntriesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListLedgerEntriesRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetRunway Say how long a tenant's balance lasts
+//
+// When the low-balance warning, the announcement of the release and the end of the money come if nothing changes, to the millisecond.
+//
+// Corresponds with GET /api/v1/billing/runway (the `GetRunway` operationId).
+func (c *Client) GetRunway(ctx context.Context, params *GetRunwayParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetRunwayRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -10924,6 +11056,72 @@ func NewListLedgerEntriesRequest(server string, params *ListLedgerEntriesParams)
 	return req, nil
 }
 
+// NewGetRunwayRequest constructs an http.Request for the GetRunway method
+func NewGetRunwayRequest(server string, params *GetRunwayParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/billing/runway")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.ProjectID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "project_id", *params.ProjectID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.TenantID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "tenant_id", *params.TenantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewListEvidenceKeysRequest constructs an http.Request for the ListEvidenceKeys method
 func NewListEvidenceKeysRequest(server string) (*http.Request, error) {
 	var err error
@@ -14238,6 +14436,15 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /api/v1/billing/ledger (the `ListLedgerEntries` operationId).
 	ListLedgerEntriesWithResponse(ctx context.Context, params *ListLedgerEntriesParams, reqEditors ...RequestEditorFn) (*ListLedgerEntriesResponse, error)
+
+	// GetRunwayWithResponse Say how long a tenant's balance lasts
+	//
+	// When the low-balance warning, the announcement of the release and the end of the money come if nothing changes, to the millisecond.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/billing/runway (the `GetRunway` operationId).
+	GetRunwayWithResponse(ctx context.Context, params *GetRunwayParams, reqEditors ...RequestEditorFn) (*GetRunwayResponse, error)
 
 	// ListEvidenceKeysWithResponse List the public keys that evidence was ever signed with
 	//
@@ -17858,6 +18065,56 @@ func (r ListLedgerEntriesResponse) ContentType() string {
 	return ""
 }
 
+// GetRunwayResponse200Headers the declared response headers of an HTTP 200 response for GetRunway
+type GetRunwayResponse200Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	XCorrelationID  string
+}
+
+type GetRunwayResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Runway
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetRunwayResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetRunwayResponse) GetJSON200() *Runway {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetRunwayResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetRunwayResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetRunwayResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetRunwayResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // ListEvidenceKeysResponse200Headers the declared response headers of an HTTP 200 response for ListEvidenceKeys
 type ListEvidenceKeysResponse200Headers struct {
 	RateLimit       *string
@@ -21302,6 +21559,21 @@ func (c *ClientWithResponses) ListLedgerEntriesWithResponse(ctx context.Context,
 		return nil, err
 	}
 	return ParseListLedgerEntriesResponse(rsp)
+}
+
+// GetRunwayWithResponse Say how long a tenant's balance lasts
+//
+// When the low-balance warning, the announcement of the release and the end of the money come if nothing changes, to the millisecond.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/billing/runway (the `GetRunway` operationId).
+func (c *ClientWithResponses) GetRunwayWithResponse(ctx context.Context, params *GetRunwayParams, reqEditors ...RequestEditorFn) (*GetRunwayResponse, error) {
+	rsp, err := c.GetRunway(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetRunwayResponse(rsp)
 }
 
 // ListEvidenceKeysWithResponse List the public keys that evidence was ever signed with
@@ -25642,6 +25914,59 @@ func ParseListLedgerEntriesResponse(rsp *http.Response) (*ListLedgerEntriesRespo
 	switch {
 	case rsp.StatusCode == 200:
 		var headers ListLedgerEntriesResponse200Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetRunwayResponse parses an HTTP response from a GetRunwayWithResponse call
+func ParseGetRunwayResponse(rsp *http.Response) (*GetRunwayResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetRunwayResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Runway
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetRunwayResponse200Headers
 		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {

@@ -59,6 +59,8 @@ const (
 	CauseTenant ReleaseCause = "tenant"
 	CauseAdmin  ReleaseCause = "admin"
 	CauseFunds  ReleaseCause = "funds"
+	// CauseLimit is a spending limit that the tenant set: the allocation's own, or its project's budget.
+	CauseLimit ReleaseCause = "limit"
 	// CauseProvisioning is the workflow itself, compensating for a node it could not make usable.
 	CauseProvisioning ReleaseCause = "provisioning"
 )

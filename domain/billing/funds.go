@@ -58,6 +58,14 @@ func (d Draw) bill(t time.Time) (money.Micros, error) {
 	return bill, nil
 }
 
+// Within is the last millisecond at which the bill is no more than most, if the meter goes on; false when it never is more. The
+// bill of a meter that ends then never exceeds it.
+func (d Draw) Within(most money.Micros) (last time.Time, exceeds bool) {
+	d.End, d.PostedTo = nil, nil
+	over, exceeds := Funds{BalanceMicros: most, Draws: []Draw{d}}.Reaches(-1)
+	return over.Add(-time.Millisecond), exceeds
+}
+
 // Runs says that the meter costs something at t.
 func (d Draw) Runs(t time.Time) bool {
 	return d.RateMicrosPerHour > 0 && (d.End == nil || d.End.After(t))

@@ -27,12 +27,16 @@ func (c *command) allocCreate() *cobra.Command {
 		keyFiles       []string
 		wait           bool
 		timeoutSeconds int64
+		maxSpend       string
+		maxDuration    time.Duration
 	)
 	cmd := &cobra.Command{Use: "create SKU", Short: "Ask for a node", Args: exact(1, "the SKU")}
 	cmd.Flags().StringVar(&name, "name", "", "a name for people")
 	cmd.Flags().StringVar(&project, "project", "", "the project it belongs to (default: the context's, or your own)")
 	cmd.Flags().StringToStringVar(&labels, "label", nil, "key=value, repeatable")
 	cmd.Flags().StringSliceVar(&keyFiles, "ssh-key", nil, "file with public keys, repeatable")
+	cmd.Flags().StringVar(&maxSpend, "max-spend", "", "end it before its bill exceeds this, such as 25.00 (default: no limit)")
+	cmd.Flags().DurationVar(&maxDuration, "max-duration", 0, "end it this long after its meter started, such as 90m (default: no limit)")
 	cmd.Flags().StringVar(&key, "idempotency-key", "", "repeat an earlier request safely (default: a new one)")
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait until the node is usable")
 	cmd.Flags().Int64Var(&timeoutSeconds, "timeout", 600, "seconds to wait at most")
@@ -50,6 +54,9 @@ func (c *command) allocCreate() *cobra.Command {
 			return err
 		}
 		request := client.CreateAllocationRequest{SKU: arguments[0], Name: optional(name), ProjectID: in}
+		if request.MaxSpendMinor, request.MaxDurationSeconds, err = spendingLimit(maxSpend, maxDuration); err != nil {
+			return err
+		}
 		if len(labels) > 0 {
 			request.Labels = &labels
 		}
@@ -74,6 +81,40 @@ func (c *command) allocCreate() *cobra.Command {
 	}
 	return cmd
 }
+
+// spendingLimit reads what an allocation is limited to; nil for no limit.
+func spendingLimit(maxSpend string, maxDuration time.Duration) (minor, wholeSeconds *int64, err error) {
+	if maxSpend != "" {
+		spend, err := minorUnits(maxSpend)
+		if err != nil {
+			return nil, nil, err
+		}
+		minor = &spend
+	}
+	if maxDuration != 0 {
+		if maxDuration < time.Second || maxDuration%time.Second != 0 {
+			return nil, nil, usage("--max-duration is a number of whole seconds above zero, not %s", maxDuration)
+		}
+		seconds := int64(maxDuration / time.Second)
+		wholeSeconds = &seconds
+	}
+	return minor, wholeSeconds, nil
+}
+
+// limits are what an allocation is limited to, as people read it.
+func limits(a client.Allocation) string {
+	var said []string
+	if a.MaxSpendMinor != nil {
+		said = append(said, amount(*a.MaxSpendMinor*microsPerMinor, a.Currency))
+	}
+	if a.MaxDurationSeconds != nil {
+		said = append(said, (time.Duration(*a.MaxDurationSeconds) * time.Second).String())
+	}
+	return strings.Join(said, ", ")
+}
+
+// microsPerMinor is how many micros one minor unit holds.
+const microsPerMinor = 10_000
 
 // publicKeys reads authorized_keys lines; the platform validates them.
 func publicKeys(files []string) ([]string, error) {
@@ -194,7 +235,7 @@ func allocationTable(a client.Allocation) table {
 		wiped = a.Certificate.Statement
 	}
 	return fields("allocation", a.ID, "name", a.Name, "labels", strings.Join(labels, ", "), "state", string(a.State), "sku", a.SKU,
-		"node", text(a.NodeID), "access", ssh, "price/hour", amount(a.RateMicrosPerHour, a.Currency), "cost", amount(a.CostMicros, a.Currency),
+		"node", text(a.NodeID), "access", ssh, "price/hour", amount(a.RateMicrosPerHour, a.Currency), "cost", amount(a.CostMicros, a.Currency), "limits", limits(a),
 		"requested", instant(a.RequestedAt), "metered from", optionalInstant(a.MeteredFrom), "metered to", optionalInstant(a.MeteredTo),
 		"suspended", optionalInstant(a.SuspendedAt), "ended", optionalInstant(a.EndedAt), "release cause", text(a.ReleaseCause), "failure", strings.TrimPrefix(failureOf(a), ": "), "certificate", wiped)
 }
@@ -223,7 +264,7 @@ func (c *command) allocExplain() *cobra.Command {
 				}
 				return fields("allocation", e.AllocationID, "state", string(e.State), "doing", e.Doing, "step", step, "waiting for", text(e.WaitingFor),
 					"next deadline", optionalInstant(e.NextDeadline), "node", text(e.NodeID), "cost so far", amount(e.CostMicros, e.Currency),
-					"settled to", optionalInstant(e.SettledTo), "last error", text(e.LastError), "given up", givenUp,
+					"settled to", optionalInstant(e.SettledTo), "limit at", optionalInstant(e.LimitAt), "last error", text(e.LastError), "given up", givenUp,
 					"pending", text(e.PendingSignal), "told by", string(e.Source))
 			})
 		},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -21,14 +22,34 @@ func (c *command) balanceCommand() *cobra.Command {
 		}
 		var balance client.Balance
 		body, err := decode(&balance)(api.GetBalance(ctx, &client.GetBalanceParams{TenantID: in}))
-		return view{body: body, render: func() table { return balanceTable(balance) }}, err
+		if err != nil {
+			return view{}, err
+		}
+		var runway client.Runway
+		if _, err := decode(&runway)(api.GetRunway(ctx, &client.GetRunwayParams{TenantID: in})); err != nil {
+			return view{}, err
+		}
+		return view{body: body, render: func() table { return runwayTable(balance, runway) }}, nil
 	})
 }
 
-func balanceTable(balance client.Balance) table {
-	return fields("account", balance.AccountID, "balance", amount(balance.BalanceMicros, balance.Currency),
+func balanceTable(balance client.Balance) table { return fields(balanceFields(balance)...) }
+
+func balanceFields(balance client.Balance) []string {
+	return []string{"account", balance.AccountID, "balance", amount(balance.BalanceMicros, balance.Currency),
 		"accrued", amount(balance.AccruedMicros, balance.Currency), "available", amount(balance.AvailableMicros, balance.Currency),
-		"running/hour", amount(balance.RateMicrosPerHour, balance.Currency), "as of", instant(balance.AsOf))
+		"running/hour", amount(balance.RateMicrosPerHour, balance.Currency), "as of", instant(balance.AsOf)}
+}
+
+// runwayTable is the balance with how long it lasts.
+func runwayTable(balance client.Balance, runway client.Runway) table {
+	standing := make([]string, len(runway.Rungs))
+	for i, rung := range runway.Rungs {
+		standing[i] = string(rung.Rung)
+	}
+	return fields(append(balanceFields(balance), "warning at", optionalInstant(runway.LowBalanceAt),
+		"release announced at", optionalInstant(runway.AutoReleaseAnnouncedAt), "used up at", optionalInstant(runway.DepletedAt),
+		"standing on", strings.Join(standing, ", "))...)
 }
 
 func (c *command) ledgerCommand() *cobra.Command {

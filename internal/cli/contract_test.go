@@ -147,7 +147,7 @@ var invocations = []invocation{
 	{"alloc explain alloc_a", "", []string{"explainAllocation"}},
 	{"alloc timeline alloc_a", "", []string{"getAllocationTimeline"}},
 	{"alloc release alloc_a --yes", "", []string{"getAllocation", "releaseAllocation"}},
-	{"balance", "", []string{"getBalance"}},
+	{"balance", "", []string{"getBalance", "getRunway"}},
 	{"ledger", "", []string{"listLedgerEntries"}},
 	{"tenant list", "", []string{"listTenants"}},
 	{"tenant get tenant_a", "", []string{"getTenant"}},

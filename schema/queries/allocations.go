@@ -30,6 +30,9 @@ type Allocation struct {
 	RateMicrosPerHour    money.Micros
 	WindowSeconds        int64
 	WindowsPerSettlement int64
+	// MaxSpendMicros and MaxDurationSeconds are what its tenant limits it to; nil for no limit.
+	MaxSpendMicros     *money.Micros
+	MaxDurationSeconds *int64
 	RuntimeMode          string
 	IsolationModel       string
 	State                allocation.State
@@ -73,6 +76,9 @@ type NewAllocation struct {
 	RateMicrosPerHour    money.Micros
 	WindowSeconds        int64
 	WindowsPerSettlement int64
+	// MaxSpendMicros and MaxDurationSeconds are what its tenant limits it to; nil for no limit.
+	MaxSpendMicros     *money.Micros
+	MaxDurationSeconds *int64
 	RuntimeMode          string
 	IsolationModel       string
 	Lease                node.Lease
@@ -94,6 +100,7 @@ func InsertAllocation(ctx context.Context, db DB, a NewAllocation) error {
 		"id": a.ID, "tenant_id": a.TenantID, "project_id": a.ProjectID, "user_id": a.UserID, "account_id": a.AccountID,
 		"currency": a.Currency, "name": a.Name, "labels": labels, "ssh_keys": keys, "sku_id": a.SKU, "price_id": a.PriceID,
 		"rate_micros_per_hour": int64(a.RateMicrosPerHour), "window_seconds": a.WindowSeconds, "windows_per_settlement": a.WindowsPerSettlement,
+		"max_spend_micros": a.MaxSpendMicros, "max_duration_seconds": a.MaxDurationSeconds,
 		"runtime_mode": a.RuntimeMode, "isolation_model": a.IsolationModel, "node_id": a.Lease.NodeID, "generation": a.Lease.Generation,
 		"username": node.Username(a.Lease), "correlation_id": a.CorrelationID, "owner_run_id": a.OwnerRunID, "created_at": a.CreatedAt,
 	})

@@ -1,9 +1,9 @@
 -- name: AllocationInsert
 INSERT INTO allocations (id, tenant_id, project_id, user_id, account_id, currency, name, labels, ssh_keys, sku_id, price_id,
-  rate_micros_per_hour, window_seconds, windows_per_settlement, runtime_mode, isolation_model, state, version, node_id, generation,
-  username, correlation_id, owner_run_id, created_at, updated_at)
+  rate_micros_per_hour, window_seconds, windows_per_settlement, max_spend_micros, max_duration_seconds, runtime_mode, isolation_model, state,
+  version, node_id, generation, username, correlation_id, owner_run_id, created_at, updated_at)
 VALUES (@id, @tenant_id, @project_id, @user_id, @account_id, @currency, @name, @labels, @ssh_keys, @sku_id, @price_id,
-  @rate_micros_per_hour, @window_seconds, @windows_per_settlement, @runtime_mode, @isolation_model, 'requested', 1, @node_id, @generation,
+  @rate_micros_per_hour, @window_seconds, @windows_per_settlement, @max_spend_micros, @max_duration_seconds, @runtime_mode, @isolation_model, 'requested', 1, @node_id, @generation,
   @username, @correlation_id, @owner_run_id, @created_at, @created_at);
 
 -- name: AllocationExists
@@ -11,7 +11,7 @@ SELECT EXISTS (SELECT FROM allocations WHERE id = @id AND tenant_id = @tenant_id
 
 -- name: AllocationGet
 SELECT id, tenant_id, project_id, user_id, account_id, currency, name, labels, ssh_keys, sku_id, price_id, rate_micros_per_hour,
-  window_seconds, windows_per_settlement, runtime_mode, isolation_model, state, version, node_id, generation, username, ssh_host, ssh_port,
+  window_seconds, windows_per_settlement, max_spend_micros, max_duration_seconds, runtime_mode, isolation_model, state, version, node_id, generation, username, ssh_host, ssh_port,
   ssh_host_key, metered_from, metered_to, suspended_at, release_cause, failure_code, failure_message, certificate, correlation_id, owner_run_id,
   created_at, updated_at, ended_at
 FROM allocations
@@ -19,7 +19,7 @@ WHERE id = @id AND (@tenant_id::text IS NULL OR tenant_id = @tenant_id);
 
 -- name: AllocationList
 SELECT id, tenant_id, project_id, user_id, account_id, currency, name, labels, ssh_keys, sku_id, price_id, rate_micros_per_hour,
-  window_seconds, windows_per_settlement, runtime_mode, isolation_model, state, version, node_id, generation, username, ssh_host, ssh_port,
+  window_seconds, windows_per_settlement, max_spend_micros, max_duration_seconds, runtime_mode, isolation_model, state, version, node_id, generation, username, ssh_host, ssh_port,
   ssh_host_key, metered_from, metered_to, suspended_at, release_cause, failure_code, failure_message, certificate, correlation_id, owner_run_id,
   created_at, updated_at, ended_at
 FROM allocations

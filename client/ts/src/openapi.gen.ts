@@ -248,6 +248,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/billing/runway": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Say how long a tenant's balance lasts
+         * @description When the low-balance warning, the announcement of the release and the end of the money come if nothing changes, to the millisecond.
+         */
+        get: operations["getRunway"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/billing/ledger": {
         parameters: {
             query?: never;
@@ -1599,6 +1619,7 @@ export interface components {
          * @example {
          *       "sku": "h100-8x",
          *       "name": "training",
+         *       "max_spend_minor": 50000,
          *       "labels": {
          *         "team": "vision"
          *       },
@@ -1621,6 +1642,16 @@ export interface components {
             ssh_key_ids?: string[];
             /** @description The default project when absent. */
             project_id?: string;
+            /**
+             * Format: int64
+             * @description Its bill never exceeds this, in minor units of the currency: it is released at the last millisecond that this pays for.
+             */
+            max_spend_minor?: number;
+            /**
+             * Format: int64
+             * @description It is released this long after its meter started, at the latest.
+             */
+            max_duration_seconds?: number;
         };
         /**
          * @example {
@@ -1683,6 +1714,16 @@ export interface components {
             currency: string;
             /** Format: int64 */
             window_seconds: number;
+            /**
+             * Format: int64
+             * @description Its bill never exceeds this, in minor units of the currency.
+             */
+            max_spend_minor?: number;
+            /**
+             * Format: int64
+             * @description It ends this long after its meter started, at the latest.
+             */
+            max_duration_seconds?: number;
             /** @enum {string} */
             isolation_model: "user-revoke" | "full-reimage";
             /** @enum {string} */
@@ -1710,7 +1751,7 @@ export interface components {
              */
             ended_at?: string;
             /** @enum {string} */
-            release_cause?: "tenant" | "admin" | "funds" | "provisioning";
+            release_cause?: "tenant" | "admin" | "funds" | "limit" | "provisioning";
             failure?: components["schemas"]["AllocationFailure"];
             certificate?: components["schemas"]["ReleaseCertificate"];
             /**
@@ -1826,6 +1867,11 @@ export interface components {
              * @description Up to when windows are in the ledger.
              */
             settled_to?: string;
+            /**
+             * Format: date-time
+             * @description When a spending limit ends it if nothing changes.
+             */
+            limit_at?: string;
             last_error?: string;
             given_up_nodes?: string[];
             pending_signal?: string;
@@ -1966,6 +2012,105 @@ export interface components {
             rate_micros_per_hour: number;
             /** Format: date-time */
             as_of: string;
+        };
+        /**
+         * @example {
+         *       "account_id": "acct_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "currency": "usd",
+         *       "available_micros": 4160000,
+         *       "rate_micros_per_hour": 24960000,
+         *       "low_balance_threshold_micros": 5000000,
+         *       "auto_release_grace_seconds": 3600,
+         *       "low_balance_at": "2026-01-05T09:31:20.885Z",
+         *       "auto_release_announced_at": "2026-01-05T08:43:22.000Z",
+         *       "depleted_at": "2026-01-05T09:43:22.000Z",
+         *       "rungs": [
+         *         {
+         *           "rung": "low_balance",
+         *           "crossing": 1,
+         *           "at": "2026-01-05T09:31:20.885Z"
+         *         }
+         *       ],
+         *       "watch": {
+         *         "doing": "sleeps until the money means something else, or a change is told",
+         *         "next_look_at": "2026-01-05T09:43:22.000Z"
+         *       },
+         *       "as_of": "2026-01-05T09:33:22.000Z"
+         *     }
+         */
+        Runway: {
+            account_id: string;
+            currency: string;
+            /**
+             * Format: int64
+             * @description Balance less what has accrued.
+             */
+            available_micros: number;
+            /**
+             * Format: int64
+             * @description What costs money now costs together.
+             */
+            rate_micros_per_hour: number;
+            /** Format: int64 */
+            low_balance_threshold_micros: number;
+            /**
+             * Format: int64
+             * @description How long before the end the release is announced.
+             */
+            auto_release_grace_seconds: number;
+            /**
+             * Format: date-time
+             * @description When no more than the threshold is left; absent for never.
+             */
+            low_balance_at?: string;
+            /**
+             * Format: date-time
+             * @description When the release of what runs is announced; absent for never.
+             */
+            auto_release_announced_at?: string;
+            /**
+             * Format: date-time
+             * @description When the balance is used up and what runs is released; absent for never.
+             */
+            depleted_at?: string;
+            /** @description What has been reached and stands. */
+            rungs: components["schemas"]["RunwayRung"][];
+            watch?: components["schemas"]["RunwayWatch"];
+            /** Format: date-time */
+            as_of: string;
+        };
+        RunwayRung: {
+            /** @enum {string} */
+            rung: "low_balance" | "auto_release_pending" | "balance_depleted";
+            /**
+             * Format: int64
+             * @description How often the account has come down to it.
+             */
+            crossing: number;
+            /** Format: date-time */
+            at: string;
+            /**
+             * Format: date-time
+             * @description When the release that was announced happens.
+             */
+            deadline?: string;
+            /**
+             * Format: int64
+             * @description How long after its instant the end of the money was found.
+             */
+            late_ms?: number;
+            /**
+             * Format: int64
+             * @description What the time in between would have cost; nobody is charged for it.
+             */
+            written_off_micros?: number;
+        };
+        /** @description What the workflow that watches the account is doing; absent while nothing costs money. */
+        RunwayWatch: {
+            doing: string;
+            /** Format: date-time */
+            next_look_at?: string;
+            last_error?: string;
         };
         /**
          * @example {
@@ -4463,6 +4608,7 @@ export interface operations {
                  * @example {
                  *       "sku": "h100-8x",
                  *       "name": "training",
+                 *       "max_spend_minor": 50000,
                  *       "labels": {
                  *         "team": "vision"
                  *       },
@@ -5425,6 +5571,87 @@ export interface operations {
             403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["TenantNotFoundOrProjectNotFound"];
             422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getRunway: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Only this project's.
+                 * @example proj_mfrggzdfmztwq2lknnwg23tpoa
+                 */
+                project_id?: components["parameters"]["InProject"];
+                /**
+                 * @description This tenant's; your own when absent.
+                 * @example tenant_mfrggzdfmztwq2lknnwg23tpoa
+                 */
+                tenant_id?: components["parameters"]["InTenant"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The runway at the present rates. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "account_id": "acct_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "currency": "usd",
+                     *       "available_micros": 4160000,
+                     *       "rate_micros_per_hour": 24960000,
+                     *       "low_balance_threshold_micros": 5000000,
+                     *       "auto_release_grace_seconds": 3600,
+                     *       "low_balance_at": "2026-01-05T09:31:20.885Z",
+                     *       "auto_release_announced_at": "2026-01-05T08:43:22.000Z",
+                     *       "depleted_at": "2026-01-05T09:43:22.000Z",
+                     *       "rungs": [
+                     *         {
+                     *           "rung": "low_balance",
+                     *           "crossing": 1,
+                     *           "at": "2026-01-05T09:31:20.885Z"
+                     *         }
+                     *       ],
+                     *       "watch": {
+                     *         "doing": "sleeps until the money means something else, or a change is told",
+                     *         "next_look_at": "2026-01-05T09:43:22.000Z"
+                     *       },
+                     *       "as_of": "2026-01-05T09:33:22.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Runway"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["TenantNotFoundOrProjectNotFound"];
+            /** @description validation_error, amount_out_of_range. */
+            422: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "validation_error" | "amount_out_of_range";
+                    };
+                };
+            };
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
             502: components["responses"]["UpstreamError"];

@@ -47,3 +47,10 @@ BEGIN
 END $$;
 CREATE TRIGGER policy_values_changed AFTER INSERT ON policy_values FOR EACH ROW EXECUTE FUNCTION policy_changed();
 CREATE TRIGGER tenant_policy_values_changed AFTER INSERT ON tenant_policy_values FOR EACH ROW EXECUTE FUNCTION policy_changed();
+
+-- Spending limits that a tenant sets for one allocation, ended by its own timer; null for none.
+ALTER TABLE allocations
+  ADD COLUMN max_spend_micros bigint CHECK (max_spend_micros > 0),
+  ADD COLUMN max_duration_seconds bigint CHECK (max_duration_seconds > 0),
+  DROP CONSTRAINT allocations_release_cause_check,
+  ADD CONSTRAINT allocations_release_cause_check CHECK (release_cause IN ('tenant', 'admin', 'funds', 'limit', 'provisioning'));
