@@ -27,6 +27,8 @@ var audiences = map[Type]Audience{
 	ProvisioningReleasingCompleted:    Members,
 	ProvisioningReleaseFailed:         Members,
 	ProvisioningForceReleaseRequested: Members,
+	BillingLowBalanceWarning:          Billing,
+	BillingAutoReleasePending:         Billing,
 	BillingBalanceDepleted:            Billing,
 	BillingUsageRecorded:              Nobody,
 	BillingBalanceAdjusted:            Billing,
