@@ -58,6 +58,10 @@ dev-worker-provisioning: ## run cmd/provisioning-worker against dev-infra
 dev-worker-outbox: ## run cmd/outbox-relay against dev-infra
 	scripts/dev/run.sh outbox-relay
 
+.PHONY: dev-worker-notification
+dev-worker-notification: ## run cmd/notification-relay against dev-infra
+	scripts/dev/run.sh notification-relay
+
 .PHONY: db-init
 db-init: ## apply every migration to DATABASE_OWNER_URL, or to the running instance's database
 	scripts/dev/database.sh migrate
@@ -81,7 +85,7 @@ test-oidc: build-devstack ## every flow of OpenID Connect against the embedded i
 
 .PHONY: test-authz
 test-authz: build-devstack ## every operation as every kind of caller, against the running API; ends with cases N failed M
-	bin/devstack run --parts postgres,temporal,redis -- go test -tags integration -count=1 -v -timeout 15m -run TestAuthorisationMatrix ./api/ | sed '/^cases /{h;d};$$G'
+	bin/devstack run --parts postgres,temporal,redis,nats -- go test -tags integration -count=1 -v -timeout 15m -run TestAuthorisationMatrix ./api/ | sed '/^cases /{h;d};$$G'
 
 .PHONY: lint
 lint: ## golangci-lint and workflowcheck

@@ -34,6 +34,8 @@ type Config struct {
 	Pool   *pgxpool.Pool
 	Redis  *redis.Client
 	Policy *policy.Client
+	// Letters are the dead letters of the event bus; nil where there is none.
+	Letters letterBox
 	// Temporal answers the client, nil while the cluster was not reached yet.
 	Temporal func() client.Client
 	Verifier *oidc.Verifier
@@ -283,6 +285,9 @@ func (s *server) operations() {
 	s.nodeOperations()
 	s.policyOperations()
 	s.overrideOperations()
+	s.outboxOperations()
+	s.deadLetterOperations()
+	s.notificationOperations()
 	s.completeContract()
 }
 

@@ -42,18 +42,21 @@ func (s *server) getHealth(context.Context, *struct{}) (*healthOut, error) {
 	return &healthOut{Body: health{Status: "ok", Version: s.config.Version}}, nil
 }
 
+// readinessProbe asks one dependency.
+type readinessProbe struct {
+	name, trouble string
+	// needed says whether the API is of no use without it.
+	needed bool
+	probe  func() error
+}
+
 // probeTimeout bounds the asking of all dependencies together.
 const probeTimeout = 2 * time.Second
 
 func (s *server) getReadiness(ctx context.Context, _ *struct{}) (*readinessOut, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	probes := []struct {
-		name, trouble string
-		// needed says whether the API is of no use without it.
-		needed bool
-		probe  func() error
-	}{
+	probes := []readinessProbe{
 		{"postgres", "The database does not answer.", true, func() error { return s.config.Pool.Ping(ctx) }},
 		{"temporal", "The workflow engine does not answer.", true, func() error {
 			cluster, err := s.temporal()
@@ -65,6 +68,10 @@ func (s *server) getReadiness(ctx context.Context, _ *struct{}) (*readinessOut, 
 		{"oidc", "The keys of the identity provider could not be read.", true, s.config.Verifier.Keys().Ready},
 		// Without Redis each replica limits by itself: worse, and better than none.
 		{"redis", "Redis does not answer.", false, func() error { return s.config.Redis.Ready(ctx) }},
+	}
+	if s.config.Letters != nil {
+		// Only dead letters need it: events wait in the database.
+		probes = append(probes, readinessProbe{"nats", "The event bus does not answer.", false, func() error { return s.config.Letters.Ready(ctx) }})
 	}
 	answer := readinessOut{Status: http.StatusOK, Body: readiness{Status: "ready"}}
 	for _, one := range probes {

@@ -144,6 +144,15 @@ var routes = []route{
 	{"unquarantineNode", "POST", "/api/v1/admin/nodes/{node_id}/unquarantine", operator(identity.PlatformWrite), general, keyed, 200},
 	{"denyNode", "POST", "/api/v1/admin/nodes/{node_id}/deny", operator(identity.PlatformWrite), general, keyed, 200},
 
+	{"listNotifications", "GET", "/api/v1/notifications", person(identity.ProfileRead), general, plain, 200},
+	{"readNotifications", "POST", "/api/v1/notifications/read", person(identity.ProfileWrite), general, keyed, 204},
+	{"getOutbox", "GET", "/api/v1/admin/outbox", operator(identity.PlatformRead), overview, plain, 200},
+	{"rewindOutbox", "POST", "/api/v1/admin/outbox/rewind", operator(identity.PlatformWrite), general, keyed, 200},
+	{"listDeadLetters", "GET", "/api/v1/admin/dead-letters", operator(identity.PlatformRead), overview, plain, 200},
+	{"getDeadLetter", "GET", "/api/v1/admin/dead-letters/{letter_id}", operator(identity.PlatformRead), overview, plain, 200},
+	{"replayDeadLetter", "POST", "/api/v1/admin/dead-letters/{letter_id}/replay", operator(identity.PlatformWrite), general, keyed, 204},
+	{"discardDeadLetter", "POST", "/api/v1/admin/dead-letters/{letter_id}/discard", operator(identity.PlatformWrite), general, keyed, 204},
+
 	{"listPolicies", "GET", "/api/v1/admin/policies", operator(identity.PlatformRead), overview, plain, 200},
 	{"getPolicy", "GET", "/api/v1/admin/policies/{key}", operator(identity.PlatformRead), overview, plain, 200},
 	{"setPolicy", "PUT", "/api/v1/admin/policies/{key}", operator(identity.PlatformWrite), general, keyed, 200},

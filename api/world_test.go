@@ -28,7 +28,10 @@ import (
 	"github.com/gpuaas/gpuaas/domain/id"
 	"github.com/gpuaas/gpuaas/domain/node"
 	"github.com/gpuaas/gpuaas/internal/evidence"
+	"github.com/gpuaas/gpuaas/internal/nats"
+	"github.com/gpuaas/gpuaas/internal/nats/natstest"
 	"github.com/gpuaas/gpuaas/internal/oidc"
+	"github.com/gpuaas/gpuaas/internal/outbox"
 	"github.com/gpuaas/gpuaas/internal/process"
 	"github.com/gpuaas/gpuaas/internal/redis/redistest"
 	"github.com/gpuaas/gpuaas/internal/store"
@@ -52,6 +55,16 @@ type world struct {
 	key    jwk.Key
 	// replica runs the API program once more and answers its address.
 	replica func(log *slog.Logger) string
+	// bus is NATS, with both relays; nil where the test infrastructure has none.
+	bus *nats.Client
+}
+
+// needBus ends a test that cannot do without NATS.
+func (w *world) needBus() {
+	w.t.Helper()
+	if w.bus == nil {
+		w.t.Fatal("this test needs NATS: run `make test-integration`, or `bin/devstack run` with the part nats")
+	}
 }
 
 func newWorld(t *testing.T, nodes int) *world {
@@ -102,11 +115,22 @@ func (w *world) start(cluster temporal.Config) {
 		return process.RunProvisioningWorker(ctx, process.ProvisioningWorkerConfig{Temporal: cluster, Worker: process.DefaultWorkerConfig(), Log: logs, ProbeSecret: strings.Repeat("s", 32)})
 	})
 	cache, evidenceKey := redistest.Config(w.t), w.evidenceKey()
+	var bus nats.Config
+	if natstest.Available() {
+		server := natstest.Start(w.t)
+		bus, w.bus = server.Config(), server.Open()
+		run("outbox relay", func() error {
+			return process.RunOutboxRelay(ctx, process.OutboxRelayConfig{Database: database, NATS: bus, Relay: outbox.DefaultConfig(), Log: logs})
+		})
+		run("notification relay", func() error {
+			return process.RunNotificationRelay(ctx, process.NotificationRelayConfig{Database: database, NATS: bus, Redis: cache, Log: logs})
+		})
+	}
 	w.replica = func(log *slog.Logger) string {
 		listening := make(chan string, 1)
 		run("API", func() error {
 			return process.RunAPI(ctx, process.APIConfig{
-				Database: database, Temporal: cluster, Redis: cache, Log: process.LogConfig{Logger: log}, Address: "127.0.0.1:0", IDSecret: strings.Repeat("i", 32),
+				Database: database, Temporal: cluster, Redis: cache, NATS: bus, Log: process.LogConfig{Logger: log}, Address: "127.0.0.1:0", IDSecret: strings.Repeat("i", 32),
 				EvidenceKeyFile: evidenceKey,
 				OIDC:            oidc.Config{Issuer: w.issuer, Audiences: []string{"gpuaas-api"}, Clients: []string{"gpuaas-api"}},
 				Listening:       func(address string) { listening <- address },

@@ -51,6 +51,7 @@ func (p *Programs) StartPlatform() error {
 		start(p, "api", process.RunAPI, func(c *process.APIConfig) { c.Log.Logger = p.log }),
 		start(p, "billing-worker", process.RunBillingWorker, func(c *process.BillingWorkerConfig) { c.Log.Logger = p.log }),
 		start(p, "outbox-relay", process.RunOutboxRelay, func(c *process.OutboxRelayConfig) { c.Log.Logger = p.log }),
+		start(p, "notification-relay", process.RunNotificationRelay, func(c *process.NotificationRelayConfig) { c.Log.Logger = p.log }),
 		start(p, "provisioning-worker", process.RunProvisioningWorker, func(c *process.ProvisioningWorkerConfig) { c.Log.Logger = p.log }),
 	)
 }

@@ -18,6 +18,7 @@ const (
 	GroupStorage     Group = "storage"
 	GroupCatalogue   Group = "catalogue"
 	GroupPolicy      Group = "policy"
+	GroupEvents      Group = "events"
 	GroupRateLimit   Group = "rate_limit"
 	GroupServer      Group = "server"
 )
@@ -218,6 +219,14 @@ const (
 	PolicyCombinationRefused Code = "policy_combination_refused"
 	// PolicyVersionConflict (409): The policy value was changed by somebody else meanwhile.
 	PolicyVersionConflict Code = "policy_version_conflict"
+	// NotificationNotFound (404): There is no such notification, or it is older than what is kept.
+	NotificationNotFound Code = "notification_not_found"
+	// DeadLetterNotFound (404): There is no such dead letter.
+	DeadLetterNotFound Code = "dead_letter_not_found"
+	// DeadLetterNotReplayable (409): The letter does not hold an event that could be published again; it can only be discarded.
+	DeadLetterNotReplayable Code = "dead_letter_not_replayable"
+	// OutboxUnchanged (409): No event that is kept was published since then.
+	OutboxUnchanged Code = "outbox_unchanged"
 	// RateLimitExceeded (429): Too many requests; try again after the time in Retry-After.
 	RateLimitExceeded Code = "rate_limit_exceeded"
 	// InternalError (500): Something went wrong on our side; the correlation id finds it in our logs.
@@ -326,6 +335,10 @@ var codes = []Code{
 	PolicyValueInvalid,
 	PolicyCombinationRefused,
 	PolicyVersionConflict,
+	NotificationNotFound,
+	DeadLetterNotFound,
+	DeadLetterNotReplayable,
+	OutboxUnchanged,
 	RateLimitExceeded,
 	InternalError,
 	UpstreamError,
@@ -430,6 +443,10 @@ var catalogue = map[Code]Entry{
 	PolicyValueInvalid:          {Code: PolicyValueInvalid, HTTPStatus: 422, Retryable: false, Sentence: "The value does not fit the policy key's type and range.", Group: GroupPolicy},
 	PolicyCombinationRefused:    {Code: PolicyCombinationRefused, HTTPStatus: 409, Retryable: false, Sentence: "The value does not go together with another policy value.", Group: GroupPolicy},
 	PolicyVersionConflict:       {Code: PolicyVersionConflict, HTTPStatus: 409, Retryable: false, Sentence: "The policy value was changed by somebody else meanwhile.", Group: GroupPolicy},
+	NotificationNotFound:        {Code: NotificationNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no such notification, or it is older than what is kept.", Group: GroupEvents},
+	DeadLetterNotFound:          {Code: DeadLetterNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no such dead letter.", Group: GroupEvents},
+	DeadLetterNotReplayable:     {Code: DeadLetterNotReplayable, HTTPStatus: 409, Retryable: false, Sentence: "The letter does not hold an event that could be published again; it can only be discarded.", Group: GroupEvents},
+	OutboxUnchanged:             {Code: OutboxUnchanged, HTTPStatus: 409, Retryable: false, Sentence: "No event that is kept was published since then.", Group: GroupEvents},
 	RateLimitExceeded:           {Code: RateLimitExceeded, HTTPStatus: 429, Retryable: true, Sentence: "Too many requests; try again after the time in Retry-After.", Group: GroupRateLimit},
 	InternalError:               {Code: InternalError, HTTPStatus: 500, Retryable: false, Sentence: "Something went wrong on our side; the correlation id finds it in our logs.", Group: GroupServer},
 	UpstreamError:               {Code: UpstreamError, HTTPStatus: 502, Retryable: true, Sentence: "A system that this platform depends on answered with an error.", Group: GroupServer},

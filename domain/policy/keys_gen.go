@@ -371,6 +371,24 @@ var (
 		Unit:    "hours",
 		Meaning: "How long a published event stays in the outbox, so that the relay's cursor can be put back and the event be published again.",
 	}
+	// EventsInboxRetentionDays is "events.inbox_retention_days". How long a consumer remembers an event that it applied, so that it is not applied twice. A dead letter replayed later may be.
+	EventsInboxRetentionDays = IntKey{
+		Name:    "events.inbox_retention_days",
+		Default: 90,
+		Min:     8,
+		Max:     3650,
+		Unit:    "days",
+		Meaning: "How long a consumer remembers an event that it applied, so that it is not applied twice. A dead letter replayed later may be.",
+	}
+	// EventsDeliveryAttempts is "events.delivery_attempts". How often a consumer tries to apply an event, with pauses that grow to half a minute, before it becomes a dead letter.
+	EventsDeliveryAttempts = IntKey{
+		Name:    "events.delivery_attempts",
+		Default: 10,
+		Min:     1,
+		Max:     100,
+		Unit:    "attempts",
+		Meaning: "How often a consumer tries to apply an event, with pauses that grow to half a minute, before it becomes a dead letter.",
+	}
 	// RateLimitAPIRequestsPerMinute is "rate_limit.api_requests_per_minute". How many requests one user may make.
 	RateLimitAPIRequestsPerMinute = IntKey{
 		Name:    "rate_limit.api_requests_per_minute",
@@ -439,6 +457,15 @@ var (
 		Name:    "notification.balance_depleted_enabled",
 		Default: true,
 		Meaning: "Whether depleted-balance notices are delivered; the release it orders happens either way.",
+	}
+	// NotificationRetentionDays is "notification.retention_days". How long a notification can be read, by whoever missed it.
+	NotificationRetentionDays = IntKey{
+		Name:    "notification.retention_days",
+		Default: 90,
+		Min:     1,
+		Max:     3650,
+		Unit:    "days",
+		Meaning: "How long a notification can be read, by whoever missed it.",
 	}
 	// AuthServiceAccountTokenTTLSeconds is "auth.service_account_token_ttl_seconds". How long a service account's token is valid.
 	AuthServiceAccountTokenTTLSeconds = IntKey{
@@ -533,6 +560,8 @@ var keys = []Key{
 	NodeCertificateTTLSeconds,
 	IdempotencyRetentionHours,
 	EventsOutboxRetentionHours,
+	EventsInboxRetentionDays,
+	EventsDeliveryAttempts,
 	RateLimitAPIRequestsPerMinute,
 	RateLimitTerminalTokenRequestsPerMinute,
 	RateLimitFinancialRequestsPerMinute,
@@ -541,6 +570,7 @@ var keys = []Key{
 	TerminalSessionMaxTTLSeconds,
 	NotificationLowBalanceEnabled,
 	NotificationBalanceDepletedEnabled,
+	NotificationRetentionDays,
 	AuthServiceAccountTokenTTLSeconds,
 	AuthServiceAccountSecretOverlapSeconds,
 	AuthPersonalTokenMaxTTLSeconds,

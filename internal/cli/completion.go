@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -60,6 +61,12 @@ var nouns = map[string]completer{
 	"ACCOUNT": live(func(ctx context.Context, api client.ClientInterface, _ []string) (*http.Response, error) {
 		return api.ListAccounts(ctx, &client.ListAccountsParams{Limit: optional(mostCompletions)})
 	}, func(a client.Account) (string, string) { return a.ID, a.TenantID }),
+	"LETTER": live(func(ctx context.Context, api client.ClientInterface, _ []string) (*http.Response, error) {
+		return api.ListDeadLetters(ctx, &client.ListDeadLettersParams{Limit: optional(mostCompletions)})
+	}, func(l client.DeadLetter) (string, string) { return strconv.FormatInt(l.ID, 10), l.Subject }),
+	"EVENT": live(func(ctx context.Context, api client.ClientInterface, _ []string) (*http.Response, error) {
+		return api.ListNotifications(ctx, &client.ListNotificationsParams{Limit: optional(mostCompletions)})
+	}, func(n client.Notification) (string, string) { return n.EventID.String(), n.EventType }),
 	"CONTEXT": contextNames,
 	"ROLE":    oneOf("owner", "admin", "member", "viewer", "billing"),
 }

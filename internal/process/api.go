@@ -18,6 +18,7 @@ import (
 	"github.com/gpuaas/gpuaas/api/middleware"
 	"github.com/gpuaas/gpuaas/internal/evidence"
 	"github.com/gpuaas/gpuaas/internal/ledgerchain"
+	"github.com/gpuaas/gpuaas/internal/nats"
 	"github.com/gpuaas/gpuaas/internal/oidc"
 	"github.com/gpuaas/gpuaas/internal/policy"
 	"github.com/gpuaas/gpuaas/internal/redis"
@@ -37,9 +38,11 @@ var Version = "dev"
 
 // APIConfig is what the API program needs.
 type APIConfig struct {
-	Database   DatabaseConfig
-	Temporal   temporal.Config
-	Redis      redis.Config
+	Database DatabaseConfig
+	Temporal temporal.Config
+	Redis    redis.Config
+	// NATS may be left out where a program is assembled in Go: then there are no dead letters to look at.
+	NATS       nats.Config
 	OIDC       oidc.Config
 	SignIn     SignInConfig
 	Nodes      NodeAPIConfig
@@ -61,6 +64,7 @@ type APIConfig struct {
 func (c APIConfig) Check() []string {
 	mistakes := append(c.Database.Check(), c.Temporal.Check()...)
 	mistakes = append(mistakes, c.Redis.Check()...)
+	mistakes = append(mistakes, c.NATS.Check()...)
 	mistakes = append(append(append(mistakes, c.OIDC.Check()...), c.Nodes.Check()...), c.Trace.Check()...)
 	mistakes = append(mistakes, c.SignIn.Check()...)
 	if _, _, err := net.SplitHostPort(c.Address); err != nil {
@@ -148,7 +152,7 @@ func RunAPI(ctx context.Context, config APIConfig) error {
 			(*connected).Close()
 		}
 	}()
-	handler, err := api.New(api.Config{
+	settings := api.Config{
 		Pool: pool, Redis: cache, Proxies: proxies, Policy: policies, Verifier: verifier, SignIn: config.SignIn.clients(verifier, issuer), IDSecret: []byte(config.IDSecret),
 		Currency: accountCurrency, Evidence: keys, Chain: ledgerchain.New(pool, nil, log), TemporalUI: ui, Version: Version, Log: log, Tracing: tracing, Now: time.Now,
 		Temporal: func() client.Client {
@@ -157,7 +161,16 @@ func RunAPI(ctx context.Context, config APIConfig) error {
 			}
 			return nil
 		},
-	})
+	}
+	if config.NATS.URL != "" {
+		bus, err := nats.Open(config.NATS, "api", log)
+		if err != nil {
+			return err
+		}
+		defer bus.Close()
+		settings.Letters = bus
+	}
+	handler, err := api.New(settings)
 	if err != nil {
 		return err
 	}

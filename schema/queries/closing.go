@@ -78,7 +78,7 @@ func EraseTenant(ctx context.Context, db DB, tenant id.Tenant) (bool, error) {
 	}
 	for _, statement := range []string{
 		"EraseTenantProjects", "EraseTenantKeys", "EraseTenantAllocations", "EraseTenantInvitations", "EraseTenantMembers",
-		"EraseTenantProjectMembers", "EraseTenantAnswers",
+		"EraseTenantProjectMembers", "EraseTenantAnswers", "EraseTenantNotifications",
 	} {
 		if _, err := execute(ctx, db, statement, pgx.NamedArgs{"tenant_id": tenant}); err != nil {
 			return false, err
@@ -92,7 +92,7 @@ func EraseTenant(ctx context.Context, db DB, tenant id.Tenant) (bool, error) {
 func EraseUser(ctx context.Context, db DB, user id.User) error {
 	for _, statement := range []string{
 		"EraseUserFromTenants", "EraseUserFromProjects", "EraseUserFromPlatform", "EraseUserKeys", "EraseUserCredentials", "EraseUserAllocations",
-		"EraseUserInvitations", "EraseServiceAccount", "EraseUserAnswers", "EraseUser",
+		"EraseUserInvitations", "EraseServiceAccount", "EraseUserAnswers", "EraseUserNotifications", "EraseUser",
 	} {
 		if _, err := execute(ctx, db, statement, pgx.NamedArgs{"user_id": user}); err != nil {
 			return err

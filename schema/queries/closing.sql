@@ -108,3 +108,10 @@ DELETE FROM project_members WHERE tenant_id = @tenant_id;
 
 -- name: EraseTenantAnswers
 DELETE FROM idempotency_records WHERE tenant_id = @tenant_id OR position(convert_to(@tenant_id::text, 'UTF8') IN answer) > 0;
+
+-- name: EraseTenantNotifications
+-- What somebody wrote as a reason may stand in them.
+DELETE FROM notifications WHERE tenant_id = @tenant_id;
+
+-- name: EraseUserNotifications
+DELETE FROM notification_reads WHERE user_id = @user_id;

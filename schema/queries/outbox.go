@@ -89,3 +89,13 @@ func InsertLetter(ctx context.Context, db DB, letter event.Letter, aggregateID s
 	})
 	return err
 }
+
+// InsertReplay writes an event of a dead letter again, to be published under another message id, so that no stream takes it for one that it
+// knows. The event's own id stays, by which consumers that applied it pass it over. The same letter's replay has the same message id.
+func InsertReplay(ctx context.Context, db DB, letter event.Letter, number uint64) error {
+	_, err := execute(ctx, db, "OutboxInsert", pgx.NamedArgs{
+		"stream": letter.Stream, "subject": letter.Subject, "aggregate_id": letter.EventID, "payload": letter.Event,
+		"msg_id": factUUID(fmt.Sprintf("replay\x00%s\x00%s\x00%d\x00%d", letter.Consumer, letter.EventID, letter.FailedAt.UnixMilli(), number)),
+	})
+	return err
+}

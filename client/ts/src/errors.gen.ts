@@ -592,6 +592,30 @@ export const errorCatalogue = {
     sentence: "The policy value was changed by somebody else meanwhile.",
     group: "policy",
   },
+  notification_not_found: {
+    httpStatus: 404,
+    retryable: false,
+    sentence: "There is no such notification, or it is older than what is kept.",
+    group: "events",
+  },
+  dead_letter_not_found: {
+    httpStatus: 404,
+    retryable: false,
+    sentence: "There is no such dead letter.",
+    group: "events",
+  },
+  dead_letter_not_replayable: {
+    httpStatus: 409,
+    retryable: false,
+    sentence: "The letter does not hold an event that could be published again; it can only be discarded.",
+    group: "events",
+  },
+  outbox_unchanged: {
+    httpStatus: 409,
+    retryable: false,
+    sentence: "No event that is kept was published since then.",
+    group: "events",
+  },
   rate_limit_exceeded: {
     httpStatus: 429,
     retryable: true,

@@ -464,6 +464,117 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/admin/outbox": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show where the publishing of events stands */
+        get: operations["getOutbox"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/outbox/rewind": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Publish events again
+         * @description Puts the relay's cursor back to an instant within the outbox's retention. Streams that still hold an event take it once, consumers apply it once; what a stream lost, it gets again.
+         */
+        post: operations["rewindOutbox"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/dead-letters": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List messages that could not be published or processed, oldest first */
+        get: operations["listDeadLetters"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/dead-letters/{letter_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show a dead letter */
+        get: operations["getDeadLetter"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/dead-letters/{letter_id}/replay": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Publish a dead letter's event again, and remove the letter
+         * @description Every consumer gets it; those that applied the event pass it over, and the one that gave up has all its attempts again.
+         */
+        post: operations["replayDeadLetter"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/dead-letters/{letter_id}/discard": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Remove a dead letter for ever
+         * @description The audit log keeps what it was about and why it was given up.
+         */
+        post: operations["discardDeadLetter"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/healthz": {
         parameters: {
             query?: never;
@@ -889,6 +1000,46 @@ export interface paths {
         put?: never;
         /** Cut a node off, whatever its certificate says */
         post: operations["denyNode"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/notifications": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List what happened that concerns you
+         * @description Newest first, or, with `after`, what came after an event, oldest first: so whoever was away learns what they missed. Members are told of allocations that they may see, owners, administrators and billing of the tenant's money, and whose an allocation is of everything about it. The same arrives at once on the WebSocket `/ws/notifications`.
+         */
+        get: operations["listNotifications"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/notifications/read": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Mark notifications as read
+         * @description For you alone. What you may not see is passed over, and what is marked stays marked.
+         */
+        post: operations["readNotifications"];
         delete?: never;
         options?: never;
         head?: never;
@@ -2328,6 +2479,129 @@ export interface components {
         };
         /**
          * @example {
+         *       "cursor": 4711,
+         *       "sealed": 4712,
+         *       "epoch": 3,
+         *       "leader": "relay-1/7HQ3KD2A",
+         *       "moved_at": "2026-01-05T09:30:00.000Z",
+         *       "pending": 1,
+         *       "pending_since": "2026-01-05T09:30:00.020Z",
+         *       "lag_ms": 18
+         *     }
+         */
+        Outbox: {
+            /**
+             * Format: int64
+             * @description Every row up to this id is published.
+             */
+            cursor: number;
+            /**
+             * Format: int64
+             * @description Every row up to this id is final and may be published.
+             */
+            sealed: number;
+            /**
+             * Format: int64
+             * @description Rises whenever another relay leads, or the cursor is put back.
+             */
+            epoch: number;
+            /** @description The relay that publishes; absent when none does. */
+            leader?: string;
+            /**
+             * Format: date-time
+             * @description When the cursor was last moved.
+             */
+            moved_at: string;
+            /**
+             * Format: int64
+             * @description How many events wait, counted up to 100000.
+             */
+            pending: number;
+            /**
+             * Format: date-time
+             * @description When the oldest of them was written.
+             */
+            pending_since?: string;
+            /**
+             * Format: int64
+             * @description How long it has waited, in milliseconds; 0 when nothing waits.
+             */
+            lag_ms: number;
+        };
+        /**
+         * @example {
+         *       "since": "2026-01-05T09:00:00.000Z",
+         *       "reason": "the stream was restored from a backup of 09:00"
+         *     }
+         */
+        RewindOutboxRequest: {
+            /**
+             * Format: date-time
+             * @description Everything that was written at or after this instant is published again.
+             */
+            since: string;
+            reason: string;
+        };
+        /**
+         * @example {
+         *       "id": 42,
+         *       "event_id": "0c8a6c1e-5a0f-8f3b-9a51-3f6f2d1c7b10",
+         *       "stream": "BILLING",
+         *       "subject": "billing.balance_adjusted",
+         *       "consumer": "notifications",
+         *       "reason": "the message cannot be applied: its payload names no tenant",
+         *       "attempts": 1,
+         *       "failed_at": "2026-01-05T09:30:00.000Z",
+         *       "replayable": true,
+         *       "event": {
+         *         "event_id": "0c8a6c1e-5a0f-8f3b-9a51-3f6f2d1c7b10",
+         *         "event_type": "billing.balance_adjusted"
+         *       }
+         *     }
+         */
+        DeadLetter: {
+            /**
+             * Format: int64
+             * @description Its place in the stream of dead letters.
+             */
+            id: number;
+            /** @description The id in the event's envelope; absent for what is no event. */
+            event_id?: string;
+            /** @description The stream of the message. */
+            stream: string;
+            /** @description Its subject. */
+            subject: string;
+            /** @description Who gave up on it: a durable consumer, or outbox-relay. */
+            consumer: string;
+            reason: string;
+            /** Format: int64 */
+            attempts: number;
+            /** Format: date-time */
+            failed_at: string;
+            /** @description Whether the letter holds the event, so that it can be published again. */
+            replayable: boolean;
+            /** @description The message as it was, where it is an object. */
+            event?: {
+                [key: string]: unknown;
+            };
+            /** @description The message as it was, where it is none. */
+            body_base64?: string;
+        };
+        DeadLetterList: {
+            items: components["schemas"]["DeadLetter"][];
+            /** @description Absent on the last page. */
+            next_cursor?: string;
+        };
+        /**
+         * @example {
+         *       "reason": "the consumer was mended"
+         *     }
+         */
+        OperateDeadLetterRequest: {
+            reason: string;
+        };
+        /**
+         * @example {
          *       "status": "ok",
          *       "version": "1.0.0"
          *     }
@@ -2776,6 +3050,63 @@ export interface components {
             hostname: string;
             /** Format: date-time */
             expires_at: string;
+        };
+        /**
+         * @example {
+         *       "event_id": "0c8a6c1e-5a0f-8f3b-9a51-3f6f2d1c7b10",
+         *       "event_type": "provisioning.active",
+         *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "created_at": "2026-01-05T09:30:00.000Z",
+         *       "event": {
+         *         "event_id": "0c8a6c1e-5a0f-8f3b-9a51-3f6f2d1c7b10",
+         *         "event_type": "provisioning.active",
+         *         "occurred_at": "2026-01-05T09:29:59.000Z",
+         *         "version": "1.0",
+         *         "correlation_id": "7d3f0f6c1a9b4e4f",
+         *         "payload": {
+         *           "allocation_id": "alloc_mfrggzdfmztwq2lknnwg23tpoa",
+         *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+         *           "state": "active"
+         *         }
+         *       }
+         *     }
+         */
+        Notification: {
+            /**
+             * Format: uuid
+             * @description Where to go on from, by ?after=.
+             */
+            event_id: string;
+            /** @description One of those in the contract of events. */
+            event_type: string;
+            tenant_id: string;
+            /** Format: date-time */
+            created_at: string;
+            /**
+             * Format: date-time
+             * @description When you marked it as read; absent when you did not.
+             */
+            read_at?: string;
+            /** @description The event as it was published (schema/asyncapi.yaml). */
+            event: {
+                [key: string]: unknown;
+            };
+        };
+        NotificationList: {
+            items: components["schemas"]["Notification"][];
+            /** @description Absent on the last page. */
+            next_cursor?: string;
+        };
+        /**
+         * @example {
+         *       "event_ids": [
+         *         "0c8a6c1e-5a0f-8f3b-9a51-3f6f2d1c7b10"
+         *       ]
+         *     }
+         */
+        ReadNotificationsRequest: {
+            /** @description What you have read; what you may not see is passed over. */
+            event_ids: string[];
         };
         /**
          * @example {
@@ -3977,6 +4308,21 @@ export interface components {
                 };
             };
         };
+        /** @description not_found, dead_letter_not_found. */
+        NotFoundOrDeadLetterNotFound: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                RateLimit: components["headers"]["RateLimit"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "not_found" | "dead_letter_not_found";
+                };
+            };
+        };
         /** @description not_found, member_not_found, project_not_found. */
         NotFoundOrMemberNotFoundOrProjectNotFound: {
             headers: {
@@ -4424,6 +4770,8 @@ export interface components {
          * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
          */
         Cursor: string;
+        /** @example 42 */
+        LetterID: number;
         /** @example inv_mfrggzdfmztwq2lknnwg23tpoa */
         InvitationID: string;
         /** @example node_mfrggzdfmztwq2lknnwg23tpoa */
@@ -6381,6 +6729,364 @@ export interface operations {
             503: components["responses"]["ServiceUnavailable"];
         };
     };
+    getOutbox: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The relay's place in the outbox. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "cursor": 4711,
+                     *       "sealed": 4712,
+                     *       "epoch": 3,
+                     *       "leader": "relay-1/7HQ3KD2A",
+                     *       "moved_at": "2026-01-05T09:30:00.000Z",
+                     *       "pending": 1,
+                     *       "pending_since": "2026-01-05T09:30:00.020Z",
+                     *       "lag_ms": 18
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Outbox"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    rewindOutbox: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "since": "2026-01-05T09:00:00.000Z",
+                 *       "reason": "the stream was restored from a backup of 09:00"
+                 *     }
+                 */
+                "application/json": components["schemas"]["RewindOutboxRequest"];
+            };
+        };
+        responses: {
+            /** @description The relay's place in the outbox, put back. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "cursor": 4711,
+                     *       "sealed": 4712,
+                     *       "epoch": 3,
+                     *       "leader": "relay-1/7HQ3KD2A",
+                     *       "moved_at": "2026-01-05T09:30:00.000Z",
+                     *       "pending": 1,
+                     *       "pending_since": "2026-01-05T09:30:00.020Z",
+                     *       "lag_ms": 18
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Outbox"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            408: components["responses"]["RequestTimeout"];
+            /** @description idempotency_conflict, idempotency_in_flight, outbox_unchanged. */
+            409: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "idempotency_conflict" | "idempotency_in_flight" | "outbox_unchanged";
+                    };
+                };
+            };
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listDeadLetters: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Only what this consumer gave up on.
+                 * @example notifications
+                 */
+                consumer?: string;
+                /**
+                 * @description How many items to answer at most.
+                 * @example 50
+                 */
+                limit?: components["parameters"]["Limit"];
+                /**
+                 * @description The next_cursor of the page before; opaque.
+                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
+                 */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of dead letters. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": 42,
+                     *           "event_id": "0c8a6c1e-5a0f-8f3b-9a51-3f6f2d1c7b10",
+                     *           "stream": "BILLING",
+                     *           "subject": "billing.balance_adjusted",
+                     *           "consumer": "notifications",
+                     *           "reason": "the message cannot be applied: its payload names no tenant",
+                     *           "attempts": 1,
+                     *           "failed_at": "2026-01-05T09:30:00.000Z",
+                     *           "replayable": true,
+                     *           "event": {
+                     *             "event_id": "0c8a6c1e-5a0f-8f3b-9a51-3f6f2d1c7b10",
+                     *             "event_type": "billing.balance_adjusted"
+                     *           }
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["DeadLetterList"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getDeadLetter: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example 42 */
+                letter_id: components["parameters"]["LetterID"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The dead letter. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": 42,
+                     *       "event_id": "0c8a6c1e-5a0f-8f3b-9a51-3f6f2d1c7b10",
+                     *       "stream": "BILLING",
+                     *       "subject": "billing.balance_adjusted",
+                     *       "consumer": "notifications",
+                     *       "reason": "the message cannot be applied: its payload names no tenant",
+                     *       "attempts": 1,
+                     *       "failed_at": "2026-01-05T09:30:00.000Z",
+                     *       "replayable": true,
+                     *       "event": {
+                     *         "event_id": "0c8a6c1e-5a0f-8f3b-9a51-3f6f2d1c7b10",
+                     *         "event_type": "billing.balance_adjusted"
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["DeadLetter"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["NotFoundOrDeadLetterNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    replayDeadLetter: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @example 42 */
+                letter_id: components["parameters"]["LetterID"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "reason": "the consumer was mended"
+                 *     }
+                 */
+                "application/json": components["schemas"]["OperateDeadLetterRequest"];
+            };
+        };
+        responses: {
+            /** @description It will be published again; the letter is gone. */
+            204: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["NotFoundOrDeadLetterNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            /** @description idempotency_conflict, idempotency_in_flight, dead_letter_not_replayable. */
+            409: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "idempotency_conflict" | "idempotency_in_flight" | "dead_letter_not_replayable";
+                    };
+                };
+            };
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    discardDeadLetter: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @example 42 */
+                letter_id: components["parameters"]["LetterID"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "reason": "the consumer was mended"
+                 *     }
+                 */
+                "application/json": components["schemas"]["OperateDeadLetterRequest"];
+            };
+        };
+        responses: {
+            /** @description The letter is gone. */
+            204: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["NotFoundOrDeadLetterNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
     getHealth: {
         parameters: {
             query?: never;
@@ -8219,6 +8925,147 @@ export interface operations {
             404: components["responses"]["NotFoundOrNodeNotFound"];
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrNodeStateConflict"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listNotifications: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Only what came after this event, oldest first; without it, newest first.
+                 * @example 0c8a6c1e-5a0f-8f3b-9a51-3f6f2d1c7b10
+                 */
+                after?: string;
+                /**
+                 * @description Only what you have not marked as read.
+                 * @example false
+                 */
+                unread?: boolean;
+                /**
+                 * @description How many items to answer at most.
+                 * @example 50
+                 */
+                limit?: components["parameters"]["Limit"];
+                /**
+                 * @description The next_cursor of the page before; opaque.
+                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
+                 */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of notifications. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "event_id": "0c8a6c1e-5a0f-8f3b-9a51-3f6f2d1c7b10",
+                     *           "event_type": "provisioning.active",
+                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "created_at": "2026-01-05T09:30:00.000Z",
+                     *           "event": {
+                     *             "event_id": "0c8a6c1e-5a0f-8f3b-9a51-3f6f2d1c7b10",
+                     *             "event_type": "provisioning.active",
+                     *             "occurred_at": "2026-01-05T09:29:59.000Z",
+                     *             "version": "1.0",
+                     *             "correlation_id": "7d3f0f6c1a9b4e4f",
+                     *             "payload": {
+                     *               "allocation_id": "alloc_mfrggzdfmztwq2lknnwg23tpoa",
+                     *               "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *               "state": "active"
+                     *             }
+                     *           }
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["NotificationList"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            /** @description notification_not_found: There is no such notification, or it is older than what is kept. */
+            404: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "notification_not_found";
+                    };
+                };
+            };
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    readNotifications: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "event_ids": [
+                 *         "0c8a6c1e-5a0f-8f3b-9a51-3f6f2d1c7b10"
+                 *       ]
+                 *     }
+                 */
+                "application/json": components["schemas"]["ReadNotificationsRequest"];
+            };
+        };
+        responses: {
+            /** @description They are marked. */
+            204: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
             413: components["responses"]["RequestTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["ValidationError"];

@@ -80,6 +80,10 @@ export interface PolicyValues {
   "idempotency.retention_hours": number;
   /** How long a published event stays in the outbox, so that the relay's cursor can be put back and the event be published again. Counted in hours. */
   "events.outbox_retention_hours": number;
+  /** How long a consumer remembers an event that it applied, so that it is not applied twice. A dead letter replayed later may be. Counted in days. */
+  "events.inbox_retention_days": number;
+  /** How often a consumer tries to apply an event, with pauses that grow to half a minute, before it becomes a dead letter. Counted in attempts. */
+  "events.delivery_attempts": number;
   /** How many requests one user may make. Counted in requests per minute. */
   "rate_limit.api_requests_per_minute": number;
   /** How many terminal tokens one user may mint. Counted in requests per minute. */
@@ -96,6 +100,8 @@ export interface PolicyValues {
   "notification.low_balance_enabled": boolean;
   /** Whether depleted-balance notices are delivered; the release it orders happens either way. */
   "notification.balance_depleted_enabled": boolean;
+  /** How long a notification can be read, by whoever missed it. Counted in days. */
+  "notification.retention_days": number;
   /** How long a service account's token is valid. Counted in seconds. */
   "auth.service_account_token_ttl_seconds": number;
   /** For how long a service account's secrets stay valid beside a new one, unless its maker says otherwise. Counted in seconds. */
@@ -152,6 +158,8 @@ export const policyDefaults: Readonly<PolicyValues> = {
   "node.certificate_ttl_seconds": 86400,
   "idempotency.retention_hours": 24,
   "events.outbox_retention_hours": 48,
+  "events.inbox_retention_days": 90,
+  "events.delivery_attempts": 10,
   "rate_limit.api_requests_per_minute": 120,
   "rate_limit.terminal_token_requests_per_minute": 10,
   "rate_limit.financial_requests_per_minute": 30,
@@ -160,6 +168,7 @@ export const policyDefaults: Readonly<PolicyValues> = {
   "terminal.session_max_ttl_seconds": 14400,
   "notification.low_balance_enabled": true,
   "notification.balance_depleted_enabled": true,
+  "notification.retention_days": 90,
   "auth.service_account_token_ttl_seconds": 900,
   "auth.service_account_secret_overlap_seconds": 86400,
   "auth.personal_token_max_ttl_seconds": 7776000,

@@ -24,6 +24,9 @@ type Server struct {
 	process   *exec.Cmd
 }
 
+// Available says whether a server can be started here.
+func Available() bool { return os.Getenv("GPUAAS_TEST_NATS_SERVER") != "" }
+
 // Start runs a server until t ends.
 func Start(t testing.TB) *Server {
 	t.Helper()

@@ -1,0 +1,114 @@
+// Package notify tells people of events: it writes a notification for each event that has an audience, in the transaction of its
+// consumer, and wakes whoever waits for it through Redis. The notifications themselves are read from PostgreSQL alone, so that nobody
+// misses one when Redis is away or forgets. It imports domain, schema/queries and internal packages.
+package notify
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/gpuaas/gpuaas/domain/event"
+	"github.com/gpuaas/gpuaas/domain/id"
+	authored "github.com/gpuaas/gpuaas/domain/policy"
+	"github.com/gpuaas/gpuaas/internal/consumer"
+	"github.com/gpuaas/gpuaas/internal/nats"
+	"github.com/gpuaas/gpuaas/internal/policy"
+	"github.com/gpuaas/gpuaas/internal/redis"
+	"github.com/gpuaas/gpuaas/schema/queries"
+)
+
+// mutes are the policies that keep an event from being delivered. The event is published all the same, and so is what it tells of.
+var mutes = map[event.Type]authored.BoolKey{
+	"billing.low_balance_warning": authored.NotificationLowBalanceEnabled,
+	event.BillingBalanceDepleted:  authored.NotificationBalanceDepletedEnabled,
+}
+
+// place is what a payload says about where an event belongs.
+type place struct {
+	TenantID  id.Tenant  `json:"tenant_id"`
+	ProjectID id.Project `json:"project_id"`
+	UserID    id.User    `json:"user_id"`
+}
+
+// Notifier writes notifications and wakes people.
+type Notifier struct {
+	policies *policy.Client
+	cache    *redis.Client
+	log      *slog.Logger
+}
+
+// NewConsumer makes the consumer that tells people.
+func NewConsumer(pool *pgxpool.Pool, bus *nats.Client, cache *redis.Client, policies *policy.Client, log *slog.Logger) *consumer.Consumer {
+	n := &Notifier{policies: policies, cache: cache, log: log}
+	return consumer.New(pool, bus, consumer.Config{
+		Name: nats.Notifications, Apply: n.apply, Applied: n.wake,
+		Prepare: func(ctx context.Context, tx pgx.Tx) error { return queries.LockNotifications(ctx, tx) },
+		Attempts: func(ctx context.Context) (int64, error) {
+			return policies.Int(ctx, authored.EventsDeliveryAttempts)
+		},
+	}, log)
+}
+
+func (n *Notifier) apply(ctx context.Context, tx pgx.Tx, message consumer.Message) error {
+	audience := message.EventType.Audience()
+	if audience == event.Nobody {
+		return nil
+	}
+	muted, err := n.muted(ctx, message.EventType)
+	if err != nil || muted {
+		return err
+	}
+	at, err := placeOf(message)
+	if err != nil {
+		return err
+	}
+	return queries.InsertNotification(ctx, tx, queries.NewNotification{
+		TenantID: at.TenantID, EventID: message.EventID, EventType: message.EventType, Audience: audience,
+		ProjectID: at.ProjectID, UserID: at.UserID, Event: message.Body,
+	})
+}
+
+func placeOf(message consumer.Message) (place, error) {
+	var at place
+	if err := json.Unmarshal(message.Payload, &at); err != nil {
+		return at, fmt.Errorf("%w: its payload cannot be read: %w", consumer.ErrPoison, err)
+	}
+	if _, err := id.Parse[id.Tenant](string(at.TenantID)); err != nil {
+		return at, fmt.Errorf("%w: its payload names no tenant", consumer.ErrPoison)
+	}
+	return at, nil
+}
+
+func (n *Notifier) muted(ctx context.Context, kind event.Type) (bool, error) {
+	key, mutable := mutes[kind]
+	if !mutable {
+		return false, nil
+	}
+	enabled, err := n.policies.Bool(ctx, key)
+	return !enabled, err
+}
+
+// wake tells everybody who waits for notifications of these tenants that there are some. Whoever is not reached looks by themselves
+// after a while.
+func (n *Notifier) wake(ctx context.Context, messages []consumer.Message) {
+	woken := map[id.Tenant]bool{}
+	for _, message := range messages {
+		at, err := placeOf(message)
+		if err != nil || woken[at.TenantID] || message.EventType.Audience() == event.Nobody {
+			continue
+		}
+		woken[at.TenantID] = true
+		if err := n.cache.Publish(ctx, Channel(n.cache), string(at.TenantID)).Err(); err != nil {
+			n.log.DebugContext(ctx, "nobody could be woken", "tenant_id", string(at.TenantID), "error", err.Error())
+			return
+		}
+	}
+}
+
+// Channel is the one on which tenants are named that have something new.
+func Channel(cache *redis.Client) string { return cache.Key("notifications") }
