@@ -24,8 +24,8 @@ import (
 
 // mutes are the policies that keep an event from being delivered. The event is published all the same, and so is what it tells of.
 var mutes = map[event.Type]authored.BoolKey{
-	"billing.low_balance_warning": authored.NotificationLowBalanceEnabled,
-	event.BillingBalanceDepleted:  authored.NotificationBalanceDepletedEnabled,
+	event.BillingLowBalanceWarning: authored.NotificationLowBalanceEnabled,
+	event.BillingBalanceDepleted:   authored.NotificationBalanceDepletedEnabled,
 }
 
 // place is what a payload says about where an event belongs.
