@@ -123,6 +123,10 @@ bench-api: build-devstack ## requests through the API, beside bare handlers on t
 bench-billing: build-devstack ## windows through Temporal, the ledger writer and the balance read, beside their limits
 	scripts/ci/bench.sh billing
 
+.PHONY: bench-outbox
+bench-outbox: build-devstack ## the relay beside publishing alone, and writers of events with a relay beside them and without
+	scripts/ci/bench.sh outbox
+
 .PHONY: drill-restart
 drill-restart: build ## kill everything at random, then let the oracle judge; PLANT=double-window|skip-wipe|lost-window must turn it red
 	scripts/ci/drill_restart.sh

@@ -16,11 +16,13 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.temporal.io/sdk/client"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/gpuaas/gpuaas/api/middleware"
 	authored "github.com/gpuaas/gpuaas/domain/policy"
 	"github.com/gpuaas/gpuaas/internal/evidence"
 	"github.com/gpuaas/gpuaas/internal/ledgerchain"
+	"github.com/gpuaas/gpuaas/internal/notify"
 	"github.com/gpuaas/gpuaas/internal/oidc"
 	"github.com/gpuaas/gpuaas/internal/policy"
 	"github.com/gpuaas/gpuaas/internal/ratelimit"
@@ -71,16 +73,28 @@ type server struct {
 	memory   *middleware.Memory
 	served   map[string]bool
 	mistakes []error
+	bell     *notify.Bell
+	// ending is closed when the API stops serving.
+	ending chan struct{}
 }
 
 // API is the public API: a handler, and what keeps it true while it serves.
 type API struct {
 	http.Handler
-	auth *middleware.Authenticator
+	auth   *middleware.Authenticator
+	bell   *notify.Bell
+	ending chan struct{}
 }
 
-// Run listens to changes of identities until ctx ends, so that a suspension or a lost role counts at once.
-func (a *API) Run(ctx context.Context) error { return a.auth.Run(ctx) }
+// Run keeps what the API knows true while it serves: changes of identities, so that a suspension or a lost role counts at once, and the
+// bell of notifications. When ctx ends, open connections are told. It runs once.
+func (a *API) Run(ctx context.Context) error {
+	defer close(a.ending)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return a.auth.Run(ctx) })
+	group.Go(func() error { return a.bell.Run(ctx) })
+	return group.Wait()
+}
 
 // signUpByApproval is the value of identity.sign_up that makes newcomers wait.
 const signUpByApproval = "approval"
@@ -95,6 +109,7 @@ func New(config Config) (*API, error) {
 	}
 	s.signInPages()
 	s.temporalUI()
+	s.notificationsSocket()
 	if err := s.documentation(); err != nil {
 		return nil, err
 	}
@@ -107,7 +122,7 @@ func New(config Config) (*API, error) {
 		s.mux.ServeHTTP(w, r)
 	})
 	traced := middleware.Trace(config.Tracing, middleware.Log(config.Log, router))
-	return &API{Handler: middleware.Correlate(traced), auth: s.auth}, nil
+	return &API{Handler: middleware.Correlate(traced), auth: s.auth, bell: s.bell, ending: s.ending}, nil
 }
 
 // OpenAPI is the contract as the code serves it, in YAML, for the test that holds it beside the authored one.
@@ -122,7 +137,7 @@ func OpenAPI() ([]byte, error) {
 
 func newServer(config Config, table []route) *server {
 	shapeHuma()
-	s := &server{config: config, table: table, mux: http.NewServeMux(), served: map[string]bool{}}
+	s := &server{config: config, table: table, mux: http.NewServeMux(), served: map[string]bool{}, bell: notify.NewBell(config.Redis), ending: make(chan struct{})}
 	s.auth = middleware.NewAuthenticator(middleware.AuthenticatorConfig{
 		Pool: config.Pool, Verifier: config.Verifier, Currency: config.Currency, Welcome: s.welcome, Log: config.Log,
 		ByApproval: func(ctx context.Context) (bool, error) {

@@ -43,6 +43,7 @@ func (s *scene) eventRequests() map[string]func(string) subject {
 func (w *world) deadLetter(kind event.Type) uint64 {
 	w.t.Helper()
 	w.needBus()
+	w.Unpromised = true // its payload is empty
 	if _, err := w.bus.AwaitDeclared(w.t.Context()); err != nil {
 		w.t.Fatal(err)
 	}

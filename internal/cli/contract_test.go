@@ -257,6 +257,7 @@ var withoutCommand = map[string]string{
 // coveredElsewhere is every command that asks nothing of the API's contract, and the test that runs it.
 var coveredElsewhere = []string{
 	"gpuaas evidence verify",                                             // evidence_test.go
+	"gpuaas notifications watch",                                         // notifications_watch_test.go
 	"gpuaas context show", "gpuaas context use", "gpuaas context delete", // contexts_test.go
 }
 

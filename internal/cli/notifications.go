@@ -32,5 +32,5 @@ func (c *command) notificationsCommand() *cobra.Command {
 			key := newKey()
 			return api.ReadNotifications(ctx, &client.ReadNotificationsParams{XIdempotencyKey: &key}, client.ReadNotificationsRequest{EventIds: events})
 		})
-	return group("notifications", "What happened that concerns you", list, read)
+	return group("notifications", "What happened that concerns you", list, c.notificationsWatch(), read)
 }

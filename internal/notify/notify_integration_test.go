@@ -45,6 +45,7 @@ type scene struct {
 func newScene(t *testing.T, attempts int) *scene {
 	t.Helper()
 	s := &scene{T: t, Database: storetest.New(t), server: natstest.Start(t), cache: redistest.Open(t, redistest.Config(t))}
+	s.Unpromised = true // what a payload holds beside its place is no matter here
 	s.bus = s.server.Open()
 	s.exec(`INSERT INTO tenants (id, kind, name) VALUES ($1, 'personal', 'one')`, string(tenant))
 	s.exec(`INSERT INTO policy_values (key, version, value, actor_user_id) VALUES ('events.delivery_attempts', 1, to_jsonb($1::int), 'platform')`, attempts)

@@ -93,6 +93,7 @@ func (s *scene) write(aggregate string, number int) {
 // raw writes a row as no code of ours does.
 func (s *scene) raw(stream, subject, messageID string, payload any) {
 	s.Helper()
+	s.Unpromised = true
 	body, err := json.Marshal(payload)
 	if err != nil {
 		s.Fatal(err)
@@ -343,6 +344,7 @@ func TestOldDaysGoOnceTheyArePublished(t *testing.T) {
 		}
 		return names
 	}
+	s.Unpromised = true
 	if _, err := s.Owner.Exec(t.Context(), `SELECT outbox_make_partitions('2020-01-01', '2020-01-02');
 		INSERT INTO outbox (stream, subject, msg_id, aggregate_id, payload, created_at) VALUES ('BILLING', 'billing.usage_recorded', 'a', 'a', '{}', '2020-01-01T12:00Z');
 		INSERT INTO outbox (stream, subject, msg_id, aggregate_id, payload, created_at) VALUES ('BILLING', 'billing.usage_recorded', 'b', 'b', '{}', '2020-01-02T12:00Z')`); err != nil {

@@ -3,8 +3,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export GOTOOLCHAIN=local CGO_CFLAGS=${CGO_CFLAGS:--O2 -g -Wno-deprecated-declarations}
-name=${1:?allocation, api or billing}
+name=${1:?allocation, api, billing or outbox}
 shift
 mkdir -p bin/bench
 go build -o "bin/bench/$name" "./bench/$name"
-exec bin/devstack run --parts postgres,temporal,redis -- "bin/bench/$name" "$@"
+parts=postgres,temporal,redis
+[ "$name" != outbox ] || parts=postgres,nats
+exec bin/devstack run --parts "$parts" -- "bin/bench/$name" "$@"

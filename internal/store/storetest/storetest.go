@@ -18,12 +18,15 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/gpuaas/gpuaas/internal/store"
+	"github.com/gpuaas/gpuaas/schema/asyncapitest"
 )
 
 // Database is one test's database. App connects with the rights of the programs, Owner with those of the migrations.
 type Database struct {
 	App, Owner       *pgxpool.Pool
 	AppURL, OwnerURL string
+	// Unpromised says that the test writes events that the contract does not know; all others are held against it when the test ends.
+	Unpromised bool
 }
 
 // templates makes the migrated template database once a process and keeps its name.
@@ -50,6 +53,9 @@ func New(t testing.TB, options ...store.Option) *Database {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		if !database.Unpromised {
+			holdEvents(t, database.Owner)
+		}
 		database.App.Close()
 		database.Owner.Close()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -59,6 +65,36 @@ func New(t testing.TB, options ...store.Option) *Database {
 		}
 	})
 	return database
+}
+
+// mostHeld is how many events of each kind are held against the contract.
+const mostHeld = 500
+
+// holdEvents holds the events that a test wrote against their contract, whatever the test was about.
+func holdEvents(t testing.TB, owner *pgxpool.Pool) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	rows, err := owner.Query(ctx, `SELECT subject, payload::text FROM (
+		SELECT subject, payload, row_number() OVER (PARTITION BY subject ORDER BY id) AS number FROM outbox WHERE stream <> 'DLQ') AS event
+		WHERE number <= $1`, mostHeld)
+	if err != nil {
+		return // the test stopped its database, or took the table away
+	}
+	defer rows.Close()
+	told := map[string]bool{}
+	for rows.Next() {
+		var subject, payload string
+		if err := rows.Scan(&subject, &payload); err != nil {
+			t.Error(err)
+			return
+		}
+		for _, mistake := range asyncapitest.Mistakes(subject, []byte(payload)) {
+			if !told[subject] { // one of each kind says enough
+				told[subject] = true
+				t.Errorf("the test wrote an event: %s\n%s", mistake, payload)
+			}
+		}
+	}
 }
 
 // NewEmpty makes a database without any migration and answers its owner's URL.
