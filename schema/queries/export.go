@@ -23,6 +23,7 @@ func TenantSections() []ExportSection {
 		{"tokens", "ExportTenantTokens"}, {"ssh_keys", "ExportTenantSSHKeys"}, {"allocations", "ExportTenantAllocations"},
 		{"allocation_transitions", "ExportTenantTransitions"}, {"accounts", "ExportTenantAccounts"}, {"ledger_entries", "ExportTenantLedger"},
 		{"refunds_due", "ExportTenantRefunds"}, {"policies", "ExportTenantPolicies"}, {"prices", "ExportTenantPrices"}, {"audit", "ExportTenantAudit"},
+		{"notifications", "ExportTenantNotifications"}, {"funds_crossings", "ExportTenantFundsCrossings"},
 	}
 }
 
@@ -31,6 +32,7 @@ func UserSections() []ExportSection {
 	return []ExportSection{
 		{"user", "ExportUserItself"}, {"memberships", "ExportUserMemberships"}, {"tokens", "ExportUserTokens"}, {"ssh_keys", "ExportUserSSHKeys"},
 		{"invitations", "ExportUserInvitations"}, {"allocations", "ExportUserAllocations"}, {"audit", "ExportUserAudit"},
+		{"notification_reads", "ExportUserNotificationReads"},
 	}
 }
 

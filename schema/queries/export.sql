@@ -144,3 +144,21 @@ SELECT lpad(id::text, 19, '0') AS key, to_jsonb(t) AS document
 FROM (SELECT id, tenant_id, actor_user_id, actor_role, action, target_type, target_id, result, details, correlation_id, created_at
   FROM audit_logs WHERE actor_user_id = @user_id OR (target_type = 'user' AND target_id = @user_id)) AS t
 WHERE id > coalesce(nullif(@after, ''), '0')::bigint ORDER BY id LIMIT @limit;
+
+-- name: ExportTenantNotifications
+SELECT lpad(id::text, 19, '0') AS key, to_jsonb(t) AS document
+FROM (SELECT id, event_id, event_type, audience, project_id, user_id, event, created_at FROM notifications
+  WHERE tenant_id = @tenant_id AND id > coalesce(nullif(@after, ''), '0')::bigint ORDER BY id LIMIT @limit) AS t
+ORDER BY id;
+
+-- name: ExportUserNotificationReads
+SELECT lpad(notification_id::text, 19, '0') AS key, to_jsonb(t) AS document
+FROM (SELECT notification_id, read_at FROM notification_reads
+  WHERE user_id = @user_id AND notification_id > coalesce(nullif(@after, ''), '0')::bigint ORDER BY notification_id LIMIT @limit) AS t
+ORDER BY notification_id;
+
+-- name: ExportTenantFundsCrossings
+SELECT key, to_jsonb(t) AS document
+FROM (SELECT rung || '/' || lpad(crossing::text, 19, '0') || '/' || fact AS key, account_id, rung, crossing, fact, at, deadline, balance_micros, available_micros,
+    late_ms, written_off_micros FROM funds_crossings WHERE tenant_id = @tenant_id) AS t
+WHERE key > @after ORDER BY key LIMIT @limit;
