@@ -158,7 +158,7 @@ FROM (SELECT notification_id, read_at FROM notification_reads
 ORDER BY notification_id;
 
 -- name: ExportTenantFundsCrossings
-SELECT key, to_jsonb(t) AS document
+SELECT key, to_jsonb(t) - 'key' AS document
 FROM (SELECT rung || '/' || lpad(crossing::text, 19, '0') || '/' || fact AS key, account_id, rung, crossing, fact, at, deadline, balance_micros, available_micros,
     late_ms, written_off_micros FROM funds_crossings WHERE tenant_id = @tenant_id) AS t
 WHERE key > @after ORDER BY key LIMIT @limit;
