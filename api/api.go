@@ -28,6 +28,7 @@ import (
 	"github.com/gpuaas/gpuaas/internal/ratelimit"
 	"github.com/gpuaas/gpuaas/internal/redis"
 	"github.com/gpuaas/gpuaas/internal/session"
+	"github.com/gpuaas/gpuaas/internal/statement"
 	"github.com/gpuaas/gpuaas/internal/telemetry"
 )
 
@@ -76,6 +77,8 @@ type server struct {
 	bell     *notify.Bell
 	// ending is closed when the API stops serving.
 	ending chan struct{}
+	// statements reads what happened to accounts out of the ledger.
+	statements *statement.Reader
 }
 
 // API is the public API: a handler, and what keeps it true while it serves.
@@ -156,6 +159,7 @@ func newServer(config Config, table []route) *server {
 		return time.Duration(hours) * time.Hour, err
 	}}
 	s.limits = &middleware.RateLimits{Limiter: ratelimit.New(config.Redis, config.Log), Limit: s.limitFor, Proxies: config.Proxies}
+	s.statements = statement.NewReader(config.Pool, config.Now)
 	s.huma = humago.New(s, humaConfig(config.Version))
 	return s
 }
@@ -296,6 +300,7 @@ func (s *server) operations() {
 	s.skuOperations()
 	s.allocationOperations()
 	s.billingOperations()
+	s.statementOperations()
 	s.ledgerChainOperations()
 	s.nodeOperations()
 	s.policyOperations()

@@ -26,9 +26,12 @@ func (s *scene) plainRequests() map[string]func(string) subject {
 	for _, operation := range []string{"getHealth", "getReadiness", "getMe", "listSkus", "listUsers", "listAccounts", "verifyLedger", "listNodes", "listPolicies", "adminListAllocations"} {
 		requests[operation] = always(subject{})
 	}
-	for _, operation := range []string{"listAllocations", "getBalance", "getRunway", "listLedgerEntries"} {
+	for _, operation := range []string{"listAllocations", "getBalance", "getRunway", "listLedgerEntries", "getUsage", "listStatements"} {
 		requests[operation] = always(subject{query: here})
 	}
+	month := map[string]string{"month": time.Now().UTC().Format("2006-01")}
+	requests["getStatement"] = always(subject{path: month, query: here})
+	requests["getStatementDocument"] = always(subject{path: month, query: here + "&format=csv"})
 	requests["getSession"], requests["signOut"] = always(subject{}), always(subject{})
 	requests["logIn"] = always(subject{body: `{"username":"mia","password":"guess"}`})
 	requests["refreshToken"] = always(subject{body: `{"refresh_token":"guess"}`})

@@ -9,7 +9,7 @@ import (
 )
 
 // completeContract writes down what Huma cannot know: the headers that middleware sets, and that readiness answers 503
-// with the same body.
+// with the same body, and what a document is.
 func (s *server) completeContract() {
 	if ready := s.huma.OpenAPI().Paths["/readyz"]; ready != nil && ready.Get != nil {
 		ready.Get.Responses["503"] = &huma.Response{Description: "At least one dependency that is needed is missing.", Content: ready.Get.Responses["200"].Content}
@@ -17,6 +17,11 @@ func (s *server) completeContract() {
 	if exchange := s.huma.OpenAPI().Paths["/api/v1/auth/token"]; exchange != nil && exchange.Post != nil {
 		content := exchange.Post.RequestBody.Content
 		content[formType] = content["application/json"]
+	}
+	if document := s.huma.OpenAPI().Paths["/api/v1/billing/statements/{month}/document"]; document != nil && document.Get != nil {
+		binary := &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}
+		document.Get.Responses["200"].Content = map[string]*huma.MediaType{"application/pdf": binary, "text/csv": binary}
+		delete(document.Get.Responses["200"].Headers, "Content-Type") // the content says it
 	}
 	for _, item := range s.huma.OpenAPI().Paths {
 		for _, operation := range []*huma.Operation{item.Get, item.Put, item.Post, item.Patch, item.Delete} {

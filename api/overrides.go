@@ -31,6 +31,7 @@ type tenantPolicyBody struct {
 	Min        *int64   `json:"min,omitempty"`
 	Max        *int64   `json:"max,omitempty"`
 	Allowed    []string `json:"allowed,omitempty"`
+	Longest    int64    `json:"longest,omitempty" doc:"The most characters of a free text."`
 	Unit       string   `json:"unit,omitempty"`
 	Meaning    string   `json:"meaning"`
 	Version    int64    `json:"version" doc:"How often it was set or ended for the tenant; 0 means never."`
@@ -162,7 +163,7 @@ func renderOverrides(overrides []policy.Override) *tenantPolicyListOut {
 	for _, one := range overrides {
 		info := one.Info
 		body := tenantPolicyBody{
-			Key: info.Name, Type: string(info.Type), Value: one.Value, Platform: one.Platform, Overridden: one.Overridden, Allowed: info.Allowed,
+			Key: info.Name, Type: string(info.Type), Value: one.Value, Platform: one.Platform, Overridden: one.Overridden, Allowed: info.Allowed, Longest: int64(info.Longest),
 			Unit: info.Unit, Meaning: info.Meaning, Version: one.Version, Reason: one.Reason, ChangedBy: one.ActorUserID,
 		}
 		if info.Type == authored.TypeInt {

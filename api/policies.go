@@ -20,6 +20,7 @@ type policyBody struct {
 	Min       *int64   `json:"min,omitempty"`
 	Max       *int64   `json:"max,omitempty"`
 	Allowed   []string `json:"allowed,omitempty"`
+	Longest   int64    `json:"longest,omitempty" doc:"The most characters of a free text."`
 	Unit      string   `json:"unit,omitempty"`
 	Meaning   string   `json:"meaning"`
 	Danger    string   `json:"danger,omitempty" doc:"What to know before changing it."`
@@ -134,7 +135,7 @@ func renderSetting(setting policy.Setting) (policyBody, error) {
 		return policyBody{}, err
 	}
 	body := policyBody{
-		Key: info.Name, Type: string(info.Type), Value: setting.Value, Default: standard, Allowed: info.Allowed, Unit: info.Unit,
+		Key: info.Name, Type: string(info.Type), Value: setting.Value, Default: standard, Allowed: info.Allowed, Longest: int64(info.Longest), Unit: info.Unit,
 		Meaning: info.Meaning, Danger: info.Danger, Pinned: info.Pinned, Tenant: info.Tenant, Version: setting.Version, Reason: setting.Reason, ChangedBy: setting.ActorUserID,
 	}
 	if info.Type == authored.TypeInt {

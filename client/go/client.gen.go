@@ -290,34 +290,34 @@ func (e InvitationStatus) Valid() bool {
 
 // Defines values for LedgerEntryKind.
 const (
-	AdjustmentCredit LedgerEntryKind = "adjustment_credit"
-	AdjustmentDebit  LedgerEntryKind = "adjustment_debit"
-	ClosingRefund    LedgerEntryKind = "closing_refund"
-	OpeningCredit    LedgerEntryKind = "opening_credit"
-	OutageCredit     LedgerEntryKind = "outage_credit"
-	SuspensionCredit LedgerEntryKind = "suspension_credit"
-	Usage            LedgerEntryKind = "usage"
-	UsageCredit      LedgerEntryKind = "usage_credit"
+	LedgerEntryKindAdjustmentCredit LedgerEntryKind = "adjustment_credit"
+	LedgerEntryKindAdjustmentDebit  LedgerEntryKind = "adjustment_debit"
+	LedgerEntryKindClosingRefund    LedgerEntryKind = "closing_refund"
+	LedgerEntryKindOpeningCredit    LedgerEntryKind = "opening_credit"
+	LedgerEntryKindOutageCredit     LedgerEntryKind = "outage_credit"
+	LedgerEntryKindSuspensionCredit LedgerEntryKind = "suspension_credit"
+	LedgerEntryKindUsage            LedgerEntryKind = "usage"
+	LedgerEntryKindUsageCredit      LedgerEntryKind = "usage_credit"
 )
 
 // Valid indicates whether the value is a known member of the LedgerEntryKind enum.
 func (e LedgerEntryKind) Valid() bool {
 	switch e {
-	case AdjustmentCredit:
+	case LedgerEntryKindAdjustmentCredit:
 		return true
-	case AdjustmentDebit:
+	case LedgerEntryKindAdjustmentDebit:
 		return true
-	case ClosingRefund:
+	case LedgerEntryKindClosingRefund:
 		return true
-	case OpeningCredit:
+	case LedgerEntryKindOpeningCredit:
 		return true
-	case OutageCredit:
+	case LedgerEntryKindOutageCredit:
 		return true
-	case SuspensionCredit:
+	case LedgerEntryKindSuspensionCredit:
 		return true
-	case Usage:
+	case LedgerEntryKindUsage:
 		return true
-	case UsageCredit:
+	case LedgerEntryKindUsageCredit:
 		return true
 	default:
 		return false
@@ -954,6 +954,48 @@ func (e ListUsersParamsStatus) Valid() bool {
 	case ListUsersParamsStatusPending:
 		return true
 	case ListUsersParamsStatusSuspended:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for GetStatementDocumentParamsFormat.
+const (
+	Csv GetStatementDocumentParamsFormat = "csv"
+	Pdf GetStatementDocumentParamsFormat = "pdf"
+)
+
+// Valid indicates whether the value is a known member of the GetStatementDocumentParamsFormat enum.
+func (e GetStatementDocumentParamsFormat) Valid() bool {
+	switch e {
+	case Csv:
+		return true
+	case Pdf:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for GetUsageParamsGroupBy.
+const (
+	GetUsageParamsGroupByAllocation GetUsageParamsGroupBy = "allocation"
+	GetUsageParamsGroupByDay        GetUsageParamsGroupBy = "day"
+	GetUsageParamsGroupByProject    GetUsageParamsGroupBy = "project"
+	GetUsageParamsGroupBySKU        GetUsageParamsGroupBy = "sku"
+)
+
+// Valid indicates whether the value is a known member of the GetUsageParamsGroupBy enum.
+func (e GetUsageParamsGroupBy) Valid() bool {
+	switch e {
+	case GetUsageParamsGroupByAllocation:
+		return true
+	case GetUsageParamsGroupByDay:
+		return true
+	case GetUsageParamsGroupByProject:
+		return true
+	case GetUsageParamsGroupBySKU:
 		return true
 	default:
 		return false
@@ -1877,9 +1919,12 @@ type Policy struct {
 	// Default The value that holds while none was set.
 	Default interface{} `json:"default"`
 	Key     string      `json:"key"`
-	Max     *int64      `json:"max,omitempty"`
-	Meaning string      `json:"meaning"`
-	Min     *int64      `json:"min,omitempty"`
+
+	// Longest The most characters of a free text.
+	Longest *int64 `json:"longest,omitempty"`
+	Max     *int64 `json:"max,omitempty"`
+	Meaning string `json:"meaning"`
+	Min     *int64 `json:"min,omitempty"`
 
 	// Pinned Whether running allocations keep the value they were admitted with.
 	Pinned bool `json:"pinned"`
@@ -1895,7 +1940,7 @@ type Policy struct {
 	UnfitValue interface{} `json:"unfit_value,omitempty"`
 	Unit       *string     `json:"unit,omitempty"`
 
-	// Value Of the key's type: a whole number, true or false, or a word.
+	// Value Of the key's type: a whole number, true or false, or a text.
 	Value interface{} `json:"value"`
 
 	// Version How often it was set; 0 means never.
@@ -1911,7 +1956,7 @@ type PolicyChange struct {
 	ExpectedVersion *int64 `json:"expected_version,omitempty"`
 	Key             string `json:"key"`
 
-	// Value Of the key's type: a whole number, true or false, or a word.
+	// Value Of the key's type: a whole number, true or false, or a text.
 	Value interface{} `json:"value"`
 }
 
@@ -1930,7 +1975,7 @@ type PolicyVersion struct {
 	Key    string `json:"key"`
 	Reason string `json:"reason"`
 
-	// Value Of the key's type: a whole number, true or false, or a word.
+	// Value Of the key's type: a whole number, true or false, or a text.
 	Value   interface{} `json:"value"`
 	Version int64       `json:"version"`
 }
@@ -2153,6 +2198,14 @@ type SSHKeyList struct {
 // Scope A permission, "noun:verb"; a token needs it and so does its owner's role.
 type Scope string
 
+// Seller defines model for Seller.
+type Seller struct {
+	// Address May have several lines.
+	Address   string `json:"address"`
+	LegalName string `json:"legal_name"`
+	TaxNumber string `json:"tax_number"`
+}
+
 // ServiceAccount defines model for ServiceAccount.
 type ServiceAccount struct {
 	CreatedAt  time.Time  `json:"created_at"`
@@ -2219,7 +2272,7 @@ type SetPolicyRequest struct {
 	ExpectedVersion *int64 `json:"expected_version,omitempty"`
 	Reason          string `json:"reason"`
 
-	// Value Of the key's type: a whole number, true or false, or a word.
+	// Value Of the key's type: a whole number, true or false, or a text.
 	Value interface{} `json:"value"`
 }
 
@@ -2308,6 +2361,73 @@ type SSHAccess struct {
 	Username string `json:"username"`
 }
 
+// Statement defines model for Statement.
+type Statement struct {
+	AccountID string `json:"account_id"`
+
+	// ClosingMicros The balance after the last entry: opening_micros and all movements.
+	ClosingMicros int64  `json:"closing_micros"`
+	Currency      string `json:"currency"`
+
+	// Final Whether no entry can be added to it any more.
+	Final     bool                `json:"final"`
+	From      openapi_types.Date  `json:"from"`
+	Month     string              `json:"month"`
+	Movements []StatementMovement `json:"movements"`
+
+	// NetUsageMicros What was charged for time, less what was given back of it.
+	NetUsageMicros int64 `json:"net_usage_micros"`
+
+	// OpeningMicros The balance before the first entry.
+	OpeningMicros int64        `json:"opening_micros"`
+	Seller        Seller       `json:"seller"`
+	Tax           StatementTax `json:"tax"`
+	TenantID      string       `json:"tenant_id"`
+	TenantName    string       `json:"tenant_name"`
+
+	// To The day behind the last one.
+	To openapi_types.Date `json:"to"`
+
+	// Usage A line an allocation and day; together they are the movements of kinds that hang on allocations.
+	Usage []UsageLine `json:"usage"`
+}
+
+// StatementMonth defines model for StatementMonth.
+type StatementMonth struct {
+	From  openapi_types.Date `json:"from"`
+	Month string             `json:"month"`
+
+	// To The day behind the last one.
+	To openapi_types.Date `json:"to"`
+}
+
+// StatementMonthList defines model for StatementMonthList.
+type StatementMonthList struct {
+	Items []StatementMonth `json:"items"`
+}
+
+// StatementMovement defines model for StatementMovement.
+type StatementMovement struct {
+	// AmountMicros Signed as the account sees it: positive is money in.
+	AmountMicros int64 `json:"amount_micros"`
+	Entries      int64 `json:"entries"`
+
+	// Kind The kind of ledger entries.
+	Kind string `json:"kind"`
+}
+
+// StatementTax defines model for StatementTax.
+type StatementTax struct {
+	// BasisPoints The rate, in hundredths of a percent.
+	BasisPoints int64 `json:"basis_points"`
+
+	// ContainedMicros The part of net_usage_micros that the tax makes up, rounded down.
+	ContainedMicros int64 `json:"contained_micros"`
+
+	// Name Empty where prices contain no tax.
+	Name string `json:"name"`
+}
+
 // Tenant defines model for Tenant.
 type Tenant struct {
 	CreatedAt time.Time `json:"created_at"`
@@ -2352,9 +2472,12 @@ type TenantPolicy struct {
 	// ChangedBy The user who last did so.
 	ChangedBy *string `json:"changed_by,omitempty"`
 	Key       string  `json:"key"`
-	Max       *int64  `json:"max,omitempty"`
-	Meaning   string  `json:"meaning"`
-	Min       *int64  `json:"min,omitempty"`
+
+	// Longest The most characters of a free text.
+	Longest *int64 `json:"longest,omitempty"`
+	Max     *int64 `json:"max,omitempty"`
+	Meaning string `json:"meaning"`
+	Min     *int64 `json:"min,omitempty"`
 
 	// Overridden Whether a value of the tenant's own holds.
 	Overridden bool `json:"overridden"`
@@ -2478,6 +2601,48 @@ type UpdateTenantRequest struct {
 	Name string `json:"name"`
 }
 
+// Usage defines model for Usage.
+type Usage struct {
+	AccountID string             `json:"account_id"`
+	Currency  string             `json:"currency"`
+	From      openapi_types.Date `json:"from"`
+	Items     []UsageLine        `json:"items"`
+
+	// To The day behind the last one.
+	To    openapi_types.Date `json:"to"`
+	Total UsageLine          `json:"total"`
+}
+
+// UsageLine defines model for UsageLine.
+type UsageLine struct {
+	// AllocationID Absent where allocations are added up.
+	AllocationID *string `json:"allocation_id,omitempty"`
+
+	// CreditMicros What was given back of charges.
+	CreditMicros int64 `json:"credit_micros"`
+
+	// Day The UTC day; absent where days are added up.
+	Day *openapi_types.Date `json:"day,omitempty"`
+
+	// Entries How many ledger entries it is the sum of.
+	Entries int64 `json:"entries"`
+
+	// MeteredMs The time that was charged, in milliseconds.
+	MeteredMs int64 `json:"metered_ms"`
+
+	// NetMicros What remains charged: usage_micros − credit_micros.
+	NetMicros int64 `json:"net_micros"`
+
+	// ProjectID Absent where projects are added up.
+	ProjectID *string `json:"project_id,omitempty"`
+
+	// SKU Absent where SKUs are added up.
+	SKU *string `json:"sku,omitempty"`
+
+	// UsageMicros What was charged.
+	UsageMicros int64 `json:"usage_micros"`
+}
+
 // User defines model for User.
 type User struct {
 	CreatedAt    time.Time  `json:"created_at"`
@@ -2566,6 +2731,9 @@ type LetterID = int64
 
 // Limit defines model for Limit.
 type Limit = int64
+
+// Month defines model for Month.
+type Month = string
 
 // NodeID defines model for NodeId.
 type NodeID = string
@@ -3067,6 +3235,59 @@ type GetRunwayParams struct {
 	// TenantID This tenant's; your own when absent.
 	TenantID *InTenant `form:"tenant_id,omitempty" json:"tenant_id,omitempty"`
 }
+
+// ListStatementsParams defines parameters for ListStatements.
+type ListStatementsParams struct {
+	// ProjectID Only this project's.
+	ProjectID *InProject `form:"project_id,omitempty" json:"project_id,omitempty"`
+
+	// TenantID This tenant's; your own when absent.
+	TenantID *InTenant `form:"tenant_id,omitempty" json:"tenant_id,omitempty"`
+}
+
+// GetStatementParams defines parameters for GetStatement.
+type GetStatementParams struct {
+	// ProjectID Only this project's.
+	ProjectID *InProject `form:"project_id,omitempty" json:"project_id,omitempty"`
+
+	// TenantID This tenant's; your own when absent.
+	TenantID *InTenant `form:"tenant_id,omitempty" json:"tenant_id,omitempty"`
+}
+
+// GetStatementDocumentParams defines parameters for GetStatementDocument.
+type GetStatementDocumentParams struct {
+	Format GetStatementDocumentParamsFormat `form:"format" json:"format"`
+
+	// ProjectID Only this project's.
+	ProjectID *InProject `form:"project_id,omitempty" json:"project_id,omitempty"`
+
+	// TenantID This tenant's; your own when absent.
+	TenantID *InTenant `form:"tenant_id,omitempty" json:"tenant_id,omitempty"`
+}
+
+// GetStatementDocumentParamsFormat defines parameters for GetStatementDocument.
+type GetStatementDocumentParamsFormat string
+
+// GetUsageParams defines parameters for GetUsage.
+type GetUsageParams struct {
+	// From The first UTC day; the first of this month when absent.
+	From *openapi_types.Date `form:"from,omitempty" json:"from,omitempty"`
+
+	// To The UTC day behind the last one, at most 366 days after the first; tomorrow when absent.
+	To *openapi_types.Date `form:"to,omitempty" json:"to,omitempty"`
+
+	// GroupBy What keeps lines apart; project and sku when absent.
+	GroupBy *[]GetUsageParamsGroupBy `form:"group_by,omitempty" json:"group_by,omitempty"`
+
+	// ProjectID Only this project's.
+	ProjectID *InProject `form:"project_id,omitempty" json:"project_id,omitempty"`
+
+	// TenantID This tenant's; your own when absent.
+	TenantID *InTenant `form:"tenant_id,omitempty" json:"tenant_id,omitempty"`
+}
+
+// GetUsageParamsGroupBy defines parameters for GetUsage.
+type GetUsageParamsGroupBy string
 
 // ListInvitationsParams defines parameters for ListInvitations.
 type ListInvitationsParams struct {
@@ -4381,6 +4602,30 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /api/v1/billing/runway (the `GetRunway` operationId).
 	GetRunway(ctx context.Context, params *GetRunwayParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListStatements List the months that have a statement
+	//
+	// Corresponds with GET /api/v1/billing/statements (the `ListStatements` operationId).
+	ListStatements(ctx context.Context, params *ListStatementsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetStatement Show the statement of a month
+	//
+	// Every entry that was posted in the month (UTC) and nothing else, so that the opening balance and the movements add up to the closing balance.
+	//
+	// Corresponds with GET /api/v1/billing/statements/{month} (the `GetStatement` operationId).
+	GetStatement(ctx context.Context, month Month, params *GetStatementParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetStatementDocument Download the statement of a month
+	//
+	// Corresponds with GET /api/v1/billing/statements/{month}/document (the `GetStatementDocument` operationId).
+	GetStatementDocument(ctx context.Context, month Month, params *GetStatementDocumentParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetUsage Show what was used
+	//
+	// Sums of the ledger's entries that were posted in a time, grouped as asked. A window counts on the UTC day it began.
+	//
+	// Corresponds with GET /api/v1/billing/usage (the `GetUsage` operationId).
+	GetUsage(ctx context.Context, params *GetUsageParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListEvidenceKeys List the public keys that evidence was ever signed with
 	//
@@ -6629,6 +6874,70 @@ func (c *Client) ListLedgerEntries(ctx context.Context, params *ListLedgerEntrie
 // Corresponds with GET /api/v1/billing/runway (the `GetRunway` operationId).
 func (c *Client) GetRunway(ctx context.Context, params *GetRunwayParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetRunwayRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListStatements List the months that have a statement
+//
+// Corresponds with GET /api/v1/billing/statements (the `ListStatements` operationId).
+func (c *Client) ListStatements(ctx context.Context, params *ListStatementsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListStatementsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetStatement Show the statement of a month
+//
+// Every entry that was posted in the month (UTC) and nothing else, so that the opening balance and the movements add up to the closing balance.
+//
+// Corresponds with GET /api/v1/billing/statements/{month} (the `GetStatement` operationId).
+func (c *Client) GetStatement(ctx context.Context, month Month, params *GetStatementParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetStatementRequest(c.Server, month, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetStatementDocument Download the statement of a month
+//
+// Corresponds with GET /api/v1/billing/statements/{month}/document (the `GetStatementDocument` operationId).
+func (c *Client) GetStatementDocument(ctx context.Context, month Month, params *GetStatementDocumentParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetStatementDocumentRequest(c.Server, month, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetUsage Show what was used
+//
+// Sums of the ledger's entries that were posted in a time, grouped as asked. A window counts on the UTC day it began.
+//
+// Corresponds with GET /api/v1/billing/usage (the `GetUsage` operationId).
+func (c *Client) GetUsage(ctx context.Context, params *GetUsageParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetUsageRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -11926,6 +12235,328 @@ func NewGetRunwayRequest(server string, params *GetRunwayParams) (*http.Request,
 	return req, nil
 }
 
+// NewListStatementsRequest constructs an http.Request for the ListStatements method
+func NewListStatementsRequest(server string, params *ListStatementsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/billing/statements")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.ProjectID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "project_id", *params.ProjectID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.TenantID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "tenant_id", *params.TenantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetStatementRequest constructs an http.Request for the GetStatement method
+func NewGetStatementRequest(server string, month Month, params *GetStatementParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "month", month, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/billing/statements/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.ProjectID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "project_id", *params.ProjectID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.TenantID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "tenant_id", *params.TenantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetStatementDocumentRequest constructs an http.Request for the GetStatementDocument method
+func NewGetStatementDocumentRequest(server string, month Month, params *GetStatementDocumentParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "month", month, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/billing/statements/%s/document", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if queryFrag, err := runtime.StyleParamWithOptions("form", true, "format", params.Format, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+			return nil, err
+		} else {
+			for _, qp := range strings.Split(queryFrag, "&") {
+				rawQueryFragments = append(rawQueryFragments, qp)
+			}
+		}
+
+		if params.ProjectID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "project_id", *params.ProjectID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.TenantID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "tenant_id", *params.TenantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetUsageRequest constructs an http.Request for the GetUsage method
+func NewGetUsageRequest(server string, params *GetUsageParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/billing/usage")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.From != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "from", *params.From, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.To != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "to", *params.To, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.GroupBy != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", false, "group_by", *params.GroupBy, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "array", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.ProjectID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "project_id", *params.ProjectID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.TenantID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "tenant_id", *params.TenantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewListEvidenceKeysRequest constructs an http.Request for the ListEvidenceKeys method
 func NewListEvidenceKeysRequest(server string) (*http.Request, error) {
 	var err error
@@ -15469,6 +16100,38 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /api/v1/billing/runway (the `GetRunway` operationId).
 	GetRunwayWithResponse(ctx context.Context, params *GetRunwayParams, reqEditors ...RequestEditorFn) (*GetRunwayResponse, error)
+
+	// ListStatementsWithResponse List the months that have a statement
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/billing/statements (the `ListStatements` operationId).
+	ListStatementsWithResponse(ctx context.Context, params *ListStatementsParams, reqEditors ...RequestEditorFn) (*ListStatementsResponse, error)
+
+	// GetStatementWithResponse Show the statement of a month
+	//
+	// Every entry that was posted in the month (UTC) and nothing else, so that the opening balance and the movements add up to the closing balance.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/billing/statements/{month} (the `GetStatement` operationId).
+	GetStatementWithResponse(ctx context.Context, month Month, params *GetStatementParams, reqEditors ...RequestEditorFn) (*GetStatementResponse, error)
+
+	// GetStatementDocumentWithResponse Download the statement of a month
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/billing/statements/{month}/document (the `GetStatementDocument` operationId).
+	GetStatementDocumentWithResponse(ctx context.Context, month Month, params *GetStatementDocumentParams, reqEditors ...RequestEditorFn) (*GetStatementDocumentResponse, error)
+
+	// GetUsageWithResponse Show what was used
+	//
+	// Sums of the ledger's entries that were posted in a time, grouped as asked. A window counts on the UTC day it began.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/billing/usage (the `GetUsage` operationId).
+	GetUsageWithResponse(ctx context.Context, params *GetUsageParams, reqEditors ...RequestEditorFn) (*GetUsageResponse, error)
 
 	// ListEvidenceKeysWithResponse List the public keys that evidence was ever signed with
 	//
@@ -19455,6 +20118,200 @@ func (r GetRunwayResponse) ContentType() string {
 	return ""
 }
 
+// ListStatementsResponse200Headers the declared response headers of an HTTP 200 response for ListStatements
+type ListStatementsResponse200Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	XCorrelationID  string
+}
+
+type ListStatementsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *StatementMonthList
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListStatementsResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListStatementsResponse) GetJSON200() *StatementMonthList {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ListStatementsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListStatementsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListStatementsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListStatementsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetStatementResponse200Headers the declared response headers of an HTTP 200 response for GetStatement
+type GetStatementResponse200Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	XCorrelationID  string
+}
+
+type GetStatementResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Statement
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetStatementResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetStatementResponse) GetJSON200() *Statement {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetStatementResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetStatementResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetStatementResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetStatementResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetStatementDocumentResponse200Headers the declared response headers of an HTTP 200 response for GetStatementDocument
+type GetStatementDocumentResponse200Headers struct {
+	ContentDisposition *string
+	RateLimit          *string
+	RateLimitPolicy    *string
+	XCorrelationID     string
+}
+
+type GetStatementDocumentResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetStatementDocumentResponse200Headers
+}
+
+// GetBody returns the raw response body bytes
+func (r GetStatementDocumentResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetStatementDocumentResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetStatementDocumentResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetStatementDocumentResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetUsageResponse200Headers the declared response headers of an HTTP 200 response for GetUsage
+type GetUsageResponse200Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	XCorrelationID  string
+}
+
+type GetUsageResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Usage
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetUsageResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetUsageResponse) GetJSON200() *Usage {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetUsageResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetUsageResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetUsageResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetUsageResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // ListEvidenceKeysResponse200Headers the declared response headers of an HTTP 200 response for ListEvidenceKeys
 type ListEvidenceKeysResponse200Headers struct {
 	RateLimit       *string
@@ -23137,6 +23994,62 @@ func (c *ClientWithResponses) GetRunwayWithResponse(ctx context.Context, params 
 		return nil, err
 	}
 	return ParseGetRunwayResponse(rsp)
+}
+
+// ListStatementsWithResponse List the months that have a statement
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/billing/statements (the `ListStatements` operationId).
+func (c *ClientWithResponses) ListStatementsWithResponse(ctx context.Context, params *ListStatementsParams, reqEditors ...RequestEditorFn) (*ListStatementsResponse, error) {
+	rsp, err := c.ListStatements(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListStatementsResponse(rsp)
+}
+
+// GetStatementWithResponse Show the statement of a month
+//
+// Every entry that was posted in the month (UTC) and nothing else, so that the opening balance and the movements add up to the closing balance.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/billing/statements/{month} (the `GetStatement` operationId).
+func (c *ClientWithResponses) GetStatementWithResponse(ctx context.Context, month Month, params *GetStatementParams, reqEditors ...RequestEditorFn) (*GetStatementResponse, error) {
+	rsp, err := c.GetStatement(ctx, month, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetStatementResponse(rsp)
+}
+
+// GetStatementDocumentWithResponse Download the statement of a month
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/billing/statements/{month}/document (the `GetStatementDocument` operationId).
+func (c *ClientWithResponses) GetStatementDocumentWithResponse(ctx context.Context, month Month, params *GetStatementDocumentParams, reqEditors ...RequestEditorFn) (*GetStatementDocumentResponse, error) {
+	rsp, err := c.GetStatementDocument(ctx, month, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetStatementDocumentResponse(rsp)
+}
+
+// GetUsageWithResponse Show what was used
+//
+// Sums of the ledger's entries that were posted in a time, grouped as asked. A window counts on the UTC day it began.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/billing/usage (the `GetUsage` operationId).
+func (c *ClientWithResponses) GetUsageWithResponse(ctx context.Context, params *GetUsageParams, reqEditors ...RequestEditorFn) (*GetUsageResponse, error) {
+	rsp, err := c.GetUsage(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetUsageResponse(rsp)
 }
 
 // ListEvidenceKeysWithResponse List the public keys that evidence was ever signed with
@@ -27894,6 +28807,215 @@ func ParseGetRunwayResponse(rsp *http.Response) (*GetRunwayResponse, error) {
 	switch {
 	case rsp.StatusCode == 200:
 		var headers GetRunwayResponse200Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListStatementsResponse parses an HTTP response from a ListStatementsWithResponse call
+func ParseListStatementsResponse(rsp *http.Response) (*ListStatementsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListStatementsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest StatementMonthList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListStatementsResponse200Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetStatementResponse parses an HTTP response from a GetStatementWithResponse call
+func ParseGetStatementResponse(rsp *http.Response) (*GetStatementResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetStatementResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Statement
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetStatementResponse200Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetStatementDocumentResponse parses an HTTP response from a GetStatementDocumentWithResponse call
+func ParseGetStatementDocumentResponse(rsp *http.Response) (*GetStatementDocumentResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetStatementDocumentResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetStatementDocumentResponse200Headers
+		if values := rsp.Header.Values("Content-Disposition"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Disposition", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentDisposition = &value
+		}
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetUsageResponse parses an HTTP response from a GetUsageWithResponse call
+func ParseGetUsageResponse(rsp *http.Response) (*GetUsageResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetUsageResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Usage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetUsageResponse200Headers
 		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {

@@ -189,6 +189,8 @@ const (
 	LedgerConflict Code = "ledger_conflict"
 	// StripeSignatureInvalid (400): The webhook's signature does not match its body.
 	StripeSignatureInvalid Code = "stripe_signature_invalid"
+	// StatementNotFound (404): There is no statement of this month.
+	StatementNotFound Code = "statement_not_found"
 	// RefundWindowExceeded (409): The payment is too old to be refunded.
 	RefundWindowExceeded Code = "refund_window_exceeded"
 	// StorageObjectNotFound (404): There is no such file.
@@ -320,6 +322,7 @@ var codes = []Code{
 	AmountOutOfRange,
 	LedgerConflict,
 	StripeSignatureInvalid,
+	StatementNotFound,
 	RefundWindowExceeded,
 	StorageObjectNotFound,
 	StoragePathTraversal,
@@ -428,6 +431,7 @@ var catalogue = map[Code]Entry{
 	AmountOutOfRange:            {Code: AmountOutOfRange, HTTPStatus: 422, Retryable: false, Sentence: "The amount is zero or larger than the ledger holds exactly.", Group: GroupBilling},
 	LedgerConflict:              {Code: LedgerConflict, HTTPStatus: 409, Retryable: false, Sentence: "The ledger already holds a different entry for the same fact.", Group: GroupBilling},
 	StripeSignatureInvalid:      {Code: StripeSignatureInvalid, HTTPStatus: 400, Retryable: false, Sentence: "The webhook's signature does not match its body.", Group: GroupBilling},
+	StatementNotFound:           {Code: StatementNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no statement of this month.", Group: GroupBilling},
 	RefundWindowExceeded:        {Code: RefundWindowExceeded, HTTPStatus: 409, Retryable: false, Sentence: "The payment is too old to be refunded.", Group: GroupBilling},
 	StorageObjectNotFound:       {Code: StorageObjectNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no such file.", Group: GroupStorage},
 	StoragePathTraversal:        {Code: StoragePathTraversal, HTTPStatus: 400, Retryable: false, Sentence: "The path leaves the project's storage.", Group: GroupStorage},

@@ -105,6 +105,45 @@ var (
 		Meaning: "The largest deposit a tenant can make at once.",
 		Tenant:  true,
 	}
+	// BillingLegalName is "billing.legal_name". The legal entity that statements and receipts name as the seller.
+	BillingLegalName = StringKey{
+		Name:    "billing.legal_name",
+		Default: "",
+		Longest: 200,
+		Meaning: "The legal entity that statements and receipts name as the seller.",
+	}
+	// BillingLegalAddress is "billing.legal_address". The seller's address on statements and receipts; its lines are kept.
+	BillingLegalAddress = StringKey{
+		Name:    "billing.legal_address",
+		Default: "",
+		Longest: 500,
+		Meaning: "The seller's address on statements and receipts; its lines are kept.",
+	}
+	// BillingTaxNumber is "billing.tax_number". The seller's tax or registration number on statements and receipts.
+	BillingTaxNumber = StringKey{
+		Name:    "billing.tax_number",
+		Default: "",
+		Longest: 100,
+		Meaning: "The seller's tax or registration number on statements and receipts.",
+	}
+	// BillingTaxName is "billing.tax_name". What the tax that prices contain is called on statements, such as VAT.
+	BillingTaxName = StringKey{
+		Name:    "billing.tax_name",
+		Default: "",
+		Longest: 50,
+		Meaning: "What the tax that prices contain is called on statements, such as VAT.",
+		Tenant:  true,
+	}
+	// BillingTaxBasisPoints is "billing.tax_basis_points". The rate of the tax that prices contain; statements show the part of each month's usage that it makes up.
+	BillingTaxBasisPoints = IntKey{
+		Name:    "billing.tax_basis_points",
+		Default: 0,
+		Min:     0,
+		Max:     10000,
+		Unit:    "hundredths of a percent",
+		Meaning: "The rate of the tax that prices contain; statements show the part of each month's usage that it makes up.",
+		Tenant:  true,
+	}
 	// IdentitySignUp is "identity.sign_up". Who may use the platform after a first sign-in: open lets everybody whom the issuer knows, approval makes them wait for an operator.
 	IdentitySignUp = StringKey{
 		Name:    "identity.sign_up",
@@ -531,6 +570,11 @@ var keys = []Key{
 	BillingOpeningCreditMinor,
 	BillingMinimumDepositMinor,
 	BillingMaximumDepositMinor,
+	BillingLegalName,
+	BillingLegalAddress,
+	BillingTaxNumber,
+	BillingTaxName,
+	BillingTaxBasisPoints,
 	IdentitySignUp,
 	IdentityInvitationTTLSeconds,
 	TenancyErasureNoticeSeconds,

@@ -8,6 +8,9 @@ import (
 	"encoding/json"
 	"slices"
 	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/gpuaas/gpuaas/domain/fault"
 )
@@ -30,8 +33,9 @@ type Info struct {
 	Default string
 	// Min and Max bound an int, both inclusive; they mean nothing for other types.
 	Min, Max int64
-	// Allowed lists the values of a string key.
+	// Allowed lists the values of a string key; without them it is a free text of at most Longest characters.
 	Allowed []string
+	Longest int
 	// Unit is what an int counts; empty for other types.
 	Unit    string
 	Meaning string
@@ -77,11 +81,12 @@ type BoolKey struct {
 	Tenant  bool
 }
 
-// StringKey is a key whose value is one of a few words.
+// StringKey is a key whose value is one of a few words, or a free text of at most Longest characters where none are listed.
 type StringKey struct {
 	Name    string
 	Default string
 	Allowed []string
+	Longest int
 	Meaning string
 	Danger  string
 	Pinned  bool
@@ -178,11 +183,19 @@ func (k BoolKey) ToJSON(text string) (json.RawMessage, error) {
 
 // Info is what people are shown about the key.
 func (k StringKey) Info() Info {
-	return Info{Name: k.Name, Type: TypeString, Default: k.Default, Allowed: slices.Clone(k.Allowed), Meaning: k.Meaning, Danger: k.Danger, Pinned: k.Pinned, Tenant: k.Tenant}
+	return Info{Name: k.Name, Type: TypeString, Default: k.Default, Allowed: slices.Clone(k.Allowed), Longest: k.Longest, Meaning: k.Meaning, Danger: k.Danger, Pinned: k.Pinned, Tenant: k.Tenant}
 }
 
-// Parse accepts one of the allowed words; fault.PolicyValueInvalid for anything else.
+// Parse accepts one of the allowed words, or a text of printable lines that is not too long; fault.PolicyValueInvalid for anything
+// else.
 func (k StringKey) Parse(text string) (string, error) {
+	if k.Longest > 0 {
+		unprintable := strings.ContainsFunc(text, func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) })
+		if unprintable || utf8.RuneCountInString(text) > k.Longest {
+			return "", invalid(k.Name, text, "%s takes a text of at most %d printable characters.", k.Name, k.Longest).With(map[string]any{"longest": k.Longest})
+		}
+		return text, nil
+	}
 	if !slices.Contains(k.Allowed, text) {
 		return "", invalid(k.Name, text, "%s takes one of %q, not %q.", k.Name, k.Allowed, text).With(map[string]any{"allowed": k.Allowed})
 	}
@@ -199,7 +212,7 @@ func (k StringKey) Check(text string) error {
 func (k StringKey) FromJSON(value []byte) (string, error) {
 	var text string
 	if err := json.Unmarshal(value, &text); err != nil {
-		return "", invalid(k.Name, string(value), "%s takes one of %q.", k.Name, k.Allowed).With(map[string]any{"allowed": k.Allowed})
+		return "", invalid(k.Name, string(value), "%s takes a string.", k.Name)
 	}
 	return k.Parse(text)
 }

@@ -38,25 +38,28 @@ func (c *command) api() (client.ClientInterface, error) {
 // what a method of the generated client answers.
 func decode[T any](value *T) func(*http.Response, error) ([]byte, error) {
 	return func(response *http.Response, err error) ([]byte, error) {
-		if err != nil {
-			return nil, unreached(err)
-		}
-		defer func() { _ = response.Body.Close() }()
-		body, err := io.ReadAll(io.LimitReader(response.Body, 64<<20))
-		if err != nil {
-			return nil, transportError{fmt.Errorf("read the platform's answer: %w", err)}
-		}
-		if err := client.Check(response, body); err != nil {
+		body, err := content(response, err)
+		if err != nil || response.StatusCode == http.StatusNoContent {
 			return nil, err
-		}
-		if response.StatusCode == http.StatusNoContent {
-			return nil, nil
 		}
 		if err := json.Unmarshal(body, value); err != nil {
 			return nil, transportError{fmt.Errorf("the platform's answer is not what its contract says: %w", err)}
 		}
 		return body, nil
 	}
+}
+
+// content reads an answer that is a success as it is.
+func content(response *http.Response, err error) ([]byte, error) {
+	if err != nil {
+		return nil, unreached(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(response.Body, 64<<20))
+	if err != nil {
+		return nil, transportError{fmt.Errorf("read the platform's answer: %w", err)}
+	}
+	return body, client.Check(response, body)
 }
 
 // unreached is what the network refused; what stopped a request before it was sent speaks for itself.

@@ -21,6 +21,7 @@ type policyKey struct {
 	Min     *int     `yaml:"min"`
 	Max     *int     `yaml:"max"`
 	Allowed []string `yaml:"allowed"`
+	Longest *int     `yaml:"longest"`
 	Unit    string   `yaml:"unit"`
 	Meaning string   `yaml:"meaning"`
 	Danger  string   `yaml:"danger"`
@@ -101,8 +102,11 @@ func (k policyKey) check() error {
 		}
 	case "string":
 		value, text := k.Default.(string)
-		if !text || !slices.Contains(k.Allowed, value) {
-			return fmt.Errorf("a string needs its allowed values, the default among them")
+		switch free := k.Longest != nil; {
+		case !text, free && (len(value) > *k.Longest || k.Allowed != nil):
+			return fmt.Errorf("a free text needs a default that is not too long, and no allowed values")
+		case !free && !slices.Contains(k.Allowed, value):
+			return fmt.Errorf("a string needs its allowed values, the default among them, or the longest that it may be")
 		}
 	default:
 		return fmt.Errorf("%q is no type: int, bool or string", k.Type)
@@ -147,7 +151,11 @@ func (k policyKey) goLiteral() string {
 		field("Max", *k.Max)
 		field("Unit", k.Unit)
 	case "string":
-		field("Allowed", k.Allowed)
+		if k.Longest != nil {
+			field("Longest", *k.Longest)
+		} else {
+			field("Allowed", k.Allowed)
+		}
 	}
 	field("Meaning", k.Meaning)
 	if k.Danger != "" {
@@ -191,6 +199,9 @@ func (k policyKey) typeScriptType() string {
 	case "bool":
 		return "boolean"
 	default:
+		if k.Longest != nil {
+			return "string"
+		}
 		quoted := make([]string, 0, len(k.Allowed))
 		for _, word := range k.Allowed {
 			quoted = append(quoted, fmt.Sprintf("%q", word))

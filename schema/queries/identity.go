@@ -65,6 +65,12 @@ func AccountOfTenant(ctx context.Context, db DB, tenant id.Tenant) (Account, err
 	return one[Account](ctx, db, "AccountOfTenant", pgx.NamedArgs{"tenant_id": tenant})
 }
 
+// AccountMadeAt is when a tenant's account was made; pgx.ErrNoRows when there is none.
+func AccountMadeAt(ctx context.Context, db DB, tenant id.Tenant, account id.Account) (time.Time, error) {
+	row, err := one[struct{ CreatedAt time.Time }](ctx, db, "AccountMadeAt", pgx.NamedArgs{"tenant_id": tenant, "id": account})
+	return row.CreatedAt, err
+}
+
 // TenantAccount is an account with its owner.
 type TenantAccount struct {
 	ID       id.Account

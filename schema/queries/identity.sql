@@ -115,6 +115,9 @@ INSERT INTO accounts (id, kind, tenant_id, currency) VALUES (@id, 'tenant', @ten
 -- name: AccountOfTenant
 SELECT id, currency FROM accounts WHERE tenant_id = @tenant_id AND kind = 'tenant' ORDER BY created_at, id LIMIT 1;
 
+-- name: AccountMadeAt
+SELECT created_at FROM accounts WHERE id = @id AND tenant_id = @tenant_id;
+
 -- name: AccountGet
 SELECT id, tenant_id, currency FROM accounts WHERE id = @id AND kind = 'tenant';
 

@@ -502,6 +502,12 @@ export const errorCatalogue = {
     sentence: "The webhook's signature does not match its body.",
     group: "billing",
   },
+  statement_not_found: {
+    httpStatus: 404,
+    retryable: false,
+    sentence: "There is no statement of this month.",
+    group: "billing",
+  },
   refund_window_exceeded: {
     httpStatus: 409,
     retryable: false,

@@ -1534,6 +1534,80 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/billing/usage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show what was used
+         * @description Sums of the ledger's entries that were posted in a time, grouped as asked. A window counts on the UTC day it began.
+         */
+        get: operations["getUsage"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/billing/statements": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List the months that have a statement */
+        get: operations["listStatements"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/billing/statements/{month}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show the statement of a month
+         * @description Every entry that was posted in the month (UTC) and nothing else, so that the opening balance and the movements add up to the closing balance.
+         */
+        get: operations["getStatement"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/billing/statements/{month}/document": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Download the statement of a month */
+        get: operations["getStatementDocument"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/tenants": {
         parameters: {
             query?: never;
@@ -3127,7 +3201,7 @@ export interface components {
             key: string;
             /** @enum {string} */
             type: "int" | "bool" | "string";
-            /** @description Of the key's type: a whole number, true or false, or a word. */
+            /** @description Of the key's type: a whole number, true or false, or a text. */
             value: unknown;
             /** @description The value that holds while none was set. */
             default: unknown;
@@ -3136,6 +3210,11 @@ export interface components {
             /** Format: int64 */
             max?: number;
             allowed?: string[];
+            /**
+             * Format: int64
+             * @description The most characters of a free text.
+             */
+            longest?: number;
             unit?: string;
             meaning: string;
             /** @description What to know before changing it. */
@@ -3168,7 +3247,7 @@ export interface components {
          *     }
          */
         SetPolicyRequest: {
-            /** @description Of the key's type: a whole number, true or false, or a word. */
+            /** @description Of the key's type: a whole number, true or false, or a text. */
             value: unknown;
             reason: string;
             /**
@@ -3209,6 +3288,11 @@ export interface components {
             /** Format: int64 */
             max?: number;
             allowed?: string[];
+            /**
+             * Format: int64
+             * @description The most characters of a free text.
+             */
+            longest?: number;
             unit?: string;
             meaning: string;
             /**
@@ -3270,7 +3354,7 @@ export interface components {
          */
         PolicyChange: {
             key: string;
-            /** @description Of the key's type: a whole number, true or false, or a word. */
+            /** @description Of the key's type: a whole number, true or false, or a text. */
             value: unknown;
             /**
              * Format: int64
@@ -3312,7 +3396,7 @@ export interface components {
             key: string;
             /** Format: int64 */
             version: number;
-            /** @description Of the key's type: a whole number, true or false, or a word. */
+            /** @description Of the key's type: a whole number, true or false, or a text. */
             value: unknown;
             /** @description Whether this release still accepts the value, so that one can roll back to it. */
             fits: boolean;
@@ -3845,6 +3929,219 @@ export interface components {
             public_key: string;
             /** @description The default project when absent. */
             project_id?: string;
+        };
+        UsageLine: {
+            /**
+             * Format: date
+             * @description The UTC day; absent where days are added up.
+             */
+            day?: string;
+            /** @description Absent where projects are added up. */
+            project_id?: string;
+            /** @description Absent where SKUs are added up. */
+            sku?: string;
+            /** @description Absent where allocations are added up. */
+            allocation_id?: string;
+            /**
+             * Format: int64
+             * @description The time that was charged, in milliseconds.
+             */
+            metered_ms: number;
+            /**
+             * Format: int64
+             * @description What was charged.
+             */
+            usage_micros: number;
+            /**
+             * Format: int64
+             * @description What was given back of charges.
+             */
+            credit_micros: number;
+            /**
+             * Format: int64
+             * @description What remains charged: usage_micros − credit_micros.
+             */
+            net_micros: number;
+            /**
+             * Format: int64
+             * @description How many ledger entries it is the sum of.
+             */
+            entries: number;
+        };
+        /**
+         * @example {
+         *       "account_id": "acct_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "currency": "usd",
+         *       "from": "2026-03-01",
+         *       "to": "2026-04-01",
+         *       "items": [
+         *         {
+         *           "project_id": "proj_mfrggzdfmztwq2lknnwg23tpoa",
+         *           "sku": "h100-8x",
+         *           "metered_ms": 3600000,
+         *           "usage_micros": 24000000,
+         *           "credit_micros": 0,
+         *           "net_micros": 24000000,
+         *           "entries": 60
+         *         }
+         *       ],
+         *       "total": {
+         *         "metered_ms": 3600000,
+         *         "usage_micros": 24000000,
+         *         "credit_micros": 0,
+         *         "net_micros": 24000000,
+         *         "entries": 60
+         *       }
+         *     }
+         */
+        Usage: {
+            account_id: string;
+            currency: string;
+            /** Format: date */
+            from: string;
+            /**
+             * Format: date
+             * @description The day behind the last one.
+             */
+            to: string;
+            items: components["schemas"]["UsageLine"][];
+            total: components["schemas"]["UsageLine"];
+        };
+        StatementMonth: {
+            month: string;
+            /** Format: date */
+            from: string;
+            /**
+             * Format: date
+             * @description The day behind the last one.
+             */
+            to: string;
+        };
+        /**
+         * @example {
+         *       "items": [
+         *         {
+         *           "month": "2026-03",
+         *           "from": "2026-03-01",
+         *           "to": "2026-04-01"
+         *         }
+         *       ]
+         *     }
+         */
+        StatementMonthList: {
+            items: components["schemas"]["StatementMonth"][];
+        };
+        /**
+         * @example {
+         *       "month": "2026-03",
+         *       "from": "2026-03-01",
+         *       "to": "2026-04-01",
+         *       "account_id": "acct_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "tenant_name": "Acme",
+         *       "currency": "usd",
+         *       "seller": {
+         *         "legal_name": "Example Compute Ltd.",
+         *         "address": "1 Example Street\nExample City",
+         *         "tax_number": "EX123456789"
+         *       },
+         *       "opening_micros": 50000000,
+         *       "closing_micros": 26000000,
+         *       "movements": [
+         *         {
+         *           "kind": "usage",
+         *           "amount_micros": -24000000,
+         *           "entries": 60
+         *         }
+         *       ],
+         *       "usage": [
+         *         {
+         *           "day": "2026-03-02",
+         *           "project_id": "proj_mfrggzdfmztwq2lknnwg23tpoa",
+         *           "sku": "h100-8x",
+         *           "allocation_id": "alloc_mfrggzdfmztwq2lknnwg23tpoa",
+         *           "metered_ms": 3600000,
+         *           "usage_micros": 24000000,
+         *           "credit_micros": 0,
+         *           "net_micros": 24000000,
+         *           "entries": 60
+         *         }
+         *       ],
+         *       "net_usage_micros": 24000000,
+         *       "tax": {
+         *         "name": "VAT",
+         *         "basis_points": 2000,
+         *         "contained_micros": 4000000
+         *       },
+         *       "final": true
+         *     }
+         */
+        Statement: {
+            month: string;
+            /** Format: date */
+            from: string;
+            /**
+             * Format: date
+             * @description The day behind the last one.
+             */
+            to: string;
+            account_id: string;
+            tenant_id: string;
+            tenant_name: string;
+            currency: string;
+            seller: components["schemas"]["Seller"];
+            /**
+             * Format: int64
+             * @description The balance before the first entry.
+             */
+            opening_micros: number;
+            /**
+             * Format: int64
+             * @description The balance after the last entry: opening_micros and all movements.
+             */
+            closing_micros: number;
+            movements: components["schemas"]["StatementMovement"][];
+            /** @description A line an allocation and day; together they are the movements of kinds that hang on allocations. */
+            usage: components["schemas"]["UsageLine"][];
+            /**
+             * Format: int64
+             * @description What was charged for time, less what was given back of it.
+             */
+            net_usage_micros: number;
+            tax: components["schemas"]["StatementTax"];
+            /** @description Whether no entry can be added to it any more. */
+            final: boolean;
+        };
+        Seller: {
+            legal_name: string;
+            /** @description May have several lines. */
+            address: string;
+            tax_number: string;
+        };
+        StatementMovement: {
+            /** @description The kind of ledger entries. */
+            kind: string;
+            /**
+             * Format: int64
+             * @description Signed as the account sees it: positive is money in.
+             */
+            amount_micros: number;
+            /** Format: int64 */
+            entries: number;
+        };
+        StatementTax: {
+            /** @description Empty where prices contain no tax. */
+            name: string;
+            /**
+             * Format: int64
+             * @description The rate, in hundredths of a percent.
+             */
+            basis_points: number;
+            /**
+             * Format: int64
+             * @description The part of net_usage_micros that the tax makes up, rounded down.
+             */
+            contained_micros: number;
         };
         /**
          * @example {
@@ -4458,6 +4755,21 @@ export interface components {
                 };
             };
         };
+        /** @description not_found, tenant_not_found, project_not_found, statement_not_found. */
+        NotFoundOrTenantNotFoundOrProjectNotFoundOrStatementNotFound: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                RateLimit: components["headers"]["RateLimit"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "not_found" | "tenant_not_found" | "project_not_found" | "statement_not_found";
+                };
+            };
+        };
         /** @description not_found, user_not_found. */
         NotFoundOrUserNotFound: {
             headers: {
@@ -4794,6 +5106,11 @@ export interface components {
          * @example h100-8x
          */
         SkuSlug: string;
+        /**
+         * @description A month of the calendar, in UTC.
+         * @example 2026-03
+         */
+        Month: string;
         /** @example user_mfrggzdfmztwq2lknnwg23tpoa */
         UserID: string;
         /**
@@ -11579,6 +11896,292 @@ export interface operations {
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
             413: components["responses"]["RequestTooLarge"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getUsage: {
+        parameters: {
+            query?: {
+                /**
+                 * @description The first UTC day; the first of this month when absent.
+                 * @example 2026-03-01
+                 */
+                from?: string;
+                /**
+                 * @description The UTC day behind the last one, at most 366 days after the first; tomorrow when absent.
+                 * @example 2026-04-01
+                 */
+                to?: string;
+                /**
+                 * @description What keeps lines apart; project and sku when absent.
+                 * @example [
+                 *       "project",
+                 *       "sku"
+                 *     ]
+                 */
+                group_by?: ("day" | "project" | "sku" | "allocation")[];
+                /**
+                 * @description Only this project's.
+                 * @example proj_mfrggzdfmztwq2lknnwg23tpoa
+                 */
+                project_id?: components["parameters"]["InProject"];
+                /**
+                 * @description This tenant's; your own when absent.
+                 * @example tenant_mfrggzdfmztwq2lknnwg23tpoa
+                 */
+                tenant_id?: components["parameters"]["InTenant"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The sums. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "account_id": "acct_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "currency": "usd",
+                     *       "from": "2026-03-01",
+                     *       "to": "2026-04-01",
+                     *       "items": [
+                     *         {
+                     *           "project_id": "proj_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "sku": "h100-8x",
+                     *           "metered_ms": 3600000,
+                     *           "usage_micros": 24000000,
+                     *           "credit_micros": 0,
+                     *           "net_micros": 24000000,
+                     *           "entries": 60
+                     *         }
+                     *       ],
+                     *       "total": {
+                     *         "metered_ms": 3600000,
+                     *         "usage_micros": 24000000,
+                     *         "credit_micros": 0,
+                     *         "net_micros": 24000000,
+                     *         "entries": 60
+                     *       }
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Usage"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["TenantNotFoundOrProjectNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listStatements: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Only this project's.
+                 * @example proj_mfrggzdfmztwq2lknnwg23tpoa
+                 */
+                project_id?: components["parameters"]["InProject"];
+                /**
+                 * @description This tenant's; your own when absent.
+                 * @example tenant_mfrggzdfmztwq2lknnwg23tpoa
+                 */
+                tenant_id?: components["parameters"]["InTenant"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The months, the newest first. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "month": "2026-03",
+                     *           "from": "2026-03-01",
+                     *           "to": "2026-04-01"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["StatementMonthList"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["TenantNotFoundOrProjectNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getStatement: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Only this project's.
+                 * @example proj_mfrggzdfmztwq2lknnwg23tpoa
+                 */
+                project_id?: components["parameters"]["InProject"];
+                /**
+                 * @description This tenant's; your own when absent.
+                 * @example tenant_mfrggzdfmztwq2lknnwg23tpoa
+                 */
+                tenant_id?: components["parameters"]["InTenant"];
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description A month of the calendar, in UTC.
+                 * @example 2026-03
+                 */
+                month: components["parameters"]["Month"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The statement. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "month": "2026-03",
+                     *       "from": "2026-03-01",
+                     *       "to": "2026-04-01",
+                     *       "account_id": "acct_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "tenant_name": "Acme",
+                     *       "currency": "usd",
+                     *       "seller": {
+                     *         "legal_name": "Example Compute Ltd.",
+                     *         "address": "1 Example Street\nExample City",
+                     *         "tax_number": "EX123456789"
+                     *       },
+                     *       "opening_micros": 50000000,
+                     *       "closing_micros": 26000000,
+                     *       "movements": [
+                     *         {
+                     *           "kind": "usage",
+                     *           "amount_micros": -24000000,
+                     *           "entries": 60
+                     *         }
+                     *       ],
+                     *       "usage": [
+                     *         {
+                     *           "day": "2026-03-02",
+                     *           "project_id": "proj_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "sku": "h100-8x",
+                     *           "allocation_id": "alloc_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "metered_ms": 3600000,
+                     *           "usage_micros": 24000000,
+                     *           "credit_micros": 0,
+                     *           "net_micros": 24000000,
+                     *           "entries": 60
+                     *         }
+                     *       ],
+                     *       "net_usage_micros": 24000000,
+                     *       "tax": {
+                     *         "name": "VAT",
+                     *         "basis_points": 2000,
+                     *         "contained_micros": 4000000
+                     *       },
+                     *       "final": true
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Statement"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["NotFoundOrTenantNotFoundOrProjectNotFoundOrStatementNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getStatementDocument: {
+        parameters: {
+            query: {
+                /** @example pdf */
+                format: "csv" | "pdf";
+                /**
+                 * @description Only this project's.
+                 * @example proj_mfrggzdfmztwq2lknnwg23tpoa
+                 */
+                project_id?: components["parameters"]["InProject"];
+                /**
+                 * @description This tenant's; your own when absent.
+                 * @example tenant_mfrggzdfmztwq2lknnwg23tpoa
+                 */
+                tenant_id?: components["parameters"]["InTenant"];
+            };
+            header?: never;
+            path: {
+                /**
+                 * @description A month of the calendar, in UTC.
+                 * @example 2026-03
+                 */
+                month: components["parameters"]["Month"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The document, to be saved under the name that Content-Disposition proposes. */
+            200: {
+                headers: {
+                    "Content-Disposition"?: string;
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /** @example %PDF-1.3 */
+                    "application/pdf": string;
+                    /** @example line,day,project_id,sku,allocation_id,metered_ms,entries,amount_micros,amount,currency */
+                    "text/csv": string;
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["NotFoundOrTenantNotFoundOrProjectNotFoundOrStatementNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];

@@ -22,6 +22,16 @@ export interface PolicyValues {
   "billing.minimum_deposit_minor": number;
   /** The largest deposit a tenant can make at once. Counted in minor units of the currency. */
   "billing.maximum_deposit_minor": number;
+  /** The legal entity that statements and receipts name as the seller. */
+  "billing.legal_name": string;
+  /** The seller's address on statements and receipts; its lines are kept. */
+  "billing.legal_address": string;
+  /** The seller's tax or registration number on statements and receipts. */
+  "billing.tax_number": string;
+  /** What the tax that prices contain is called on statements, such as VAT. */
+  "billing.tax_name": string;
+  /** The rate of the tax that prices contain; statements show the part of each month's usage that it makes up. Counted in hundredths of a percent. */
+  "billing.tax_basis_points": number;
   /** Who may use the platform after a first sign-in: open lets everybody whom the issuer knows, approval makes them wait for an operator. */
   "identity.sign_up": "open" | "approval";
   /** For how long an invitation into a tenant can be accepted. Counted in seconds. */
@@ -129,6 +139,11 @@ export const policyDefaults: Readonly<PolicyValues> = {
   "billing.opening_credit_minor": 0,
   "billing.minimum_deposit_minor": 1000,
   "billing.maximum_deposit_minor": 100000,
+  "billing.legal_name": "",
+  "billing.legal_address": "",
+  "billing.tax_number": "",
+  "billing.tax_name": "",
+  "billing.tax_basis_points": 0,
   "identity.sign_up": "open",
   "identity.invitation_ttl_seconds": 604800,
   "tenancy.erasure_notice_seconds": 2592000,
