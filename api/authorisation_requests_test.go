@@ -5,6 +5,7 @@ package api_test
 import (
 	"fmt"
 	"maps"
+	"time"
 )
 
 // recipes say how each operation is asked, with an object of its own wherever a success would use the object up. caller tells for

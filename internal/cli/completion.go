@@ -67,6 +67,9 @@ var nouns = map[string]completer{
 	"EVENT": live(func(ctx context.Context, api client.ClientInterface, _ []string) (*http.Response, error) {
 		return api.ListNotifications(ctx, &client.ListNotificationsParams{Limit: optional(mostCompletions)})
 	}, func(n client.Notification) (string, string) { return n.EventID.String(), n.EventType }),
+	"MONTH": live(func(ctx context.Context, api client.ClientInterface, _ []string) (*http.Response, error) {
+		return api.ListStatements(ctx, &client.ListStatementsParams{})
+	}, func(m client.StatementMonth) (string, string) { return m.Month, "" }),
 	"CONTEXT": contextNames,
 	"ROLE":    oneOf("owner", "admin", "member", "viewer", "billing"),
 }

@@ -67,6 +67,13 @@ func (c *Contract) validateText(pointer string, holder map[string]any, text, wha
 		if truth, err := strconv.ParseBool(text); err == nil {
 			value = truth
 		}
+	case "array":
+		// form, not exploded: the only way in which this contract writes a list of words
+		var words []any
+		for _, word := range strings.Split(text, ",") {
+			words = append(words, word)
+		}
+		value = words
 	}
 	return c.validateValue(pointer, value, what)
 }

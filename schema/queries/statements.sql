@@ -41,4 +41,4 @@ FROM (
 ) AS part;
 
 -- name: AllocationsHeld
-SELECT id, project_id, sku FROM allocations WHERE tenant_id = @tenant_id AND id = ANY (@ids::text[]);
+SELECT id, project_id, sku_id AS sku FROM allocations WHERE tenant_id = @tenant_id AND id = ANY (@ids::text[]);
