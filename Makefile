@@ -124,7 +124,7 @@ bench-billing: build-devstack ## windows through Temporal, the ledger writer and
 	scripts/ci/bench.sh billing
 
 .PHONY: bench-outbox
-bench-outbox: build-devstack ## the relay beside publishing alone, and writers of events with a relay beside them and without
+bench-outbox: build-devstack ## the relay beside publishing alone, writers of events with a relay beside them and without, commit to WebSocket
 	scripts/ci/bench.sh outbox
 
 .PHONY: drill-restart

@@ -1,6 +1,7 @@
 // Command outbox measures the publishing of events beside its limits, on a real PostgreSQL and a real NATS with its streams on disk: the
 // relay against publishing alone, asynchronously and with as many messages under way; and writers of events with a relay beside them
-// against writers alone. Runs alternate and the median of at least three counts. It may import anything below internal/process.
+// against writers alone; and how long an event takes from its commit to a WebSocket. Runs alternate and the median of at least three
+// counts. It may import internal and what lies below it.
 package main
 
 import (
@@ -37,8 +38,8 @@ const (
 
 // settings are what the command line decides.
 type settings struct {
-	runs, events, writers int
-	produce               time.Duration
+	runs, events, writers, deliveries int
+	produce                           time.Duration
 }
 
 func main() {
@@ -56,6 +57,7 @@ func run(ctx context.Context, arguments []string) error {
 	flags.IntVar(&chosen.runs, "runs", 3, "runs of each contender, alternating; the median counts")
 	flags.IntVar(&chosen.events, "events", 60_000, "events of one run")
 	flags.IntVar(&chosen.writers, "writers", 8, "writers of events at once")
+	flags.IntVar(&chosen.deliveries, "deliveries", 200, "events that are followed to a WebSocket, one after the other")
 	flags.DurationVar(&chosen.produce, "produce", 5*time.Second, "how long writers write in one run")
 	if err := flags.Parse(arguments); err != nil {
 		return err
@@ -71,18 +73,23 @@ func run(ctx context.Context, arguments []string) error {
 	if err := b.publishing(ctx); err != nil {
 		return err
 	}
-	return b.producing(ctx)
+	if err := b.producing(ctx); err != nil {
+		return err
+	}
+	return b.delivering(ctx)
 }
 
 // bench is a database whose outbox is sealed, and a NATS.
 type bench struct {
 	settings
-	pool    *pgxpool.Pool
-	bus     *nats.Client
-	remove  func()
-	stop    context.CancelFunc
-	sealing sync.WaitGroup
-	written int
+	pool *pgxpool.Pool
+	bus  *nats.Client
+	// natsConfig is where it is.
+	natsConfig nats.Config
+	remove     func()
+	stop       context.CancelFunc
+	sealing    sync.WaitGroup
+	written    int
 }
 
 func newBench(ctx context.Context, chosen settings) (*bench, error) {
@@ -91,12 +98,12 @@ func newBench(ctx context.Context, chosen settings) (*bench, error) {
 	if servers.DatabaseURL == "" || address == "" {
 		return nil, errors.New("GPUAAS_TEST_DATABASE_URL and GPUAAS_TEST_NATS_URL must name a server each: run make bench-outbox")
 	}
-	b := &bench{settings: chosen}
+	b := &bench{settings: chosen, natsConfig: nats.Config{URL: address, Streams: nats.DefaultStreams()}}
 	var err error
 	if b.pool, b.remove, err = servers.Database(ctx, connections); err != nil {
 		return nil, err
 	}
-	if b.bus, err = nats.Open(nats.Config{URL: address, Streams: nats.DefaultStreams()}, "bench", slog.New(slog.DiscardHandler)); err != nil {
+	if b.bus, err = nats.Open(b.natsConfig, "bench", slog.New(slog.DiscardHandler)); err != nil {
 		return nil, err
 	}
 	if _, err := b.bus.AwaitDeclared(ctx); err != nil {

@@ -8,5 +8,5 @@ shift
 mkdir -p bin/bench
 go build -o "bin/bench/$name" "./bench/$name"
 parts=postgres,temporal,redis
-[ "$name" != outbox ] || parts=postgres,nats
+[ "$name" != outbox ] || parts=postgres,nats,redis
 exec bin/devstack run --parts "$parts" -- "bin/bench/$name" "$@"
