@@ -29,28 +29,36 @@ type refusal struct {
 	reason string
 }
 
-// publish publishes rows and awaits their acknowledgements. It answers how many of them, from the first on and without a gap, are
-// acknowledged or refused for good, with those refused; and why it is not all of them.
-func (r *Relay) publish(ctx context.Context, rows []queries.SealedRow) (passed int, refused []refusal, err error) {
-	acknowledgements := make([]jetstream.PubAckFuture, 0, len(rows))
-	reasons := map[int]string{}
-	for i, row := range rows {
+// sent is a row that was sent, with its acknowledgement to come; or one that nobody will ever take, with the reason.
+type sent struct {
+	acknowledgement jetstream.PubAckFuture
+	reason          string
+}
+
+// send publishes rows without waiting, up to the first that cannot be sent at the moment: what follows it would come before it.
+func (r *Relay) send(rows []queries.SealedRow) ([]sent, error) {
+	all := make([]sent, 0, len(rows))
+	for _, row := range rows {
 		if reason := r.unpublishable(row); reason != "" {
-			reasons[i] = reason
-			acknowledgements = append(acknowledgements, nil)
+			all = append(all, sent{reason: reason})
 			continue
 		}
-		acknowledgement, publishErr := r.bus.JetStream.PublishMsgAsync(message(row), jetstream.WithRetryAttempts(0))
-		if publishErr != nil {
-			err = publishErr // what follows would come before it
-			break
+		acknowledgement, err := r.bus.JetStream.PublishMsgAsync(message(row), jetstream.WithRetryAttempts(0))
+		if err != nil {
+			return all, err
 		}
-		acknowledgements = append(acknowledgements, acknowledgement)
+		all = append(all, sent{acknowledgement: acknowledgement})
 	}
-	for i, acknowledgement := range acknowledgements {
-		reason := reasons[i]
-		if acknowledgement != nil {
-			if ackErr := await(ctx, acknowledgement); ackErr != nil {
+	return all, nil
+}
+
+// confirm awaits the acknowledgements of rows that were sent. It answers how many of them, from the first on and without a gap, are
+// acknowledged or refused for good, with those refused; and why it is not all of them.
+func (r *Relay) confirm(ctx context.Context, rows []queries.SealedRow, all []sent) (passed int, refused []refusal, err error) {
+	for i, one := range all {
+		reason := one.reason
+		if reason == "" {
+			if ackErr := await(ctx, one.acknowledgement); ackErr != nil {
 				if reason = definite(ackErr); reason == "" {
 					return i, refused, r.heal(ctx, ackErr)
 				}
@@ -60,7 +68,7 @@ func (r *Relay) publish(ctx context.Context, rows []queries.SealedRow) (passed i
 			refused = append(refused, refusal{rows[i], reason})
 		}
 	}
-	return len(acknowledgements), refused, err
+	return len(all), refused, nil
 }
 
 // message is a row as it is published. The library's own retry is off: a message sent again later would come behind its successors.

@@ -81,9 +81,18 @@ type Relay struct {
 	waiting   atomic.Int64
 	leading   atomic.Bool
 	published atomic.Int64
+	// ahead delivers the rows that were read ahead; nil when none were.
+	ahead     chan batch
 	keptAt    time.Time
 	alarmedAt time.Time
 	saidAt    time.Time
+}
+
+// batch is what was read behind an id.
+type batch struct {
+	after int64
+	rows  []queries.SealedRow
+	err   error
 }
 
 // New makes a relay; its name must be no other's.
@@ -184,7 +193,7 @@ func (r *Relay) round(ctx context.Context, term *queries.RelayTerm) (published i
 			return 0, err
 		}
 	}
-	rows, err := queries.ReadOutbox(ctx, r.pool, term.CursorID, r.config.Batch)
+	rows, err := r.read(ctx, term.CursorID)
 	if err != nil || len(rows) == 0 {
 		if err == nil {
 			r.waiting.Store(0)
@@ -193,7 +202,14 @@ func (r *Relay) round(ctx context.Context, term *queries.RelayTerm) (published i
 	}
 	r.waiting.Store(rows[0].CreatedAt.UnixMilli())
 	r.watchLag(ctx)
-	passed, refused, err := r.publish(ctx, rows)
+	acknowledgements, unsent := r.send(rows)
+	if unsent == nil && len(rows) == r.config.Batch {
+		r.readAhead(ctx, rows[len(rows)-1].ID)
+	}
+	passed, refused, err := r.confirm(ctx, rows, acknowledgements)
+	if err == nil {
+		err = unsent
+	}
 	if passed == 0 {
 		return 0, err
 	}
@@ -202,6 +218,27 @@ func (r *Relay) round(ctx context.Context, term *queries.RelayTerm) (published i
 	}
 	r.published.Add(int64(passed))
 	return passed, err
+}
+
+// read answers the rows behind the cursor, those that were read ahead if they are these.
+func (r *Relay) read(ctx context.Context, cursor int64) ([]queries.SealedRow, error) {
+	if ahead := r.ahead; ahead != nil {
+		r.ahead = nil
+		if found := <-ahead; found.after == cursor && found.err == nil && len(found.rows) > 0 {
+			return found.rows, nil
+		}
+	}
+	return queries.ReadOutbox(ctx, r.pool, cursor, r.config.Batch)
+}
+
+// readAhead reads the next rows while those before them are acknowledged. What is sealed never changes, so they may be read early.
+func (r *Relay) readAhead(ctx context.Context, after int64) {
+	ahead := make(chan batch, 1)
+	r.ahead = ahead
+	go func() {
+		rows, err := queries.ReadOutbox(ctx, r.pool, after, r.config.Batch)
+		ahead <- batch{after, rows, err}
+	}()
 }
 
 func (r *Relay) keep(ctx context.Context, epoch int64) error {
