@@ -127,6 +127,10 @@ bench-billing: build-devstack ## windows through Temporal, the ledger writer and
 bench-outbox: build-devstack ## the relay beside publishing alone, writers of events with a relay beside them and without, commit to WebSocket
 	scripts/ci/bench.sh outbox
 
+.PHONY: bench-funds
+bench-funds: build-devstack ## CPU and state transitions a billed window, settled one at a time and fifteen
+	scripts/ci/bench.sh funds
+
 .PHONY: drill-restart
 drill-restart: build ## kill everything at random, then let the oracle judge; PLANT=double-window|skip-wipe|lost-window must turn it red
 	scripts/ci/drill_restart.sh

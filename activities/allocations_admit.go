@@ -160,6 +160,9 @@ func (a admission) decide(ctx context.Context, values policy.Values) (workflows.
 	if err := a.coversRunway(ctx, account, price, values.Seconds(authored.BillingRunwaySeconds)); err != nil {
 		return workflows.AdmitReply{}, err
 	}
+	if err := a.withinBudget(ctx, account, price, values.Seconds(authored.BillingRunwaySeconds)); err != nil {
+		return workflows.AdmitReply{}, err
+	}
 	lease, err := queries.ClaimNode(ctx, a.tx, sku.ID, a.in.AllocationID, firstOrdinal, nil)
 	if err != nil {
 		return workflows.AdmitReply{}, err

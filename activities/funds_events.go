@@ -60,7 +60,8 @@ func (r *fundsReview) event(crossing billing.Crossing) queries.Event {
 	}
 	for _, held := range ending[:min(len(ending), announcedAllocations)] {
 		payload.Allocations = append(payload.Allocations, fundsEventAllocation{
-			AllocationID: held.ID, ProjectID: held.ProjectID, UserID: held.UserID, Name: held.Name, SKU: held.SKU, Message: r.loss(crossing, held),
+			AllocationID: held.ID, ProjectID: held.ProjectID, UserID: held.UserID, Name: held.Name, SKU: held.SKU,
+			Message: loss(held, crossing.Rung == billing.Depleted, r.verdict.ZeroAt, "the balance"),
 		})
 	}
 	return queries.Event{
@@ -86,20 +87,20 @@ func (r *fundsReview) sentence(crossing billing.Crossing, ending int) string {
 	}
 }
 
-// loss tells a person what of an allocation is lost, and when.
-func (r *fundsReview) loss(crossing billing.Crossing, held queries.FundedAllocation) string {
+// loss tells a person what of an allocation is lost, and when; used is what is used up then.
+func loss(held queries.FundedAllocation, already bool, at *time.Time, used string) string {
 	name := held.Name
 	if name == "" {
 		name = string(held.ID)
 	}
 	what := fmt.Sprintf("%s (%s): all files, programs and logins on its node are", name, held.SKU)
 	switch {
-	case crossing.Rung == billing.Depleted:
+	case already:
 		return what + " being deleted."
-	case r.verdict.ZeroAt != nil:
-		return fmt.Sprintf("%s deleted at %s.", what, people(*r.verdict.ZeroAt))
+	case at != nil:
+		return fmt.Sprintf("%s deleted at %s.", what, people(*at))
 	default:
-		return what + " deleted when the balance is used up."
+		return what + " deleted when " + used + " is used up."
 	}
 }
 

@@ -17,6 +17,8 @@ import (
 const (
 	// policyChannel is where a trigger tells of every value that is set: its key, and its tenant if it holds for one alone.
 	policyChannel = "policy_changed"
+	// budgetKey is what the trigger on budgets names.
+	budgetKey = "project.budget"
 	// listenAgain is how long to wait before listening anew.
 	listenAgain = 5 * time.Second
 )
@@ -70,7 +72,7 @@ func (f *Funds) listen(ctx context.Context, log *slog.Logger) error {
 
 // movesLadder says whether a value of the key decides where the rungs are.
 func movesLadder(key string) bool {
-	return key == authored.BillingLowBalanceThresholdMinor.Name || key == authored.BillingAutoReleaseGraceSeconds.Name
+	return key == budgetKey || key == authored.BillingLowBalanceThresholdMinor.Name || key == authored.BillingAutoReleaseGraceSeconds.Name
 }
 
 // tellAll has the accounts of a tenant, or of everybody, looked at.

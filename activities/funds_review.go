@@ -31,6 +31,9 @@ func (f *Funds) Review(ctx context.Context, in workflows.ReviewFundsIn) (workflo
 				return err
 			}
 		}
+		if err := r.judgeBudgets(ctx, tx); err != nil {
+			return err
+		}
 		review, err = r.answer(ctx, tx)
 		return err
 	})
@@ -45,6 +48,7 @@ type fundsReview struct {
 	ladder   billing.Ladder
 	funds    queries.AccountFunds
 	verdict  billing.Verdict
+	budgets  []queries.JudgedBudget
 	rate     money.Micros
 }
 
@@ -106,7 +110,8 @@ func (r *fundsReview) answer(ctx context.Context, tx pgx.Tx) (workflows.FundsRev
 	}
 	review := workflows.FundsReview{
 		At: r.now, Currency: r.currency, BalanceMicros: r.funds.BalanceMicros, AvailableMicros: r.verdict.AvailableMicros, RateMicrosPerHour: r.rate,
-		LowAt: r.verdict.LowAt, PendingAt: r.verdict.PendingAt, ZeroAt: r.verdict.ZeroAt, Next: r.verdict.Next,
+		LowAt: r.verdict.LowAt, PendingAt: r.verdict.PendingAt, ZeroAt: r.verdict.ZeroAt, Next: r.next(),
+		Releases: r.releases(),
 	}
 	for _, draw := range r.funds.Draws {
 		if draw.Runs(r.now) {
@@ -120,13 +125,6 @@ func (r *fundsReview) answer(ctx context.Context, tx pgx.Tx) (workflows.FundsRev
 					Rung: row.Rung, Crossing: row.Crossing, At: row.At, Deadline: row.Deadline, LateMS: row.LateMS, WrittenOffMicros: row.WrittenOffMicros,
 				})
 			}
-		}
-	}
-	if r.verdict.Depleted {
-		for _, held := range r.ending() {
-			review.Releases = append(review.Releases, workflows.FundsRelease{
-				AllocationID: held.ID, AskedAt: *r.verdict.ZeroAt, Cause: allocation.CauseFunds, Reason: "the balance is used up",
-			})
 		}
 	}
 	return review, nil

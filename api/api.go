@@ -297,6 +297,7 @@ func (s *server) operations() {
 	s.closingOperations()
 	s.invitationOperations()
 	s.projectOperations()
+	s.budgetOperations()
 	s.skuOperations()
 	s.allocationOperations()
 	s.billingOperations()

@@ -129,6 +129,14 @@ func (s *scene) tenancyRequests() map[string]func(string) subject {
 		s.made++
 		return subject{path: map[string]string{"project_id": s.found()}, body: fmt.Sprintf(`{"name":"renamed-%03d"}`, s.made)}
 	}
+	budgeted := func(string) subject {
+		project := s.found()
+		s.exec(`INSERT INTO project_budgets (tenant_id, project_id, version, amount_micros, period, warning_percent, actor_user_id)
+			VALUES ($1, $2, 1, 1000000, 'month', 80, 'user_olga')`, s.tenant, project)
+		return subject{path: map[string]string{"project_id": project}}
+	}
+	requests["getProjectBudget"], requests["deleteProjectBudget"] = budgeted, budgeted
+	requests["putProjectBudget"] = always(subject{path: ofProject.path, body: `{"amount_minor":50000,"period":"month","warning_percent":80}`})
 	requests["archiveProject"] = func(string) subject { return subject{path: map[string]string{"project_id": s.found()}} }
 	ofProjectMember := func(body string) func(string) subject {
 		return func(string) subject {

@@ -519,6 +519,24 @@ func (e PolicyType) Valid() bool {
 	}
 }
 
+// Defines values for ProjectBudgetPeriod.
+const (
+	ProjectBudgetPeriodMonth ProjectBudgetPeriod = "month"
+	ProjectBudgetPeriodTotal ProjectBudgetPeriod = "total"
+)
+
+// Valid indicates whether the value is a known member of the ProjectBudgetPeriod enum.
+func (e ProjectBudgetPeriod) Valid() bool {
+	switch e {
+	case ProjectBudgetPeriodMonth:
+		return true
+	case ProjectBudgetPeriodTotal:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for ProjectMemberRole.
 const (
 	ProjectMemberRoleAdmin   ProjectMemberRole = "admin"
@@ -540,6 +558,24 @@ func (e ProjectMemberRole) Valid() bool {
 	case ProjectMemberRoleOwner:
 		return true
 	case ProjectMemberRoleViewer:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for PutProjectBudgetRequestPeriod.
+const (
+	PutProjectBudgetRequestPeriodMonth PutProjectBudgetRequestPeriod = "month"
+	PutProjectBudgetRequestPeriodTotal PutProjectBudgetRequestPeriod = "total"
+)
+
+// Valid indicates whether the value is a known member of the PutProjectBudgetRequestPeriod enum.
+func (e PutProjectBudgetRequestPeriod) Valid() bool {
+	switch e {
+	case PutProjectBudgetRequestPeriodMonth:
+		return true
+	case PutProjectBudgetRequestPeriodTotal:
 		return true
 	default:
 		return false
@@ -1997,6 +2033,38 @@ type Project struct {
 	TenantID   string     `json:"tenant_id"`
 }
 
+// ProjectBudget defines model for ProjectBudget.
+type ProjectBudget struct {
+	// AmountMinor What the project may spend in the period, in minor units of the currency.
+	AmountMinor int64  `json:"amount_minor"`
+	Currency    string `json:"currency"`
+
+	// ExhaustedAt When what runs in the project is released; absent for not in this period.
+	ExhaustedAt *time.Time          `json:"exhausted_at,omitempty"`
+	Period      ProjectBudgetPeriod `json:"period"`
+	PeriodEnd   *time.Time          `json:"period_end,omitempty"`
+
+	// PeriodStart Absent for a budget of all the time.
+	PeriodStart *time.Time `json:"period_start,omitempty"`
+	ProjectID   string     `json:"project_id"`
+	SetAt       time.Time  `json:"set_at"`
+
+	// SpentMicros What the project has spent in this period, accrued time included.
+	SpentMicros int64 `json:"spent_micros"`
+
+	// Version Rises with every change.
+	Version int64 `json:"version"`
+
+	// WarningAt When the warning's share is spent at the present rates; absent for not in this period.
+	WarningAt *time.Time `json:"warning_at,omitempty"`
+
+	// WarningPercent The share at which its people are warned.
+	WarningPercent int64 `json:"warning_percent"`
+}
+
+// ProjectBudgetPeriod defines model for ProjectBudget.Period.
+type ProjectBudgetPeriod string
+
 // ProjectList defines model for ProjectList.
 type ProjectList struct {
 	Items      []Project `json:"items"`
@@ -2019,6 +2087,16 @@ type ProjectMemberList struct {
 	Items      []ProjectMember `json:"items"`
 	NextCursor *string         `json:"next_cursor,omitempty"`
 }
+
+// PutProjectBudgetRequest defines model for PutProjectBudgetRequest.
+type PutProjectBudgetRequest struct {
+	AmountMinor    int64                         `json:"amount_minor"`
+	Period         PutProjectBudgetRequestPeriod `json:"period"`
+	WarningPercent *int64                        `json:"warning_percent,omitempty"`
+}
+
+// PutProjectBudgetRequestPeriod defines model for PutProjectBudgetRequest.Period.
+type PutProjectBudgetRequestPeriod string
 
 // PutProjectMemberRequest defines model for PutProjectMemberRequest.
 type PutProjectMemberRequest struct {
@@ -3394,6 +3472,18 @@ type UpdateProjectParams struct {
 	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
 }
 
+// DeleteProjectBudgetParams defines parameters for DeleteProjectBudget.
+type DeleteProjectBudgetParams struct {
+	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
+	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
+}
+
+// PutProjectBudgetParams defines parameters for PutProjectBudget.
+type PutProjectBudgetParams struct {
+	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
+	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
+}
+
 // ListProjectMembersParams defines parameters for ListProjectMembers.
 type ListProjectMembersParams struct {
 	// Limit How many items to answer at most.
@@ -3715,6 +3805,9 @@ type CreateProjectJSONRequestBody = CreateProjectRequest
 
 // UpdateProjectJSONRequestBody defines body for UpdateProject for application/json ContentType.
 type UpdateProjectJSONRequestBody = UpdateProjectRequest
+
+// PutProjectBudgetJSONRequestBody defines body for PutProjectBudget for application/json ContentType.
+type PutProjectBudgetJSONRequestBody = PutProjectBudgetRequest
 
 // PutProjectMemberJSONRequestBody defines body for PutProjectMember for application/json ContentType.
 type PutProjectMemberJSONRequestBody = PutProjectMemberRequest
@@ -4770,6 +4863,34 @@ type ClientInterface interface {
 	//
 	// Corresponds with PATCH /api/v1/projects/{project_id} (the `UpdateProject` operationId).
 	UpdateProject(ctx context.Context, projectID ProjectID, params *UpdateProjectParams, body UpdateProjectJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteProjectBudget Let a project spend what its tenant has
+	//
+	// Corresponds with DELETE /api/v1/projects/{project_id}/budget (the `DeleteProjectBudget` operationId).
+	DeleteProjectBudget(ctx context.Context, projectID ProjectID, params *DeleteProjectBudgetParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetProjectBudget Show what a project may spend, and what it has
+	//
+	// Corresponds with GET /api/v1/projects/{project_id}/budget (the `GetProjectBudget` operationId).
+	GetProjectBudget(ctx context.Context, projectID ProjectID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PutProjectBudgetWithBody Set what a project may spend
+	//
+	// When it is used up, everything that runs in the project is released at the last millisecond that it pays for, and nothing new is admitted until it is raised or a new period begins.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /api/v1/projects/{project_id}/budget (the `PutProjectBudget` operationId).
+	PutProjectBudgetWithBody(ctx context.Context, projectID ProjectID, params *PutProjectBudgetParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PutProjectBudget Set what a project may spend
+	//
+	// When it is used up, everything that runs in the project is released at the last millisecond that it pays for, and nothing new is admitted until it is raised or a new period begins.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /api/v1/projects/{project_id}/budget (the `PutProjectBudget` operationId).
+	PutProjectBudget(ctx context.Context, projectID ProjectID, params *PutProjectBudgetParams, body PutProjectBudgetJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListProjectMembers List who has a role in this project alone
 	//
@@ -7282,6 +7403,74 @@ func (c *Client) UpdateProjectWithBody(ctx context.Context, projectID ProjectID,
 // Corresponds with PATCH /api/v1/projects/{project_id} (the `UpdateProject` operationId).
 func (c *Client) UpdateProject(ctx context.Context, projectID ProjectID, params *UpdateProjectParams, body UpdateProjectJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewUpdateProjectRequest(c.Server, projectID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteProjectBudget Let a project spend what its tenant has
+//
+// Corresponds with DELETE /api/v1/projects/{project_id}/budget (the `DeleteProjectBudget` operationId).
+func (c *Client) DeleteProjectBudget(ctx context.Context, projectID ProjectID, params *DeleteProjectBudgetParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteProjectBudgetRequest(c.Server, projectID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetProjectBudget Show what a project may spend, and what it has
+//
+// Corresponds with GET /api/v1/projects/{project_id}/budget (the `GetProjectBudget` operationId).
+func (c *Client) GetProjectBudget(ctx context.Context, projectID ProjectID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetProjectBudgetRequest(c.Server, projectID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PutProjectBudgetWithBody Set what a project may spend
+//
+// When it is used up, everything that runs in the project is released at the last millisecond that it pays for, and nothing new is admitted until it is raised or a new period begins.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /api/v1/projects/{project_id}/budget (the `PutProjectBudget` operationId).
+func (c *Client) PutProjectBudgetWithBody(ctx context.Context, projectID ProjectID, params *PutProjectBudgetParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPutProjectBudgetRequestWithBody(c.Server, projectID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PutProjectBudget Set what a project may spend
+//
+// When it is used up, everything that runs in the project is released at the last millisecond that it pays for, and nothing new is admitted until it is raised or a new period begins.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /api/v1/projects/{project_id}/budget (the `PutProjectBudget` operationId).
+func (c *Client) PutProjectBudget(ctx context.Context, projectID ProjectID, params *PutProjectBudgetParams, body PutProjectBudgetJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPutProjectBudgetRequest(c.Server, projectID, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -13415,6 +13604,151 @@ func NewUpdateProjectRequestWithBody(server string, projectID ProjectID, params 
 	return req, nil
 }
 
+// NewDeleteProjectBudgetRequest constructs an http.Request for the DeleteProjectBudget method
+func NewDeleteProjectBudgetRequest(server string, projectID ProjectID, params *DeleteProjectBudgetParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "project_id", projectID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/projects/%s/budget", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.XIdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", *params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetProjectBudgetRequest constructs an http.Request for the GetProjectBudget method
+func NewGetProjectBudgetRequest(server string, projectID ProjectID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "project_id", projectID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/projects/%s/budget", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewPutProjectBudgetRequest calls the generic PutProjectBudget builder with application/json body
+func NewPutProjectBudgetRequest(server string, projectID ProjectID, params *PutProjectBudgetParams, body PutProjectBudgetJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPutProjectBudgetRequestWithBody(server, projectID, params, "application/json", bodyReader)
+}
+
+// NewPutProjectBudgetRequestWithBody constructs an http.Request for the PutProjectBudget method, with any body, and a specified content type
+func NewPutProjectBudgetRequestWithBody(server string, projectID ProjectID, params *PutProjectBudgetParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "project_id", projectID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/projects/%s/budget", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.XIdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", *params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewListProjectMembersRequest constructs an http.Request for the ListProjectMembers method
 func NewListProjectMembersRequest(server string, projectID ProjectID, params *ListProjectMembersParams) (*http.Request, error) {
 	var err error
@@ -16296,6 +16630,38 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with PATCH /api/v1/projects/{project_id} (the `UpdateProject` operationId).
 	UpdateProjectWithResponse(ctx context.Context, projectID ProjectID, params *UpdateProjectParams, body UpdateProjectJSONRequestBody, reqEditors ...RequestEditorFn) (*UpdateProjectResponse, error)
+
+	// DeleteProjectBudgetWithResponse Let a project spend what its tenant has
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /api/v1/projects/{project_id}/budget (the `DeleteProjectBudget` operationId).
+	DeleteProjectBudgetWithResponse(ctx context.Context, projectID ProjectID, params *DeleteProjectBudgetParams, reqEditors ...RequestEditorFn) (*DeleteProjectBudgetResponse, error)
+
+	// GetProjectBudgetWithResponse Show what a project may spend, and what it has
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/projects/{project_id}/budget (the `GetProjectBudget` operationId).
+	GetProjectBudgetWithResponse(ctx context.Context, projectID ProjectID, reqEditors ...RequestEditorFn) (*GetProjectBudgetResponse, error)
+
+	// PutProjectBudgetWithBodyWithResponse Set what a project may spend
+	//
+	// When it is used up, everything that runs in the project is released at the last millisecond that it pays for, and nothing new is admitted until it is raised or a new period begins.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/projects/{project_id}/budget (the `PutProjectBudget` operationId).
+	PutProjectBudgetWithBodyWithResponse(ctx context.Context, projectID ProjectID, params *PutProjectBudgetParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutProjectBudgetResponse, error)
+
+	// PutProjectBudgetWithResponse Set what a project may spend
+	//
+	// When it is used up, everything that runs in the project is released at the last millisecond that it pays for, and nothing new is admitted until it is raised or a new period begins.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/projects/{project_id}/budget (the `PutProjectBudget` operationId).
+	PutProjectBudgetWithResponse(ctx context.Context, projectID ProjectID, params *PutProjectBudgetParams, body PutProjectBudgetJSONRequestBody, reqEditors ...RequestEditorFn) (*PutProjectBudgetResponse, error)
 
 	// ListProjectMembersWithResponse List who has a role in this project alone
 	//
@@ -21056,6 +21422,151 @@ func (r UpdateProjectResponse) ContentType() string {
 	return ""
 }
 
+// DeleteProjectBudgetResponse204Headers the declared response headers of an HTTP 204 response for DeleteProjectBudget
+type DeleteProjectBudgetResponse204Headers struct {
+	IdempotencyReplayed *string
+	RateLimit           *string
+	RateLimitPolicy     *string
+	XCorrelationID      string
+}
+
+type DeleteProjectBudgetResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// Headers204 the parsed response headers for an HTTP 204 response
+	Headers204 *DeleteProjectBudgetResponse204Headers
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteProjectBudgetResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteProjectBudgetResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteProjectBudgetResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteProjectBudgetResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetProjectBudgetResponse200Headers the declared response headers of an HTTP 200 response for GetProjectBudget
+type GetProjectBudgetResponse200Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	XCorrelationID  string
+}
+
+type GetProjectBudgetResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ProjectBudget
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetProjectBudgetResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetProjectBudgetResponse) GetJSON200() *ProjectBudget {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetProjectBudgetResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetProjectBudgetResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetProjectBudgetResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetProjectBudgetResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// PutProjectBudgetResponse200Headers the declared response headers of an HTTP 200 response for PutProjectBudget
+type PutProjectBudgetResponse200Headers struct {
+	IdempotencyReplayed *string
+	RateLimit           *string
+	RateLimitPolicy     *string
+	XCorrelationID      string
+}
+
+type PutProjectBudgetResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ProjectBudget
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *PutProjectBudgetResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PutProjectBudgetResponse) GetJSON200() *ProjectBudget {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r PutProjectBudgetResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PutProjectBudgetResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PutProjectBudgetResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PutProjectBudgetResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // ListProjectMembersResponse200Headers the declared response headers of an HTTP 200 response for ListProjectMembers
 type ListProjectMembersResponse200Headers struct {
 	RateLimit       *string
@@ -24334,6 +24845,62 @@ func (c *ClientWithResponses) UpdateProjectWithResponse(ctx context.Context, pro
 		return nil, err
 	}
 	return ParseUpdateProjectResponse(rsp)
+}
+
+// DeleteProjectBudgetWithResponse Let a project spend what its tenant has
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /api/v1/projects/{project_id}/budget (the `DeleteProjectBudget` operationId).
+func (c *ClientWithResponses) DeleteProjectBudgetWithResponse(ctx context.Context, projectID ProjectID, params *DeleteProjectBudgetParams, reqEditors ...RequestEditorFn) (*DeleteProjectBudgetResponse, error) {
+	rsp, err := c.DeleteProjectBudget(ctx, projectID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteProjectBudgetResponse(rsp)
+}
+
+// GetProjectBudgetWithResponse Show what a project may spend, and what it has
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/projects/{project_id}/budget (the `GetProjectBudget` operationId).
+func (c *ClientWithResponses) GetProjectBudgetWithResponse(ctx context.Context, projectID ProjectID, reqEditors ...RequestEditorFn) (*GetProjectBudgetResponse, error) {
+	rsp, err := c.GetProjectBudget(ctx, projectID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetProjectBudgetResponse(rsp)
+}
+
+// PutProjectBudgetWithBodyWithResponse Set what a project may spend
+//
+// When it is used up, everything that runs in the project is released at the last millisecond that it pays for, and nothing new is admitted until it is raised or a new period begins.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/projects/{project_id}/budget (the `PutProjectBudget` operationId).
+func (c *ClientWithResponses) PutProjectBudgetWithBodyWithResponse(ctx context.Context, projectID ProjectID, params *PutProjectBudgetParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutProjectBudgetResponse, error) {
+	rsp, err := c.PutProjectBudgetWithBody(ctx, projectID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePutProjectBudgetResponse(rsp)
+}
+
+// PutProjectBudgetWithResponse Set what a project may spend
+//
+// When it is used up, everything that runs in the project is released at the last millisecond that it pays for, and nothing new is admitted until it is raised or a new period begins.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/projects/{project_id}/budget (the `PutProjectBudget` operationId).
+func (c *ClientWithResponses) PutProjectBudgetWithResponse(ctx context.Context, projectID ProjectID, params *PutProjectBudgetParams, body PutProjectBudgetJSONRequestBody, reqEditors ...RequestEditorFn) (*PutProjectBudgetResponse, error) {
+	rsp, err := c.PutProjectBudget(ctx, projectID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePutProjectBudgetResponse(rsp)
 }
 
 // ListProjectMembersWithResponse List who has a role in this project alone
@@ -29840,6 +30407,169 @@ func ParseUpdateProjectResponse(rsp *http.Response) (*UpdateProjectResponse, err
 	switch {
 	case rsp.StatusCode == 200:
 		var headers UpdateProjectResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseDeleteProjectBudgetResponse parses an HTTP response from a DeleteProjectBudgetWithResponse call
+func ParseDeleteProjectBudgetResponse(rsp *http.Response) (*DeleteProjectBudgetResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteProjectBudgetResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		var headers DeleteProjectBudgetResponse204Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers204 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetProjectBudgetResponse parses an HTTP response from a GetProjectBudgetWithResponse call
+func ParseGetProjectBudgetResponse(rsp *http.Response) (*GetProjectBudgetResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetProjectBudgetResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ProjectBudget
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetProjectBudgetResponse200Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParsePutProjectBudgetResponse parses an HTTP response from a PutProjectBudgetWithResponse call
+func ParsePutProjectBudgetResponse(rsp *http.Response) (*PutProjectBudgetResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PutProjectBudgetResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ProjectBudget
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers PutProjectBudgetResponse200Headers
 		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {

@@ -62,8 +62,7 @@ func (d Draw) bill(t time.Time) (money.Micros, error) {
 // bill of a meter that ends then never exceeds it.
 func (d Draw) Within(most money.Micros) (last time.Time, exceeds bool) {
 	d.End, d.PostedTo = nil, nil
-	over, exceeds := Funds{BalanceMicros: most, Draws: []Draw{d}}.Reaches(-1)
-	return over.Add(-time.Millisecond), exceeds
+	return Funds{BalanceMicros: most, Draws: []Draw{d}}.Exceeds()
 }
 
 // Runs says that the meter costs something at t.
@@ -122,6 +121,19 @@ func (f Funds) Reaches(level money.Micros) (at time.Time, ever bool) {
 		return time.Time{}, false
 	}
 	return from.Add(time.Duration(sort.Search(last, reached)) * time.Millisecond), true
+}
+
+// Exceeds is the last millisecond at which no more is used than there is, none before Since or before the first meter began; false
+// when there always is enough.
+func (f Funds) Exceeds() (last time.Time, ever bool) {
+	over, ever := f.Reaches(-1)
+	if !ever {
+		return time.Time{}, false
+	}
+	if from, _ := f.from(); !over.After(from) {
+		return from, true
+	}
+	return over.Add(-time.Millisecond), true
 }
 
 // from is the first instant that an answer may name.

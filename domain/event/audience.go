@@ -30,6 +30,8 @@ var audiences = map[Type]Audience{
 	BillingLowBalanceWarning:          Billing,
 	BillingAutoReleasePending:         Billing,
 	BillingBalanceDepleted:            Billing,
+	BillingBudgetWarning:              Billing,
+	BillingBudgetExhausted:            Billing,
 	BillingUsageRecorded:              Nobody,
 	BillingBalanceAdjusted:            Billing,
 }

@@ -22,6 +22,8 @@ const (
 	BillingLowBalanceWarning          Type = "billing.low_balance_warning"
 	BillingAutoReleasePending         Type = "billing.auto_release_pending"
 	BillingBalanceDepleted            Type = "billing.balance_depleted"
+	BillingBudgetWarning              Type = "billing.budget_warning"
+	BillingBudgetExhausted            Type = "billing.budget_exhausted"
 	BillingUsageRecorded              Type = "billing.usage_recorded"
 	BillingBalanceAdjusted            Type = "billing.balance_adjusted"
 )

@@ -87,6 +87,10 @@ const (
 	AllocationAdmissionExpired Code = "allocation_admission_expired"
 	// InsufficientBalance (402): The balance does not cover the required runway; details name the shortfall.
 	InsufficientBalance Code = "insufficient_balance"
+	// BudgetNotFound (404): The project has no budget.
+	BudgetNotFound Code = "budget_not_found"
+	// BudgetExceeded (402): The project's budget does not cover the required runway; details say what is left of it.
+	BudgetExceeded Code = "budget_exceeded"
 	// SKUUnavailable (409): No healthy node of this SKU is free.
 	SKUUnavailable Code = "sku_unavailable"
 	// ProvisioningFailed (502): No node could be made usable; nothing was charged.
@@ -271,6 +275,8 @@ var codes = []Code{
 	AllocationStateConflict,
 	AllocationAdmissionExpired,
 	InsufficientBalance,
+	BudgetNotFound,
+	BudgetExceeded,
 	SKUUnavailable,
 	ProvisioningFailed,
 	LoginProbeFailed,
@@ -380,6 +386,8 @@ var catalogue = map[Code]Entry{
 	AllocationStateConflict:     {Code: AllocationStateConflict, HTTPStatus: 409, Retryable: true, Sentence: "The allocation changed while this was being done.", Group: GroupAllocation},
 	AllocationAdmissionExpired:  {Code: AllocationAdmissionExpired, HTTPStatus: 503, Retryable: true, Sentence: "The request was not admitted in time; nothing was claimed.", Group: GroupAllocation},
 	InsufficientBalance:         {Code: InsufficientBalance, HTTPStatus: 402, Retryable: false, Sentence: "The balance does not cover the required runway; details name the shortfall.", Group: GroupAllocation},
+	BudgetNotFound:              {Code: BudgetNotFound, HTTPStatus: 404, Retryable: false, Sentence: "The project has no budget.", Group: GroupAllocation},
+	BudgetExceeded:              {Code: BudgetExceeded, HTTPStatus: 402, Retryable: false, Sentence: "The project's budget does not cover the required runway; details say what is left of it.", Group: GroupAllocation},
 	SKUUnavailable:              {Code: SKUUnavailable, HTTPStatus: 409, Retryable: false, Sentence: "No healthy node of this SKU is free.", Group: GroupAllocation},
 	ProvisioningFailed:          {Code: ProvisioningFailed, HTTPStatus: 502, Retryable: false, Sentence: "No node could be made usable; nothing was charged.", Group: GroupAllocation},
 	LoginProbeFailed:            {Code: LoginProbeFailed, HTTPStatus: 502, Retryable: true, Sentence: "A real login on the node did not succeed in time.", Group: GroupAllocation},

@@ -156,7 +156,7 @@ func (c *command) projectCommand() *cobra.Command {
 	for _, cmd := range []*cobra.Command{list, create} {
 		cmd.Flags().StringVar(&tenant, "tenant", "", "the tenant's id (default: the context's, or your own)")
 	}
-	return group("project", "The folders of a tenant", list, get, create, rename, archive, c.projectMemberCommand())
+	return group("project", "The folders of a tenant", list, get, create, rename, archive, c.projectMemberCommand(), c.projectBudgetCommand())
 }
 
 // tenantOf is the tenant that a flag names, or the context.

@@ -33,10 +33,10 @@ type Allocation struct {
 	// MaxSpendMicros and MaxDurationSeconds are what its tenant limits it to; nil for no limit.
 	MaxSpendMicros     *money.Micros
 	MaxDurationSeconds *int64
-	RuntimeMode          string
-	IsolationModel       string
-	State                allocation.State
-	Version              int64
+	RuntimeMode        string
+	IsolationModel     string
+	State              allocation.State
+	Version            int64
 	// NodeID and Generation are the claim in use now, or the last one.
 	NodeID      *id.Node
 	Generation  *int64
@@ -79,12 +79,12 @@ type NewAllocation struct {
 	// MaxSpendMicros and MaxDurationSeconds are what its tenant limits it to; nil for no limit.
 	MaxSpendMicros     *money.Micros
 	MaxDurationSeconds *int64
-	RuntimeMode          string
-	IsolationModel       string
-	Lease                node.Lease
-	CorrelationID        string
-	OwnerRunID           string
-	CreatedAt            time.Time
+	RuntimeMode        string
+	IsolationModel     string
+	Lease              node.Lease
+	CorrelationID      string
+	OwnerRunID         string
+	CreatedAt          time.Time
 }
 
 // InsertAllocation writes an admitted allocation.

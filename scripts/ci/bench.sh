@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export GOTOOLCHAIN=local CGO_CFLAGS=${CGO_CFLAGS:--O2 -g -Wno-deprecated-declarations}
-name=${1:?allocation, api, billing or outbox}
+name=${1:?allocation, api, billing, funds or outbox}
 shift
 mkdir -p bin/bench
 go build -o "bin/bench/$name" "./bench/$name"

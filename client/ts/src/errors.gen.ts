@@ -196,6 +196,18 @@ export const errorCatalogue = {
     sentence: "The balance does not cover the required runway; details name the shortfall.",
     group: "allocation",
   },
+  budget_not_found: {
+    httpStatus: 404,
+    retryable: false,
+    sentence: "The project has no budget.",
+    group: "allocation",
+  },
+  budget_exceeded: {
+    httpStatus: 402,
+    retryable: false,
+    sentence: "The project's budget does not cover the required runway; details say what is left of it.",
+    group: "allocation",
+  },
   sku_unavailable: {
     httpStatus: 409,
     retryable: false,

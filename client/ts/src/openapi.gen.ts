@@ -1241,6 +1241,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/projects/{project_id}/budget": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show what a project may spend, and what it has */
+        get: operations["getProjectBudget"];
+        /**
+         * Set what a project may spend
+         * @description When it is used up, everything that runs in the project is released at the last millisecond that it pays for, and nothing new is admitted until it is raised or a new period begins.
+         */
+        put: operations["putProjectBudget"];
+        post?: never;
+        /** Let a project spend what its tenant has */
+        delete: operations["deleteProjectBudget"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/service-accounts": {
         parameters: {
             query?: never;
@@ -3445,6 +3467,83 @@ export interface components {
         };
         /**
          * @example {
+         *       "amount_minor": 500000,
+         *       "period": "month",
+         *       "warning_percent": 80
+         *     }
+         */
+        PutProjectBudgetRequest: {
+            /** Format: int64 */
+            amount_minor: number;
+            /** @enum {string} */
+            period: "month" | "total";
+            /**
+             * Format: int64
+             * @default 80
+             */
+            warning_percent: number;
+        };
+        /**
+         * @example {
+         *       "project_id": "proj_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "version": 1,
+         *       "amount_minor": 500000,
+         *       "period": "month",
+         *       "warning_percent": 80,
+         *       "currency": "usd",
+         *       "spent_micros": 1248000000,
+         *       "period_start": "2026-01-01T00:00:00.000Z",
+         *       "period_end": "2026-02-01T00:00:00.000Z",
+         *       "set_at": "2026-01-05T09:30:00.000Z"
+         *     }
+         */
+        ProjectBudget: {
+            project_id: string;
+            /**
+             * Format: int64
+             * @description Rises with every change.
+             */
+            version: number;
+            /**
+             * Format: int64
+             * @description What the project may spend in the period, in minor units of the currency.
+             */
+            amount_minor: number;
+            /** @enum {string} */
+            period: "month" | "total";
+            /**
+             * Format: int64
+             * @description The share at which its people are warned.
+             */
+            warning_percent: number;
+            currency: string;
+            /**
+             * Format: int64
+             * @description What the project has spent in this period, accrued time included.
+             */
+            spent_micros: number;
+            /**
+             * Format: date-time
+             * @description Absent for a budget of all the time.
+             */
+            period_start?: string;
+            /** Format: date-time */
+            period_end?: string;
+            /**
+             * Format: date-time
+             * @description When the warning's share is spent at the present rates; absent for not in this period.
+             */
+            warning_at?: string;
+            /**
+             * Format: date-time
+             * @description When what runs in the project is released; absent for not in this period.
+             */
+            exhausted_at?: string;
+            /** Format: date-time */
+            set_at: string;
+        };
+        /**
+         * @example {
          *       "id": "proj_mfrggzdfmztwq2lknnwg23tpoa",
          *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
          *       "name": "training",
@@ -4515,21 +4614,6 @@ export interface components {
                 };
             };
         };
-        /** @description insufficient_balance: The balance does not cover the required runway; details name the shortfall. */
-        InsufficientBalance: {
-            headers: {
-                "X-Correlation-Id": components["headers"]["CorrelationId"];
-                "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
-                RateLimit: components["headers"]["RateLimit"];
-                [name: string]: unknown;
-            };
-            content: {
-                "application/json": components["schemas"]["Fault"] & {
-                    /** @enum {string} */
-                    code: "insufficient_balance";
-                };
-            };
-        };
         /** @description internal_error: Something went wrong on our side; the correlation id finds it in our logs. */
         InternalError: {
             headers: {
@@ -4602,6 +4686,21 @@ export interface components {
                 "application/json": components["schemas"]["Fault"] & {
                     /** @enum {string} */
                     code: "not_found" | "allocation_not_found";
+                };
+            };
+        };
+        /** @description not_found, budget_not_found, project_not_found. */
+        NotFoundOrBudgetNotFoundOrProjectNotFound: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                RateLimit: components["headers"]["RateLimit"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "not_found" | "budget_not_found" | "project_not_found";
                 };
             };
         };
@@ -4998,6 +5097,21 @@ export interface components {
                 };
             };
         };
+        /** @description validation_error, amount_out_of_range. */
+        ValidationErrorOrAmountOutOfRange: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                RateLimit: components["headers"]["RateLimit"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "validation_error" | "amount_out_of_range";
+                };
+            };
+        };
         /** @description validation_error, policy_value_invalid. */
         ValidationErrorOrPolicyValueInvalid: {
             headers: {
@@ -5333,7 +5447,21 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyRequiredOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            402: components["responses"]["InsufficientBalance"];
+            /** @description insufficient_balance, budget_exceeded. */
+            402: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "insufficient_balance" | "budget_exceeded";
+                    };
+                };
+            };
             403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             /** @description ssh_key_not_found, project_not_found, sku_not_found. */
             404: {
@@ -6302,21 +6430,7 @@ export interface operations {
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
             403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["TenantNotFoundOrProjectNotFound"];
-            /** @description validation_error, amount_out_of_range. */
-            422: {
-                headers: {
-                    "X-Correlation-Id": components["headers"]["CorrelationId"];
-                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
-                    RateLimit: components["headers"]["RateLimit"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Fault"] & {
-                        /** @enum {string} */
-                        code: "validation_error" | "amount_out_of_range";
-                    };
-                };
-            };
+            422: components["responses"]["ValidationErrorOrAmountOutOfRange"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
             502: components["responses"]["UpstreamError"];
@@ -6560,7 +6674,21 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyRequiredOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            402: components["responses"]["InsufficientBalance"];
+            /** @description insufficient_balance: The balance does not cover the required runway; details name the shortfall. */
+            402: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "insufficient_balance";
+                    };
+                };
+            };
             403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrAccountNotFound"];
             408: components["responses"]["RequestTimeout"];
@@ -10494,6 +10622,168 @@ export interface operations {
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
             403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrMemberNotFoundOrProjectNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
+            413: components["responses"]["RequestTooLarge"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getProjectBudget: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example proj_mfrggzdfmztwq2lknnwg23tpoa */
+                project_id: components["parameters"]["ProjectID"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The budget in force. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "project_id": "proj_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "version": 1,
+                     *       "amount_minor": 500000,
+                     *       "period": "month",
+                     *       "warning_percent": 80,
+                     *       "currency": "usd",
+                     *       "spent_micros": 1248000000,
+                     *       "period_start": "2026-01-01T00:00:00.000Z",
+                     *       "period_end": "2026-02-01T00:00:00.000Z",
+                     *       "set_at": "2026-01-05T09:30:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ProjectBudget"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["NotFoundOrBudgetNotFoundOrProjectNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    putProjectBudget: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @example proj_mfrggzdfmztwq2lknnwg23tpoa */
+                project_id: components["parameters"]["ProjectID"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "amount_minor": 500000,
+                 *       "period": "month",
+                 *       "warning_percent": 80
+                 *     }
+                 */
+                "application/json": components["schemas"]["PutProjectBudgetRequest"];
+            };
+        };
+        responses: {
+            /** @description The budget as it is now. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "project_id": "proj_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "version": 1,
+                     *       "amount_minor": 500000,
+                     *       "period": "month",
+                     *       "warning_percent": 80,
+                     *       "currency": "usd",
+                     *       "spent_micros": 1248000000,
+                     *       "period_start": "2026-01-01T00:00:00.000Z",
+                     *       "period_end": "2026-02-01T00:00:00.000Z",
+                     *       "set_at": "2026-01-05T09:30:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ProjectBudget"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["NotFoundOrBudgetNotFoundOrProjectNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationErrorOrAmountOutOfRange"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    deleteProjectBudget: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @example proj_mfrggzdfmztwq2lknnwg23tpoa */
+                project_id: components["parameters"]["ProjectID"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The project has no budget any more. */
+            204: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["NotFoundOrBudgetNotFoundOrProjectNotFound"];
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
             413: components["responses"]["RequestTooLarge"];
