@@ -28,7 +28,7 @@ func TestABudgetWarnsEndsAndRefuses(t *testing.T) {
 	began := w.now
 	funds := &activities.Funds{Pool: w.App, Now: func() time.Time { return w.now }}
 	terms := w.inUse(principal, "k1")
-	if review := w.review(funds, principal); !review.Next.Equal(began.Add(800*time.Second)) || len(review.Releases) != 0 {
+	if review := w.review(funds, principal); !review.Next.Equal(began.Add(800*time.Second+time.Millisecond)) || len(review.Releases) != 0 {
 		t.Fatalf("at first: %+v", review)
 	}
 	w.now = began.Add(950 * time.Second)
