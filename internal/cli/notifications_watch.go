@@ -35,11 +35,10 @@ func (c *command) notificationsWatch() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&after, "after", "", "go on behind this event")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		err := c.follow(cmd.Context(), after)
-		if cmd.Context().Err() != nil {
-			return nil // an interrupt is how a watch ends
+		if err := c.follow(cmd.Context(), after); cmd.Context().Err() == nil {
+			return err
 		}
-		return err
+		return nil // an interrupt is how a watch ends
 	}
 	return cmd
 }

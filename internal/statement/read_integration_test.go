@@ -106,4 +106,3 @@ func TestEntriesWithinHoldsAllOfATime(t *testing.T) {
 		}
 	}
 }
-
