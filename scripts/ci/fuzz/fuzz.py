@@ -73,6 +73,7 @@ def seed():
         "spare_user": instance.user(),
         "spare_tenant": instance.tenant(),
         "pending_users": [pending] if pending else [],
+        "letter": instance.dead_letter(),
         "policies": [{"key": p["key"], "value": p["value"], "tenant": p["tenant"]} for p in policies],
     }
 

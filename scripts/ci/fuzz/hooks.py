@@ -48,7 +48,13 @@ STANDING = {
     "service_account_id": lambda: HOME["spare_secret"]["client_id"],
     "secret_id": lambda: HOME["spare_secret"]["id"],
     "ssh_key_id": lambda: HOME["ssh_key"],
+    "letter_id": lambda: OBJECTS["letter"],
+    "month": lambda: time.strftime("%Y-%m", time.gmtime()),
 }
+
+
+# What a query may name and no object of the instance stands for: a place in a list, days that do not follow on each other.
+UNNAMED = {"listNotifications": ("after",), "getUsage": ("from", "to")}
 
 
 # What must not stand for it where an operation could take it away from the others.
@@ -116,6 +122,8 @@ FRESH = {
     "createServiceAccountSecret": lambda: {"service_account_id": instance.service_account(ROLE)},
     "revokeServiceAccountSecret": secret_of_its_own,
     "deleteSSHKey": lambda: {"ssh_key_id": instance.ssh_key(ROLE)},
+    "replayDeadLetter": lambda: {"letter_id": instance.dead_letter()},
+    "discardDeadLetter": lambda: {"letter_id": instance.dead_letter()},
 }
 
 
@@ -180,6 +188,7 @@ BODIES = {
     "setPolicies": keep_policies,
     "setTenantPolicies": keep_policies,
     "rollbackPolicy": lambda body: body.update(version=0),
+    "rewindOutbox": lambda body: body.update(since=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 60))),
 }
 
 
@@ -196,8 +205,9 @@ def make_path_right(case, operation, whole):
         case.path_parameters.update(chosen[operation]())
 
 
-def make_query_right(case):
-    (case.query or {}).pop("cursor", None)
+def make_query_right(case, operation):
+    for name in ("cursor", *UNNAMED.get(operation, ())):
+        (case.query or {}).pop(name, None)
     for name in list(case.query or {}):
         if name == "timeout_seconds":
             case.query[name] = 0
@@ -234,7 +244,7 @@ def before_call(context, case, kwargs):
     if case.path_parameters and ParameterLocation.PATH not in wrong:
         make_path_right(case, operation, whole=allowed and not wrong)
     if ParameterLocation.QUERY not in wrong:
-        make_query_right(case)
+        make_query_right(case, operation)
     if isinstance(case.body, dict) and allowed and ParameterLocation.BODY not in wrong:
         make_body_right(case, operation)
 

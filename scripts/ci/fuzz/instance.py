@@ -7,11 +7,13 @@ import base64
 import itertools
 import json
 import os
+import socket
 import sys
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
+import uuid
 
 with open(os.environ["ENDPOINTS"]) as endpoints:
     AT = json.load(endpoints)
@@ -201,3 +203,38 @@ def pending_user():
     call("admin", "PUT", path, {"value": "open", **REASON})
     waiting = call("admin", "GET", "/api/v1/admin/users?status=pending")["items"]
     return waiting[0]["id"] if waiting else None
+
+
+def publish(subject, body):
+    """Puts a message on the bus, as its text protocol has it, and waits for the server to have read it."""
+    bus = urllib.parse.urlsplit(AT["nats_url"])
+    with socket.create_connection((bus.hostname, bus.port), timeout=PATIENCE_SECONDS) as wire, wire.makefile("rb") as answers:
+        options = {"verbose": False, "user": urllib.parse.unquote(bus.username or ""), "pass": urllib.parse.unquote(bus.password or "")}
+        wire.sendall(f"CONNECT {json.dumps(options)}\r\nPUB {subject} {len(body)}\r\n".encode() + body + b"\r\nPING\r\n")
+        for line in answers:
+            if line.startswith(b"-ERR"):
+                sys.exit(f"fuzz: preparing: the bus answers {line.decode().strip()}")
+            if line.startswith(b"PONG"):
+                return
+
+
+def dead_letter():
+    """A letter about an event that names no tenant, which nobody can be told of."""
+    event_id = str(uuid.uuid4())
+    publish("billing.balance_adjusted", json.dumps({
+        "event_id": event_id, "event_type": "billing.balance_adjusted", "occurred_at": "2026-01-05T09:30:00.000Z", "version": "1.0",
+        "correlation_id": "fuzz", "payload": {},
+    }).encode())
+    until = time.monotonic() + 3 * PATIENCE_SECONDS
+    while time.monotonic() < until:
+        cursor, found = "", None
+        while found is None:
+            page = call("admin", "GET", f"/api/v1/admin/dead-letters?limit=200{cursor}")
+            found = next((letter["id"] for letter in page["items"] if letter.get("event_id") == event_id), None)
+            if "next_cursor" not in page:
+                break
+            cursor = "&cursor=" + urllib.parse.quote(page["next_cursor"])
+        if found is not None:
+            return found
+        time.sleep(0.2)
+    sys.exit("fuzz: preparing: an event that nobody can be told of does not become a dead letter")
