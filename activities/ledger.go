@@ -33,7 +33,6 @@ type Ledger struct {
 	log    *slog.Logger
 
 	group *groupCommit
-	marks *balanceMarks
 	stats ledgerCounters
 
 	platformMutex sync.Mutex
@@ -45,7 +44,7 @@ type platformKey struct{ kind, currency string }
 
 // NewLedger makes the ledger's writer on a pool.
 func NewLedger(pool *pgxpool.Pool, values IntPolicy, now func() time.Time, log *slog.Logger) *Ledger {
-	l := &Ledger{pool: pool, policy: values, now: now, log: log, marks: newBalanceMarks(), platform: map[platformKey]id.Account{}}
+	l := &Ledger{pool: pool, policy: values, now: now, log: log, platform: map[platformKey]id.Account{}}
 	l.group = newGroupCommit(l.commit)
 	return l
 }
@@ -64,7 +63,7 @@ func (l *Ledger) Close() { l.group.close() }
 // MaxStatementWindows is how many windows one statement takes at most.
 const MaxStatementWindows = 1000
 
-// PostWindows posts every whole window of [From, To), in order, each once, and answers the balance after them. A window
+// PostWindows posts every whole window of [From, To), in order, each once. A window
 // that stands already is compared with what would have been posted: a difference is fault.LedgerConflict. After the
 // settlement of the meter's end it is fault.AllocationNotActive.
 func (l *Ledger) PostWindows(ctx context.Context, in workflows.PostWindowsIn) (workflows.PostWindowsOut, error) {
@@ -78,8 +77,7 @@ func (l *Ledger) PostWindows(ctx context.Context, in workflows.PostWindowsIn) (w
 	}
 	out := workflows.PostWindowsOut{PostedTo: milliseconds(in.From)}
 	if len(periods) == 0 {
-		out.BalanceMicros, err = queries.Balance(ctx, l.pool, in.Meter.AccountID)
-		return out, err
+		return out, nil
 	}
 	forgiven, err := l.forgiven(ctx, in, periods)
 	if err != nil {
@@ -93,10 +91,10 @@ func (l *Ledger) PostWindows(ctx context.Context, in workflows.PostWindowsIn) (w
 			return workflows.PostWindowsOut{}, err
 		}
 		if forgiven != nil {
-			out.ForgivenMicros, out.BalanceMicros, err = l.postForgiving(ctx, posting, *forgiven)
+			out.ForgivenMicros, err = l.postForgiving(ctx, posting, *forgiven)
 			forgiven = nil
 		} else {
-			out.BalanceMicros, err = l.group.post(ctx, posting)
+			err = l.group.post(ctx, posting)
 		}
 		if err != nil {
 			return workflows.PostWindowsOut{}, fmt.Errorf("post the windows of %s: %w", in.Meter.AllocationID, err)
@@ -128,16 +126,11 @@ type posting struct {
 	total   money.Micros
 
 	abandoned func() bool
-	done      chan postingResult
-}
-
-type postingResult struct {
-	balance money.Micros
-	err     error
+	done      chan error
 }
 
 func newPosting(meter workflows.Meter, periods []billing.Period) (*posting, error) {
-	p := &posting{meter: meter, periods: periods, amounts: make([]money.Micros, len(periods)), done: make(chan postingResult, 1)}
+	p := &posting{meter: meter, periods: periods, amounts: make([]money.Micros, len(periods)), done: make(chan error, 1)}
 	anchor := milliseconds(meter.Anchor)
 	for i, period := range periods {
 		amount, err := period.Amount(meter.RateMicrosPerHour, anchor)

@@ -24,7 +24,7 @@ import (
 // refuses is halved until the posting it refuses stands alone: its caller alone gets the error.
 func (l *Ledger) commit(ctx context.Context, postings []*posting) {
 	sortPostings(postings)
-	balances, err := l.write(ctx, l.pool, postings)
+	done, err := l.write(ctx, l.pool, postings)
 	if refused(err) && len(postings) > 1 {
 		l.stats.bisections.Add(1)
 		half := len(postings) / 2
@@ -33,10 +33,10 @@ func (l *Ledger) commit(ctx context.Context, postings []*posting) {
 		return
 	}
 	if err == nil {
-		err = l.compared(ctx, postings, balances)
+		err = l.compared(ctx, postings, done)
 	}
 	for _, p := range postings {
-		p.done <- postingResult{balance: balances.of(p.meter.AccountID), err: l.answer(ctx, p, balances.faultOf(p), err)}
+		p.done <- l.answer(ctx, p, done.faultOf(p), err)
 	}
 }
 
@@ -47,19 +47,11 @@ func sortPostings(postings []*posting) {
 	})
 }
 
-// written is what one statement did: how many windows are new, the balances after it, and who met a different entry.
+// written is what one statement did: how many windows are new, and who met a different entry.
 type written struct {
 	usage    *queries.UsageBatch
 	inserted int
-	balances map[id.Account]money.Micros
 	faults   map[*posting]error
-}
-
-func (w *written) of(account id.Account) money.Micros {
-	if w == nil {
-		return 0
-	}
-	return w.balances[account]
 }
 
 func (w *written) faultOf(p *posting) error {
@@ -76,17 +68,13 @@ func (l *Ledger) write(ctx context.Context, db queries.Sender, postings []*posti
 		return nil, err
 	}
 	usage := usageBatch(postings, revenue, l.now())
-	since, err := l.marks.of(ctx, db, usage.EventAccounts)
-	if err != nil {
-		return nil, err
-	}
 	for attempt := 1; ; attempt++ {
-		inserted, balances, err := queries.PostUsage(ctx, db, usage, since)
+		inserted, err := queries.PostUsage(ctx, db, usage)
 		if err == nil {
 			l.stats.statements.Add(1)
 			l.stats.posted.Add(int64(inserted))
 			l.stats.repeated.Add(int64(usage.Len() - inserted))
-			return &written{usage: usage, inserted: inserted, balances: l.marks.advance(balances)}, nil
+			return &written{usage: usage, inserted: inserted}, nil
 		}
 		if _, inTransaction := db.(pgx.Tx); inTransaction || attempt == raceAttempts || !lostARace(err) {
 			return nil, err

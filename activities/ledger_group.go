@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/gpuaas/gpuaas/domain/fault"
-	"github.com/gpuaas/gpuaas/domain/money"
 )
 
 const (
@@ -46,16 +45,16 @@ func newGroupCommit(commit func(ctx context.Context, postings []*posting)) *grou
 
 // post hands a posting over and waits for its outcome, or for the end of ctx. A caller that stopped waiting may still
 // find its windows posted; posting them again is harmless.
-func (g *groupCommit) post(ctx context.Context, p *posting) (money.Micros, error) {
+func (g *groupCommit) post(ctx context.Context, p *posting) error {
 	p.abandoned = func() bool { return ctx.Err() != nil }
 	if err := g.accept(p); err != nil {
-		return 0, err
+		return err
 	}
 	select {
-	case result := <-p.done:
-		return result.balance, result.err
+	case err := <-p.done:
+		return err
 	case <-ctx.Done():
-		return 0, ctx.Err()
+		return ctx.Err()
 	}
 }
 

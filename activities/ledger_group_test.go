@@ -15,10 +15,10 @@ func TestPostingsGatherUntilAStatementIsFull(t *testing.T) {
 	group := newGroupCommit(func(_ context.Context, postings []*posting) {
 		statements <- len(postings)
 		for _, p := range postings {
-			p.done <- postingResult{}
+			p.done <- nil
 		}
 	})
-	if _, err := group.post(t.Context(), gathering(1)); err != nil {
+	if err := group.post(t.Context(), gathering(1)); err != nil {
 		t.Fatal(err)
 	}
 	if got := <-statements; got != 1 {
@@ -59,6 +59,6 @@ func TestPostingsGatherUntilAStatementIsFull(t *testing.T) {
 func gathering(windows int) *posting {
 	return &posting{
 		meter: workflows.Meter{Currency: "usd"}, periods: make([]billing.Period, windows),
-		abandoned: func() bool { return false }, done: make(chan postingResult, 1),
+		abandoned: func() bool { return false }, done: make(chan error, 1),
 	}
 }

@@ -65,13 +65,13 @@ func (l *Ledger) forgiven(ctx context.Context, in workflows.PostWindowsIn, perio
 
 // postForgiving posts the windows of an outage and its credit in one transaction of their own. It answers what was
 // forgiven: on a repeat, what the first time gave.
-func (l *Ledger) postForgiving(ctx context.Context, p *posting, credit outageCredit) (forgiven, balance money.Micros, err error) {
+func (l *Ledger) postForgiving(ctx context.Context, p *posting, credit outageCredit) (forgiven money.Micros, err error) {
 	from, err := l.platformAccount(ctx, queries.AccountPlatformCredit, p.meter.Currency)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	if err := l.knowPlatform(ctx, p.meter.Currency); err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	var done *written
 	err = store.InTx(ctx, l.pool, func(ctx context.Context, tx pgx.Tx) error {
@@ -92,17 +92,16 @@ func (l *Ledger) postForgiving(ctx context.Context, p *posting, credit outageCre
 		err = l.compared(ctx, []*posting{p}, done)
 	}
 	if err = l.answer(ctx, p, done.faultOf(p), err); err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	standing, err := queries.FindEntry(ctx, l.pool, credit.key)
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	if standing == nil {
-		return 0, 0, errors.New("the credit for an outage is not there after it was written")
+		return 0, errors.New("the credit for an outage is not there after it was written")
 	}
-	balance, err = queries.Balance(ctx, l.pool, p.meter.AccountID)
-	return standing.AmountMicros, balance, err
+	return standing.AmountMicros, nil
 }
 
 // usageRecorded is the payload of billing.usage_recorded; AmountMicros is negative for what was given back.

@@ -38,8 +38,8 @@ type PostWindowsOut struct {
 	ChargedMicros money.Micros `json:"charged_micros"`
 	// ForgivenMicros is the outage credit, if policy forgives.
 	ForgivenMicros money.Micros `json:"forgiven_micros"`
-	// BalanceMicros is the account's balance after the posting; when it is used up, Funds has ordered the release.
-	BalanceMicros money.Micros `json:"balance_micros"`
+	// BalanceMicros is what workers of before Funds answered, the account's balance after the posting; nobody reads it any more.
+	BalanceMicros *money.Micros `json:"balance_micros,omitempty"`
 }
 
 // SettleEndIn closes a meter at To: posts what is missing (the last window prorated), or credits what was posted

@@ -330,7 +330,7 @@ func (w *world) closeLease(in workflows.CloseLeaseIn) (workflows.Nothing, error)
 }
 
 func (w *world) postWindows(in workflows.PostWindowsIn) (workflows.PostWindowsOut, error) {
-	out := workflows.PostWindowsOut{PostedTo: in.To, BalanceMicros: w.balance}
+	out := workflows.PostWindowsOut{PostedTo: in.To}
 	if w.meteredTo != nil {
 		return out, nil
 	}
@@ -344,7 +344,6 @@ func (w *world) postWindows(in workflows.PostWindowsIn) (workflows.PostWindowsOu
 		out.ChargedMicros += w.post(in.Meter, period)
 		out.PostedTo = period.End
 	}
-	out.BalanceMicros = w.balance
 	return out, nil
 }
 

@@ -127,7 +127,7 @@ func (b *ledgerBench) throughWriter(ctx context.Context) error {
 // transaction that takes its xid first.
 func (b *ledgerBench) bare(ctx context.Context) error {
 	return b.share(statementWindows, func(meters []workflows.Meter, n int64) error {
-		_, _, err := queries.PostUsage(ctx, b.pool, b.columns(meters, n), nil)
+		_, err := queries.PostUsage(ctx, b.pool, b.columns(meters, n))
 		return err
 	})
 }

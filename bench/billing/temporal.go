@@ -137,7 +137,7 @@ func (m *metering) work(ctx context.Context, cluster client.Client, pool *pgxpoo
 	if m.name == "bare" {
 		polling.RegisterWorkflowWithOptions(bareMeter, workflow.RegisterOptions{Name: workflows.AllocationType})
 		workflows.StepPostWindows.Bind(polling, func(_ context.Context, in workflows.PostWindowsIn) (workflows.PostWindowsOut, error) {
-			return workflows.PostWindowsOut{PostedTo: in.To, ChargedMicros: 1, BalanceMicros: 1}, nil
+			return workflows.PostWindowsOut{PostedTo: in.To, ChargedMicros: 1}, nil
 		})
 	} else {
 		ledger := activities.NewLedger(pool, policy.New(pool), time.Now, log)

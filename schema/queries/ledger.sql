@@ -35,31 +35,6 @@ LATERAL (
   ) AS part
 ) AS tail;
 
--- name: LedgerBalancesSince
--- The balances of many accounts, each continued from a sealed id that the caller knows the balance of. Answers the
--- balance now, and the one at the newest seal, to continue from next time.
-WITH known AS MATERIALIZED (
-  SELECT coalesce(max(sealed_id), 0) AS sealed_id FROM seals WHERE relation = 'ledger_entries'
-)
-SELECT since.account_id, since.balance_micros + tail.all_micros AS balance_micros,
-  greatest(since.up_to_id, known.sealed_id) AS sealed_id, since.balance_micros + tail.sealed_micros AS sealed_balance_micros
-FROM known, unnest(@account_ids::text[], @up_to_ids::bigint[], @balances::bigint[]) AS since (account_id, up_to_id, balance_micros),
-LATERAL (
-  SELECT coalesce(sum(part.micros), 0)::bigint AS all_micros,
-    coalesce(sum(part.micros) FILTER (WHERE part.id <= known.sealed_id), 0)::bigint AS sealed_micros
-  FROM (
-    SELECT id, amount_micros AS micros FROM ledger_entries
-    WHERE credit_account_id = since.account_id AND id > since.up_to_id
-    UNION ALL
-    SELECT id, -amount_micros FROM ledger_entries
-    WHERE debit_account_id = since.account_id AND id > since.up_to_id
-  ) AS part
-) AS tail;
-
--- name: LedgerCheckpointsNewest
-SELECT DISTINCT ON (account_id) account_id, up_to_id, balance_micros
-FROM ledger_checkpoints WHERE account_id = ANY (@account_ids::text[]) ORDER BY account_id, up_to_id DESC;
-
 -- name: LedgerLastPostedEnds
 SELECT wanted.id AS allocation_id, (
   SELECT max(usage_end) FROM ledger_entries WHERE usage_allocation_id = wanted.id

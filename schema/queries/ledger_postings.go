@@ -54,29 +54,12 @@ func (b *UsageBatch) arguments() pgx.NamedArgs {
 	}
 }
 
-// BalanceMark is a balance up to a sealed entry id: final, and so good to continue from.
-type BalanceMark struct {
-	AccountID     id.Account
-	UpToID        int64
-	BalanceMicros money.Micros
-}
-
-// ContinuedBalance is a balance now, and the one at the newest seal.
-type ContinuedBalance struct {
-	AccountID           id.Account
-	BalanceMicros       money.Micros
-	SealedID            int64
-	SealedBalanceMicros money.Micros
-}
-
-// PostUsage takes the transaction's xid, posts the windows and reads the balances after them: three statements,
-// one round trip, and outside a transaction one transaction. inserted is lower than the number of windows
-// when some stood already.
-func PostUsage(ctx context.Context, db Sender, usage *UsageBatch, since []BalanceMark) (inserted int, balances []ContinuedBalance, err error) {
+// PostUsage takes the transaction's xid and posts the windows: two statements, one round trip, and outside a transaction one
+// transaction. inserted is lower than the number of windows when some stood already.
+func PostUsage(ctx context.Context, db Sender, usage *UsageBatch) (inserted int, err error) {
 	batch := &pgx.Batch{}
 	queue(batch, "TransactionID")
 	queue(batch, "LedgerPostUsage", usage.arguments())
-	queue(batch, "LedgerBalancesSince", balancesSince(since))
 	results := db.SendBatch(ctx, batch)
 	defer func() {
 		if closeErr := results.Close(); closeErr != nil && err == nil {
@@ -84,33 +67,12 @@ func PostUsage(ctx context.Context, db Sender, usage *UsageBatch, since []Balanc
 		}
 	}()
 	if _, err := results.Exec(); err != nil {
-		return 0, nil, fmt.Errorf("TransactionID: %w", err)
+		return 0, fmt.Errorf("TransactionID: %w", err)
 	}
 	if err := results.QueryRow().Scan(&inserted); err != nil {
-		return 0, nil, fmt.Errorf("LedgerPostUsage: %w", err)
+		return 0, fmt.Errorf("LedgerPostUsage: %w", err)
 	}
-	rows, err := results.Query()
-	if err != nil {
-		return 0, nil, fmt.Errorf("LedgerBalancesSince: %w", err)
-	}
-	balances, err = pgx.CollectRows(rows, pgx.RowToStructByPos[ContinuedBalance])
-	if err != nil {
-		return 0, nil, fmt.Errorf("LedgerBalancesSince: %w", err)
-	}
-	return inserted, balances, nil
-}
-
-func balancesSince(since []BalanceMark) pgx.NamedArgs {
-	accounts, ids, balances := make([]id.Account, len(since)), make([]int64, len(since)), make([]money.Micros, len(since))
-	for i, mark := range since {
-		accounts[i], ids[i], balances[i] = mark.AccountID, mark.UpToID, mark.BalanceMicros
-	}
-	return pgx.NamedArgs{"account_ids": accounts, "up_to_ids": ids, "balances": balances}
-}
-
-// NewestCheckpoints reads the newest checkpoint of each account that has one.
-func NewestCheckpoints(ctx context.Context, db DB, accounts []id.Account) ([]BalanceMark, error) {
-	return many[BalanceMark](ctx, db, "LedgerCheckpointsNewest", pgx.NamedArgs{"account_ids": accounts})
+	return inserted, nil
 }
 
 // StandingUsage is a window that is in the ledger.
