@@ -43,6 +43,7 @@ type treasury struct {
 	after    func(call int) error // the effect happened, the answer is lost
 	deaf     map[id.Allocation]int
 	calls    int
+	clock    func() time.Time // the world's own, where no test environment runs
 	heard    map[id.Allocation]int
 	runs     int
 }
@@ -106,7 +107,12 @@ func (f *treasury) begin(rate money.Micros, at time.Time) *metered {
 	return m
 }
 
-func (f *treasury) now() time.Time { return f.env.Now().UTC().Truncate(time.Millisecond) }
+func (f *treasury) now() time.Time {
+	if f.clock != nil {
+		return f.clock().UTC().Truncate(time.Millisecond)
+	}
+	return f.env.Now().UTC().Truncate(time.Millisecond)
+}
 
 // at does something at an instant and tells Funds that it did.
 func (f *treasury) at(after time.Duration, do func()) {
