@@ -162,3 +162,15 @@ SELECT key, to_jsonb(t) - 'key' AS document
 FROM (SELECT rung || '/' || lpad(crossing::text, 19, '0') || '/' || fact AS key, account_id, rung, crossing, fact, at, deadline, balance_micros, available_micros,
     late_ms, written_off_micros FROM funds_crossings WHERE tenant_id = @tenant_id) AS t
 WHERE key > @after ORDER BY key LIMIT @limit;
+
+-- name: ExportTenantBudgets
+SELECT key, to_jsonb(t) - 'key' AS document
+FROM (SELECT project_id || '/' || lpad(version::text, 19, '0') AS key, project_id, version, amount_micros, period, warning_percent, actor_user_id, created_at
+  FROM project_budgets WHERE tenant_id = @tenant_id) AS t
+WHERE key > @after ORDER BY key LIMIT @limit;
+
+-- name: ExportTenantBudgetCrossings
+SELECT key, to_jsonb(t) - 'key' AS document
+FROM (SELECT project_id || '/' || lpad(version::text, 19, '0') || '/' || period_start || '/' || rung AS key, project_id, version, period_start, rung, at, spent_micros
+  FROM budget_crossings WHERE tenant_id = @tenant_id) AS t
+WHERE key > @after ORDER BY key LIMIT @limit;
