@@ -62,6 +62,10 @@ dev-worker-outbox: ## run cmd/outbox-relay against dev-infra
 dev-worker-notification: ## run cmd/notification-relay against dev-infra
 	scripts/dev/run.sh notification-relay
 
+.PHONY: dev-worker-webhook
+dev-worker-webhook: ## run cmd/webhook-worker against dev-infra
+	scripts/dev/run.sh webhook-worker
+
 .PHONY: db-init
 db-init: ## apply every migration to DATABASE_OWNER_URL, or to the running instance's database
 	scripts/dev/database.sh migrate

@@ -14,6 +14,7 @@ import (
 	"github.com/gpuaas/gpuaas/domain/allocation"
 	"github.com/gpuaas/gpuaas/domain/event"
 	"github.com/gpuaas/gpuaas/domain/fault"
+	"github.com/gpuaas/gpuaas/domain/id"
 	authored "github.com/gpuaas/gpuaas/domain/policy"
 	"github.com/gpuaas/gpuaas/internal/policy"
 	"github.com/gpuaas/gpuaas/internal/store"
@@ -153,6 +154,9 @@ func (a admission) decide(ctx context.Context, values policy.Values) (workflows.
 	if err := a.inOpenProject(ctx); err != nil {
 		return workflows.AdmitReply{}, err
 	}
+	if err := a.undisputed(ctx, account.ID); err != nil {
+		return workflows.AdmitReply{}, err
+	}
 	sku, price, err := a.offer(ctx, account.Currency)
 	if err != nil {
 		return workflows.AdmitReply{}, err
@@ -249,6 +253,16 @@ func (a admission) inGoodStanding(ctx context.Context) error {
 	default:
 		return nil
 	}
+}
+
+// undisputed refuses while a payment into the account is disputed: what is launched might never be paid. A dispute takes turns with
+// admissions at the account's lock.
+func (a admission) undisputed(ctx context.Context, account id.Account) error {
+	disputed, err := queries.Disputed(ctx, a.tx, a.in.Principal.TenantID, account)
+	if err == nil && disputed {
+		err = fault.New(fault.PaymentDisputed, "")
+	}
+	return err
 }
 
 // inOpenProject holds the project against being archived until the admission is decided.

@@ -35,7 +35,7 @@ type balanceOut struct{ Body balanceBody }
 
 type ledgerEntryBody struct {
 	ID           int64   `json:"id"`
-	Kind         string  `json:"kind" enum:"usage,usage_credit,outage_credit,suspension_credit,adjustment_credit,adjustment_debit,opening_credit,closing_refund"`
+	Kind         string  `json:"kind" enum:"usage,usage_credit,outage_credit,suspension_credit,adjustment_credit,adjustment_debit,opening_credit,closing_refund,deposit,refund,refund_settled,refund_reversed,dispute_withdrawn,dispute_reinstated,dispute_lost"`
 	AmountMicros int64   `json:"amount_micros" doc:"Signed as the account sees it: positive is money in."`
 	Currency     string  `json:"currency"`
 	AllocationID string  `json:"allocation_id,omitempty"`

@@ -23,6 +23,10 @@ func (s *server) completeContract() {
 		document.Get.Responses["200"].Content = map[string]*huma.MediaType{"application/pdf": binary, "text/csv": binary}
 		delete(document.Get.Responses["200"].Headers, "Content-Type") // the content says it
 	}
+	if told := s.huma.OpenAPI().Paths["/api/v1/payments/webhook"]; told != nil && told.Post != nil {
+		told.Post.RequestBody.Required = true
+		told.Post.RequestBody.Content["application/json"].Schema = freeForm{}.Schema(nil)
+	}
 	for _, item := range s.huma.OpenAPI().Paths {
 		for _, operation := range []*huma.Operation{item.Get, item.Put, item.Post, item.Patch, item.Delete} {
 			if operation == nil {

@@ -28,8 +28,10 @@ func (line route) refusals(takesBody bool) []int {
 		codes = append(codes, fault.NotFound)
 	}
 	if line.method != "GET" {
-		// Each of them takes an idempotency key.
-		codes = append(codes, fault.InvalidRequest, fault.RequestTooLarge, fault.RequestTimeout, fault.IdempotencyConflict)
+		codes = append(codes, fault.InvalidRequest, fault.RequestTooLarge, fault.RequestTimeout)
+	}
+	if line.method != "GET" && line.operation != receiveWebhook {
+		codes = append(codes, fault.IdempotencyConflict) // each of them takes an idempotency key
 	}
 	if takesBody {
 		codes = append(codes, fault.UnsupportedMediaType)
@@ -138,5 +140,6 @@ func refuseUnkeptValue(location string, value any) error {
 // takesBody says whether an operation's input has a body.
 func takesBody[In any]() bool {
 	_, found := reflect.TypeFor[In]().FieldByName("Body")
-	return found
+	_, raw := reflect.TypeFor[In]().FieldByName("RawBody")
+	return found || raw
 }

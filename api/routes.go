@@ -20,6 +20,7 @@ const (
 	financial = middleware.Financial
 	overview  = middleware.AdminOverview
 	anonymous = middleware.Anonymous
+	webhooks  = middleware.Webhooks
 )
 
 // route is one line of the table: an operation, where it is, who may call it and how often.
@@ -139,6 +140,17 @@ var routes = []route{
 	{"getAccountBalance", "GET", "/api/v1/admin/accounts/{account_id}/balance", operator(identity.PlatformRead), unlimited, plain, 200},
 	{"listRefundsDue", "GET", "/api/v1/admin/refunds-due", operator(identity.PlatformRead), overview, plain, 200},
 	{"createAdjustment", "POST", "/api/v1/admin/accounts/{account_id}/adjustments", operator(identity.PlatformWrite), financial, required, 201},
+
+	{"createCheckout", "POST", "/api/v1/payments/checkout", member(theNamedTenant, identity.BillingWrite), financial, required, 201},
+	{"listPayments", "GET", "/api/v1/payments", member(theTenant, identity.BillingRead), general, plain, 200},
+	{"getPayment", "GET", "/api/v1/payments/{payment_id}", member(aPayment, identity.BillingRead), general, plain, 200},
+	// It is signed over its exact bytes, and deduplicated by the event that it tells.
+	{receiveWebhook, "POST", "/api/v1/payments/webhook", public(), webhooks, plain, 200},
+	{"createRefund", "POST", "/api/v1/payments/{payment_id}/refunds", member(aPayment, identity.BillingWrite), financial, required, 201},
+	{"listRefunds", "GET", "/api/v1/refunds", member(theTenant, identity.BillingRead), general, plain, 200},
+	{"getRefund", "GET", "/api/v1/refunds/{refund_id}", member(aRefund, identity.BillingRead), general, plain, 200},
+	{"adminListPayments", "GET", "/api/v1/admin/payments", operator(identity.PlatformRead), overview, plain, 200},
+	{"adminListDisputes", "GET", "/api/v1/admin/disputes", operator(identity.PlatformRead), overview, plain, 200},
 
 	{"listNodes", "GET", "/api/v1/admin/nodes", operator(identity.PlatformRead), overview, plain, 200},
 	// Its answer holds a secret, so it is never stored: the token derives from the key instead.

@@ -82,6 +82,26 @@ var anInvitation = target{noun: "invitation", missing: fault.InvitationNotFound,
 	return middleware.Place{TenantID: row.TenantID, ProjectID: row.ProjectID, Object: row}, err
 }}
 
+// aPayment is the payment of the path; the handler finds its row in the place.
+var aPayment = target{noun: "payment", missing: fault.PaymentNotFound, locate: func(ctx context.Context, s *server, r *http.Request) (middleware.Place, error) {
+	paymentID, err := parseID[id.Payment](r.PathValue("payment_id"))
+	if err != nil {
+		return middleware.Place{}, err
+	}
+	row, err := queries.GetPayment(ctx, s.config.Pool, "", paymentID)
+	return middleware.Place{TenantID: row.TenantID, Object: row}, err
+}}
+
+// aRefund is the refund of the path; the handler finds its row in the place.
+var aRefund = target{noun: "refund", missing: fault.RefundNotFound, locate: func(ctx context.Context, s *server, r *http.Request) (middleware.Place, error) {
+	refundID, err := parseID[id.Refund](r.PathValue("refund_id"))
+	if err != nil {
+		return middleware.Place{}, err
+	}
+	row, err := queries.GetRefund(ctx, s.config.Pool, "", refundID)
+	return middleware.Place{TenantID: row.TenantID, Object: row}, err
+}}
+
 // theTenant is the tenant in which the caller acts: that of ?project_id= or of ?tenant_id=, or else the one they are at home in. A
 // project that is named narrows the place to it.
 var theTenant = target{noun: "tenant", missing: fault.TenantNotFound, locate: func(ctx context.Context, s *server, r *http.Request) (middleware.Place, error) {

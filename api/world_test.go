@@ -36,6 +36,7 @@ import (
 	"github.com/gpuaas/gpuaas/internal/redis/redistest"
 	"github.com/gpuaas/gpuaas/internal/store"
 	"github.com/gpuaas/gpuaas/internal/store/storetest"
+	"github.com/gpuaas/gpuaas/internal/stripe/stripetest"
 	"github.com/gpuaas/gpuaas/internal/temporal"
 	"github.com/gpuaas/gpuaas/internal/temporal/temporaltest"
 	"github.com/gpuaas/gpuaas/schema/contracttest"
@@ -53,6 +54,10 @@ type world struct {
 	base   string
 	issuer string
 	key    jwk.Key
+	// stripe is the platform's account at the stand-in, whose events pass through hooks and are signed with signing.
+	stripe  *stripetest.Account
+	hooks   *hooks
+	signing string
 	// replica runs the API program once more and answers its address.
 	replica func(log *slog.Logger) string
 	// bus is NATS, with both relays; nil where the test infrastructure has none.
@@ -114,6 +119,11 @@ func (w *world) start(cluster temporal.Config) {
 	run("provisioning worker", func() error {
 		return process.RunProvisioningWorker(ctx, process.ProvisioningWorkerConfig{Temporal: cluster, Worker: process.DefaultWorkerConfig(), Log: logs, ProbeSecret: strings.Repeat("s", 32)})
 	})
+	w.stripe, w.hooks = stripetest.New(w.t), newHooks(w)
+	w.signing = w.stripe.Listen(w.hooks.server.URL + webhookPath)
+	run("webhook worker", func() error {
+		return process.RunWebhookWorker(ctx, process.WebhookWorkerConfig{Database: database, Temporal: cluster, Worker: process.DefaultWorkerConfig(), Log: logs, Stripe: w.stripe.Config()})
+	})
 	cache, evidenceKey := redistest.Config(w.t), w.evidenceKey()
 	var bus nats.Config
 	if natstest.Available() {
@@ -131,7 +141,7 @@ func (w *world) start(cluster temporal.Config) {
 		run("API", func() error {
 			return process.RunAPI(ctx, process.APIConfig{
 				Database: database, Temporal: cluster, Redis: cache, NATS: bus, Log: process.LogConfig{Logger: log}, Address: "127.0.0.1:0", IDSecret: strings.Repeat("i", 32),
-				EvidenceKeyFile: evidenceKey,
+				EvidenceKeyFile: evidenceKey, Webhooks: process.StripeWebhookConfig{Secrets: []string{olderSecret, w.signing}},
 				OIDC:            oidc.Config{Issuer: w.issuer, Audiences: []string{"gpuaas-api"}, Clients: []string{"gpuaas-api"}},
 				Listening:       func(address string) { listening <- address },
 			})
@@ -297,7 +307,7 @@ func (w *world) exec(sql string, arguments ...any) {
 func (w *world) rows() map[string]int {
 	w.t.Helper()
 	counts := map[string]int{}
-	for _, table := range []string{"allocations", "allocation_transitions", "node_leases", "ledger_entries", "outbox", "audit_logs", "policy_values",
+	for _, table := range []string{"allocations", "allocation_transitions", "node_leases", "ledger_entries", "payments", "refunds", "stripe_events", "outbox", "audit_logs", "policy_values",
 		"skus", "sku_prices", "node_enrol_tokens", "idempotency_records", "users", "tenants"} {
 		var n int
 		source := table

@@ -18,6 +18,10 @@ const (
 	AllocationsQueue = "allocations"
 	// ProvisioningQueue runs Node, the login probe and, in noop mode, the node tasks: provisioning-worker.
 	ProvisioningQueue = "provisioning"
+	// PaymentsQueue runs Payment, Refund, Dispute and StripeSweep with their steps: webhook-worker.
+	PaymentsQueue = "payments"
+	// WebhooksQueue runs WebhookEvent and its steps: webhook-worker.
+	WebhooksQueue = "webhooks"
 )
 
 // NodeQueue is the activity queue that only the agent of this node polls, through the node gateway.

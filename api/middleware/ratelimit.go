@@ -32,6 +32,8 @@ const (
 	AdminOverview
 	// Anonymous operations need no credential: the caller's address pays.
 	Anonymous
+	// Webhooks are what the payment provider tells: its address pays, from a budget of its own.
+	Webhooks
 )
 
 // Headers of draft-ietf-httpapi-ratelimit-headers.
@@ -61,6 +63,8 @@ func (c Class) budget() (budget, bool) {
 		return budget{"financial", policy.RateLimitFinancialRequestsPerMinute, ratelimit.Strict}, true
 	case Anonymous:
 		return budget{"unauthenticated", policy.RateLimitUnauthenticatedRequestsPerMinute, ratelimit.Strict}, true
+	case Webhooks:
+		return budget{"webhook", policy.RateLimitWebhookRequestsPerMinute, ratelimit.Lenient}, true
 	default:
 		return budget{}, false
 	}
@@ -77,7 +81,7 @@ type RateLimits struct {
 // BeforeSignIn refuses, with fault.RateLimitExceeded, an address whose budget for failed sign-ins is known to be used up, before its
 // credential is looked at. An operation that is never refused is looked at all the same: its caller may be in the right.
 func (l *RateLimits) BeforeSignIn(w http.ResponseWriter, r *http.Request, class Class) error {
-	if class == Unlimited || class == Anonymous {
+	if class == Unlimited || class == Anonymous || class == Webhooks {
 		return nil
 	}
 	anonymous, _ := Anonymous.budget()
@@ -116,6 +120,9 @@ func (l *RateLimits) Admit(w http.ResponseWriter, r *http.Request, class Class) 
 		return nil
 	}
 	bucket := drawn.name + ":" + string(Principal(r.Context()).UserID)
+	if class == Webhooks {
+		bucket = l.addressBucket(drawn, r)
+	}
 	return answer(w, drawn, l.Limiter.Take(r.Context(), bucket, l.limit(r.Context(), drawn), drawn.away))
 }
 

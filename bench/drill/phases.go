@@ -139,7 +139,7 @@ func (s *storm) startSeparate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range []string{"api", "billing-worker", "provisioning-worker", "outbox-relay", "notification-relay", "node-agent"} {
+	for _, name := range []string{"api", "billing-worker", "provisioning-worker", "webhook-worker", "outbox-relay", "notification-relay", "node-agent"} {
 		var more []string
 		if name == "node-agent" {
 			more = []string{"GPUAAS_NODE_MODE=sim"}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/gpuaas/gpuaas/devstack/issuer"
 	"github.com/gpuaas/gpuaas/devstack/stepca"
+	"github.com/gpuaas/gpuaas/devstack/stripe"
 	"github.com/gpuaas/gpuaas/internal/temporal"
 	"github.com/gpuaas/gpuaas/workflows"
 )
@@ -47,23 +48,26 @@ type Endpoints struct {
 	TemporalNamespace string `json:"temporal_namespace,omitempty"`
 	TemporalUIURL     string `json:"temporal_ui_url,omitempty"`
 	// TemporalUIInternalURL is where the UI listens; people reach it through the API.
-	TemporalUIInternalURL string  `json:"temporal_ui_internal_url,omitempty"`
-	DatabaseURL           string  `json:"database_url,omitempty"`
-	DatabaseOwnerURL      string  `json:"database_owner_url,omitempty"`
-	DatabaseAdminURL      string  `json:"database_admin_url,omitempty"`
-	PostgresDataDir       string  `json:"postgres_data_dir,omitempty"`
-	PostgresPID           int     `json:"postgres_pid,omitempty"`
-	RedisURL              string  `json:"redis_url,omitempty"`
-	RedisServer           string  `json:"redis_server,omitempty"` // the binary, absent for the embedded server
-	NATSURL               string  `json:"nats_url,omitempty"`
-	CAURL                 string  `json:"ca_url,omitempty"`
-	CARootFile            string  `json:"ca_root_file,omitempty"`
-	CARootFingerprint     string  `json:"ca_root_fingerprint,omitempty"`
-	CAProvisioner         string  `json:"ca_provisioner,omitempty"`
-	CAProvisionerKey      string  `json:"ca_provisioner_key_file,omitempty"`
-	SimStateDir           string  `json:"sim_state_dir,omitempty"`
-	SimulatorURL          string  `json:"simulator_url,omitempty"`
-	Users                 []Login `json:"users,omitempty"`
+	TemporalUIInternalURL string `json:"temporal_ui_internal_url,omitempty"`
+	DatabaseURL           string `json:"database_url,omitempty"`
+	DatabaseOwnerURL      string `json:"database_owner_url,omitempty"`
+	DatabaseAdminURL      string `json:"database_admin_url,omitempty"`
+	PostgresDataDir       string `json:"postgres_data_dir,omitempty"`
+	PostgresPID           int    `json:"postgres_pid,omitempty"`
+	RedisURL              string `json:"redis_url,omitempty"`
+	RedisServer           string `json:"redis_server,omitempty"` // the binary, absent for the embedded server
+	NATSURL               string `json:"nats_url,omitempty"`
+	// StripeURL is the stand-in: Stripe's API, and the page that lists what waits to be paid. StripePaymentsLog is its plain log.
+	StripeURL         string  `json:"stripe_url,omitempty"`
+	StripePaymentsLog string  `json:"stripe_payments_log,omitempty"`
+	CAURL             string  `json:"ca_url,omitempty"`
+	CARootFile        string  `json:"ca_root_file,omitempty"`
+	CARootFingerprint string  `json:"ca_root_fingerprint,omitempty"`
+	CAProvisioner     string  `json:"ca_provisioner,omitempty"`
+	CAProvisionerKey  string  `json:"ca_provisioner_key_file,omitempty"`
+	SimStateDir       string  `json:"sim_state_dir,omitempty"`
+	SimulatorURL      string  `json:"simulator_url,omitempty"`
+	Users             []Login `json:"users,omitempty"`
 }
 
 // Endpoints of the parts that run.
@@ -81,6 +85,9 @@ func (s *Stack) Endpoints() Endpoints {
 	}
 	if s.NATS != nil {
 		e.NATSURL = s.NATS.URL()
+	}
+	if s.Stripe != nil {
+		e.StripeURL, e.StripePaymentsLog = s.Stripe.URL(), s.path(stripeName, stripe.FactsName)
 	}
 	if s.Temporal != nil {
 		e.TemporalAddress, e.TemporalNamespace = s.Temporal.Address(), workflows.Namespace

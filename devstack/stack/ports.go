@@ -50,6 +50,9 @@ func (p Ports) Redis() int { return p.Base + 7 }
 // NATS is the event bus.
 func (p Ports) NATS() int { return p.Base + 8 }
 
+// Stripe is the stand-in for the payment provider.
+func (p Ports) Stripe() int { return p.Base + 9 }
+
 // TemporalServer are the ports between Temporal's own services.
 func (p Ports) TemporalServer() temporalserver.Ports {
 	return temporalserver.Ports{

@@ -66,7 +66,7 @@ func TestNoTwoPartsShareAPort(t *testing.T) {
 	s := p.TemporalServer()
 	seen := map[int]bool{}
 	all := []int{
-		p.OIDC(), p.API(), p.NodeAPI(), p.Temporal(), p.TemporalUI(), p.Postgres(), p.CA(), p.Redis(), p.NATS(), p.NodeControl(), s.History, s.Matching, s.Worker,
+		p.OIDC(), p.API(), p.NodeAPI(), p.Temporal(), p.TemporalUI(), p.Postgres(), p.CA(), p.Redis(), p.NATS(), p.Stripe(), p.NodeControl(), s.History, s.Matching, s.Worker,
 		s.FrontendMembership, s.HistoryMembership, s.MatchingMembership, s.WorkerMembership, s.Metrics, p.Health(0), p.Health(4), p.NodeSSH(0), p.NodeSSH(59),
 	}
 	for _, port := range all {

@@ -48,6 +48,7 @@ func NewPrograms(ctx context.Context, dataDir string, e Endpoints, log *slog.Log
 // StartPlatform runs the API with the node gateway, the workers and the relays.
 func (p *Programs) StartPlatform() error {
 	return errors.Join(
+		start(p, "webhook-worker", process.RunWebhookWorker, func(c *process.WebhookWorkerConfig) { c.Log.Logger = p.log }),
 		start(p, "api", process.RunAPI, func(c *process.APIConfig) { c.Log.Logger = p.log }),
 		start(p, "billing-worker", process.RunBillingWorker, func(c *process.BillingWorkerConfig) { c.Log.Logger = p.log }),
 		start(p, "outbox-relay", process.RunOutboxRelay, func(c *process.OutboxRelayConfig) { c.Log.Logger = p.log }),

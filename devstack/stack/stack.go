@@ -1,5 +1,5 @@
 // Package stack assembles a development instance of the platform from its parts: a private Postgres (or databases on
-// a given one), Temporal with its UI, step-ca, an OIDC issuer, Redis and NATS, all on loopback, with their data in one directory.
+// a given one), Temporal with its UI, step-ca, an OIDC issuer, Redis, NATS and a stand-in for Stripe, all on loopback, with their data in one directory.
 // It may import the parts beside it and internal packages of the product; nothing of the product imports it.
 package stack
 
@@ -19,6 +19,7 @@ import (
 	"github.com/gpuaas/gpuaas/devstack/issuer"
 	"github.com/gpuaas/gpuaas/devstack/natsserver"
 	"github.com/gpuaas/gpuaas/devstack/stepca"
+	"github.com/gpuaas/gpuaas/devstack/stripe"
 	"github.com/gpuaas/gpuaas/devstack/temporalserver"
 	"github.com/gpuaas/gpuaas/internal/postgres"
 	"github.com/gpuaas/gpuaas/internal/store"
@@ -32,6 +33,8 @@ const (
 	namespaceDeadline  = 60 * time.Second
 	// natsName is the directory of the streams.
 	natsName = "nats"
+	// stripeName is the directory of the Stripe stand-in: what it knows, and its plain log of payments.
+	stripeName = "stripe"
 )
 
 // Part is one piece of infrastructure.
@@ -46,10 +49,11 @@ const (
 	CA         Part = "ca"
 	Redis      Part = "redis"
 	NATS       Part = "nats"
+	Stripe     Part = "stripe"
 )
 
 // AllParts are the parts of a whole instance, in their order of start.
-func AllParts() []Part { return []Part{Postgres, Temporal, TemporalUI, OIDC, CA, Redis, NATS} }
+func AllParts() []Part { return []Part{Postgres, Temporal, TemporalUI, OIDC, CA, Redis, NATS, Stripe} }
 
 // Config of an instance.
 type Config struct {
@@ -68,6 +72,9 @@ type Config struct {
 	RedisBin string
 	// TemporalConfig is the path of temporal-dev.yaml; empty looks for it.
 	TemporalConfig string
+	// StripeFaults are the trouble that the Stripe stand-in makes from the beginning, the same again for the same seed.
+	StripeFaults stripe.Faults
+	StripeSeed   uint64
 	// Product migrates and seeds the product's database and makes the programs' role.
 	Product bool
 	Logger  *slog.Logger
@@ -89,6 +96,7 @@ type Stack struct {
 	CA       *stepca.CA
 	Redis    RedisServer
 	NATS     *natsserver.Server
+	Stripe   *stripe.Server
 	// redisBinary is the path of the real server that runs.
 	redisBinary string
 }
@@ -104,6 +112,9 @@ type memory struct {
 	IDKey string `json:"id_key,omitempty"`
 	// NATSPassword lets the programs into NATS.
 	NATSPassword string `json:"nats_password,omitempty"`
+	// StripeKey and StripeWebhook are the secret key and the webhook secret of the instance's account at the stand-in.
+	StripeKey     string `json:"stripe_key,omitempty"`
+	StripeWebhook string `json:"stripe_webhook,omitempty"`
 }
 
 // Start starts the parts of cfg in their order. On an error everything that had started is stopped again.
@@ -184,6 +195,9 @@ func (s *Stack) start(ctx context.Context) error {
 		}
 		s.NATS = running
 	}
+	if s.has(Stripe) {
+		return s.startStripe()
+	}
 	return nil
 }
 
@@ -258,6 +272,9 @@ func (s *Stack) Stop() error {
 	if err := os.Remove(s.EndpointsFile()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		problems = append(problems, err)
 	}
+	if s.Stripe != nil {
+		problems = append(problems, s.Stripe.Stop())
+	}
 	if s.NATS != nil {
 		problems = append(problems, s.NATS.Stop())
 	}
@@ -319,7 +336,7 @@ func (s *Stack) remember() error {
 		s.cfg.Notice(notice)
 	}
 	s.memory.PortBase = s.Ports.Base
-	for _, secret := range []*string{&s.memory.ProbeSecret, &s.memory.TokenKey, &s.memory.IDKey, &s.memory.NATSPassword} {
+	for _, secret := range []*string{&s.memory.ProbeSecret, &s.memory.TokenKey, &s.memory.IDKey, &s.memory.NATSPassword, &s.memory.StripeKey, &s.memory.StripeWebhook} {
 		if *secret == "" {
 			*secret = newSecret()
 		}
@@ -366,7 +383,7 @@ func Clean(ctx context.Context, dataDir, databaseURL string) error {
 	if err := postgres.Remove(ctx, dir); err != nil {
 		return err
 	}
-	for _, name := range []string{"issuer", "ca", "redis", natsName, nodesName, "log", "temporal.log", "devstack.log", evidenceKeyName, ledgerHeadsName, "instance.json", endpointsName, "instance.lock"} {
+	for _, name := range []string{"issuer", "ca", "redis", natsName, stripeName, nodesName, "log", "temporal.log", "devstack.log", evidenceKeyName, ledgerHeadsName, "instance.json", endpointsName, "instance.lock"} {
 		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
 			return err
 		}

@@ -34,6 +34,12 @@ var audiences = map[Type]Audience{
 	BillingBudgetExhausted:            Billing,
 	BillingUsageRecorded:              Nobody,
 	BillingBalanceAdjusted:            Billing,
+	PaymentsBalanceCredited:           Billing,
+	PaymentsDepositFailed:             Billing,
+	PaymentsRefundSettled:             Billing,
+	PaymentsRefundFailed:              Billing,
+	PaymentsDisputeOpened:             Billing,
+	PaymentsDisputeClosed:             Billing,
 }
 
 // Audience of an event; Nobody for one that this release does not know.

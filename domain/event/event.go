@@ -26,6 +26,12 @@ const (
 	BillingBudgetExhausted            Type = "billing.budget_exhausted"
 	BillingUsageRecorded              Type = "billing.usage_recorded"
 	BillingBalanceAdjusted            Type = "billing.balance_adjusted"
+	PaymentsBalanceCredited           Type = "payments.balance_credited"
+	PaymentsDepositFailed             Type = "payments.deposit_failed"
+	PaymentsRefundSettled             Type = "payments.refund_settled"
+	PaymentsRefundFailed              Type = "payments.refund_failed"
+	PaymentsDisputeOpened             Type = "payments.dispute_opened"
+	PaymentsDisputeClosed             Type = "payments.dispute_closed"
 )
 
 // Stream is the stream a subject belongs to: its first word in capitals.

@@ -15,6 +15,7 @@ const (
 	GroupUser        Group = "user"
 	GroupTenancy     Group = "tenancy"
 	GroupBilling     Group = "billing"
+	GroupPayments    Group = "payments"
 	GroupStorage     Group = "storage"
 	GroupCatalogue   Group = "catalogue"
 	GroupPolicy      Group = "policy"
@@ -197,6 +198,28 @@ const (
 	StatementNotFound Code = "statement_not_found"
 	// RefundWindowExceeded (409): The payment is too old to be refunded.
 	RefundWindowExceeded Code = "refund_window_exceeded"
+	// PaymentsDisabled (403): This installation takes no payments.
+	PaymentsDisabled Code = "payments_disabled"
+	// PaymentNotFound (404): There is no such payment.
+	PaymentNotFound Code = "payment_not_found"
+	// RefundNotFound (404): There is no such refund.
+	RefundNotFound Code = "refund_not_found"
+	// DepositOutOfRange (422): The deposit is smaller or larger than is allowed; details name both limits.
+	DepositOutOfRange Code = "deposit_out_of_range"
+	// CurrencyUnsupported (422): The amount cannot be charged in the account's currency.
+	CurrencyUnsupported Code = "currency_unsupported"
+	// ReturnURLRefused (422): A browser is sent back to this site's own pages alone.
+	ReturnURLRefused Code = "return_url_refused"
+	// PaymentRefused (402): The payment provider refused; details say why.
+	PaymentRefused Code = "payment_refused"
+	// PaymentNotCredited (409): Only a payment that was credited can be refunded.
+	PaymentNotCredited Code = "payment_not_credited"
+	// RefundExceedsPayment (409): More than was paid, less what was refunded, cannot be refunded.
+	RefundExceedsPayment Code = "refund_exceeds_payment"
+	// PaymentDisputed (409): A payment of this account is disputed; until that is decided nothing is launched and nothing refunded.
+	PaymentDisputed Code = "payment_disputed"
+	// SavedCardMissing (409): No card is saved that could be charged.
+	SavedCardMissing Code = "saved_card_missing"
 	// StorageObjectNotFound (404): There is no such file.
 	StorageObjectNotFound Code = "storage_object_not_found"
 	// StoragePathTraversal (400): The path leaves the project's storage.
@@ -330,6 +353,17 @@ var codes = []Code{
 	StripeSignatureInvalid,
 	StatementNotFound,
 	RefundWindowExceeded,
+	PaymentsDisabled,
+	PaymentNotFound,
+	RefundNotFound,
+	DepositOutOfRange,
+	CurrencyUnsupported,
+	ReturnURLRefused,
+	PaymentRefused,
+	PaymentNotCredited,
+	RefundExceedsPayment,
+	PaymentDisputed,
+	SavedCardMissing,
 	StorageObjectNotFound,
 	StoragePathTraversal,
 	StorageAlreadyExists,
@@ -441,6 +475,17 @@ var catalogue = map[Code]Entry{
 	StripeSignatureInvalid:      {Code: StripeSignatureInvalid, HTTPStatus: 400, Retryable: false, Sentence: "The webhook's signature does not match its body.", Group: GroupBilling},
 	StatementNotFound:           {Code: StatementNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no statement of this month.", Group: GroupBilling},
 	RefundWindowExceeded:        {Code: RefundWindowExceeded, HTTPStatus: 409, Retryable: false, Sentence: "The payment is too old to be refunded.", Group: GroupBilling},
+	PaymentsDisabled:            {Code: PaymentsDisabled, HTTPStatus: 403, Retryable: false, Sentence: "This installation takes no payments.", Group: GroupPayments},
+	PaymentNotFound:             {Code: PaymentNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no such payment.", Group: GroupPayments},
+	RefundNotFound:              {Code: RefundNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no such refund.", Group: GroupPayments},
+	DepositOutOfRange:           {Code: DepositOutOfRange, HTTPStatus: 422, Retryable: false, Sentence: "The deposit is smaller or larger than is allowed; details name both limits.", Group: GroupPayments},
+	CurrencyUnsupported:         {Code: CurrencyUnsupported, HTTPStatus: 422, Retryable: false, Sentence: "The amount cannot be charged in the account's currency.", Group: GroupPayments},
+	ReturnURLRefused:            {Code: ReturnURLRefused, HTTPStatus: 422, Retryable: false, Sentence: "A browser is sent back to this site's own pages alone.", Group: GroupPayments},
+	PaymentRefused:              {Code: PaymentRefused, HTTPStatus: 402, Retryable: false, Sentence: "The payment provider refused; details say why.", Group: GroupPayments},
+	PaymentNotCredited:          {Code: PaymentNotCredited, HTTPStatus: 409, Retryable: false, Sentence: "Only a payment that was credited can be refunded.", Group: GroupPayments},
+	RefundExceedsPayment:        {Code: RefundExceedsPayment, HTTPStatus: 409, Retryable: false, Sentence: "More than was paid, less what was refunded, cannot be refunded.", Group: GroupPayments},
+	PaymentDisputed:             {Code: PaymentDisputed, HTTPStatus: 409, Retryable: false, Sentence: "A payment of this account is disputed; until that is decided nothing is launched and nothing refunded.", Group: GroupPayments},
+	SavedCardMissing:            {Code: SavedCardMissing, HTTPStatus: 409, Retryable: false, Sentence: "No card is saved that could be charged.", Group: GroupPayments},
 	StorageObjectNotFound:       {Code: StorageObjectNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no such file.", Group: GroupStorage},
 	StoragePathTraversal:        {Code: StoragePathTraversal, HTTPStatus: 400, Retryable: false, Sentence: "The path leaves the project's storage.", Group: GroupStorage},
 	StorageAlreadyExists:        {Code: StorageAlreadyExists, HTTPStatus: 409, Retryable: false, Sentence: "A file with this path already exists.", Group: GroupStorage},

@@ -33,13 +33,19 @@ type (
 	SSHKey string
 	// Invitation names one offer of a role in a tenant or a project ("inv_…").
 	Invitation string
+	// Payment names one deposit into a tenant's account ("pay_…").
+	Payment string
+	// Refund names one repayment of a payment, or of a part of it ("ref_…").
+	Refund string
+	// Dispute names a customer's bank's objection to a payment ("disp_…").
+	Dispute string
 	// SKU is the operator's own slug for a kind of node, such as "h100-8x".
 	SKU string
 )
 
 // Kind is any identifier that carries a prefix.
 type Kind interface {
-	Allocation | Node | User | Tenant | Project | Account | Price | Adjustment | Credential | SSHKey | Invitation
+	Allocation | Node | User | Tenant | Project | Account | Price | Adjustment | Credential | SSHKey | Invitation | Payment | Refund | Dispute
 }
 
 var encoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
@@ -96,6 +102,12 @@ func prefix[K Kind]() string {
 		return "key_"
 	case Invitation:
 		return "inv_"
+	case Payment:
+		return "pay_"
+	case Refund:
+		return "ref_"
+	case Dispute:
+		return "disp_"
 	default:
 		return "adj_"
 	}

@@ -144,6 +144,25 @@ var (
 		Meaning: "The rate of the tax that prices contain; statements show the part of each month's usage that it makes up.",
 		Tenant:  true,
 	}
+	// PaymentsCheckoutTTLSeconds is "payments.checkout_ttl_seconds". For how long the page on which a deposit is paid stays open.
+	PaymentsCheckoutTTLSeconds = IntKey{
+		Name:    "payments.checkout_ttl_seconds",
+		Default: 3600,
+		Min:     1800,
+		Max:     86400,
+		Unit:    "seconds",
+		Meaning: "For how long the page on which a deposit is paid stays open.",
+	}
+	// PaymentsReconcileSeconds is "payments.reconcile_seconds". After how long the payment provider is asked about a payment, a refund, or events of which no webhook told.
+	PaymentsReconcileSeconds = IntKey{
+		Name:    "payments.reconcile_seconds",
+		Default: 300,
+		Min:     1,
+		Max:     86400,
+		Unit:    "seconds",
+		Meaning: "After how long the payment provider is asked about a payment, a refund, or events of which no webhook told.",
+		Danger:  "A short interval asks the provider often; below 60 seconds is for tests.",
+	}
 	// IdentitySignUp is "identity.sign_up". Who may use the platform after a first sign-in: open lets everybody whom the issuer knows, approval makes them wait for an operator.
 	IdentitySignUp = StringKey{
 		Name:    "identity.sign_up",
@@ -476,6 +495,15 @@ var (
 		Unit:    "requests per minute",
 		Meaning: "How many requests without a valid credential one address may make; IPv6 addresses count by their /64.",
 	}
+	// RateLimitWebhookRequestsPerMinute is "rate_limit.webhook_requests_per_minute". How many webhooks one address of the payment provider may send; what is refused is sent again later.
+	RateLimitWebhookRequestsPerMinute = IntKey{
+		Name:    "rate_limit.webhook_requests_per_minute",
+		Default: 6000,
+		Min:     1,
+		Max:     1000000,
+		Unit:    "requests per minute",
+		Meaning: "How many webhooks one address of the payment provider may send; what is refused is sent again later.",
+	}
 	// TerminalSessionMaxTTLSeconds is "terminal.session_max_ttl_seconds". The longest life of one terminal session, enforced by gateway and agent.
 	TerminalSessionMaxTTLSeconds = IntKey{
 		Name:    "terminal.session_max_ttl_seconds",
@@ -575,6 +603,8 @@ var keys = []Key{
 	BillingTaxNumber,
 	BillingTaxName,
 	BillingTaxBasisPoints,
+	PaymentsCheckoutTTLSeconds,
+	PaymentsReconcileSeconds,
 	IdentitySignUp,
 	IdentityInvitationTTLSeconds,
 	TenancyErasureNoticeSeconds,
@@ -611,6 +641,7 @@ var keys = []Key{
 	RateLimitFinancialRequestsPerMinute,
 	RateLimitAdminOverviewRequestsPerMinute,
 	RateLimitUnauthenticatedRequestsPerMinute,
+	RateLimitWebhookRequestsPerMinute,
 	TerminalSessionMaxTTLSeconds,
 	NotificationLowBalanceEnabled,
 	NotificationBalanceDepletedEnabled,

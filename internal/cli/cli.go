@@ -78,7 +78,7 @@ func newRoot(terminal Terminal) *cobra.Command {
 	root.AddCommand(
 		shared.loginCommand(), shared.logoutCommand(), shared.whoamiCommand(), shared.contextCommand(), shared.statusCommand(),
 		shared.skuCommand(), shared.allocCommand(),
-		shared.balanceCommand(), shared.ledgerCommand(), shared.usageCommand(), shared.statementCommand(),
+		shared.balanceCommand(), shared.ledgerCommand(), shared.walletCommand(), shared.usageCommand(), shared.statementCommand(),
 		shared.tenantCommand(), shared.meCommand(), shared.projectCommand(), shared.memberCommand(), shared.invitationCommand(),
 		shared.nodeCommand(), shared.policyCommand(), shared.adminCommand(),
 		shared.tokenCommand(), shared.serviceAccountCommand(), shared.keyCommand(), shared.auditCommand(), shared.evidenceCommand(), shared.notificationsCommand(),

@@ -70,6 +70,16 @@ var nouns = map[string]completer{
 	"MONTH": live(func(ctx context.Context, api client.ClientInterface, _ []string) (*http.Response, error) {
 		return api.ListStatements(ctx, &client.ListStatementsParams{})
 	}, func(m client.StatementMonth) (string, string) { return m.Month, "" }),
+	"PAYMENT": live(func(ctx context.Context, api client.ClientInterface, _ []string) (*http.Response, error) {
+		return api.ListPayments(ctx, &client.ListPaymentsParams{Limit: optional(mostCompletions)})
+	}, func(p client.Payment) (string, string) {
+		return p.ID, amount(p.AmountMicros, p.Currency) + " " + string(p.State)
+	}),
+	"REFUND": live(func(ctx context.Context, api client.ClientInterface, _ []string) (*http.Response, error) {
+		return api.ListRefunds(ctx, &client.ListRefundsParams{Limit: optional(mostCompletions)})
+	}, func(r client.Refund) (string, string) {
+		return r.ID, amount(r.AmountMicros, r.Currency) + " " + string(r.State)
+	}),
 	"CONTEXT": contextNames,
 	"ROLE":    oneOf("owner", "admin", "member", "viewer", "billing"),
 }
@@ -78,7 +88,7 @@ var nouns = map[string]completer{
 var flagNouns = map[string]completer{
 	"output":  oneOf(outputs...),
 	"context": contextNames,
-	"project": nouns["PROJECT"], "tenant": nouns["TENANT"], "sku": nouns["SKU"], "allocation": nouns["ALLOCATION"],
+	"project": nouns["PROJECT"], "tenant": nouns["TENANT"], "sku": nouns["SKU"], "allocation": nouns["ALLOCATION"], "payment": nouns["PAYMENT"],
 	"role": nouns["ROLE"], "service-account": nouns["SERVICE-ACCOUNT"],
 	"result": oneOf("success", "refused"),
 }

@@ -153,6 +153,14 @@ var invocations = []invocation{
 	{"statement list", "", []string{"listStatements"}},
 	{"statement get 2026-03", "", []string{"getStatement"}},
 	{"statement save 2026-03 --file -", "", []string{"getStatementDocument"}},
+	{"wallet deposit 25", "", []string{"createCheckout"}},
+	{"wallet deposits", "", []string{"listPayments"}},
+	{"wallet show pay_a", "", []string{"getPayment"}},
+	{"wallet refund pay_a 12.50 --reason r", "", []string{"createRefund"}},
+	{"wallet refunds", "", []string{"listRefunds"}},
+	{"wallet show-refund ref_a", "", []string{"getRefund"}},
+	{"admin payments --state held", "", []string{"adminListPayments"}},
+	{"admin disputes", "", []string{"adminListDisputes"}},
 	{"tenant list", "", []string{"listTenants"}},
 	{"tenant get tenant_a", "", []string{"getTenant"}},
 	{"tenant rename tenant_a Acme", "", []string{"updateTenant"}},
@@ -255,10 +263,11 @@ var invocations = []invocation{
 
 // withoutCommand is every operation that no command asks for, and why.
 var withoutCommand = map[string]string{
-	"getSession":   "a browser's session, by a cookie",
-	"signOut":      "ends a browser's session; gpuaas logout ends this program's at the issuer",
-	"logIn":        "off by default, and a password belongs to the issuer: gpuaas login asks there",
-	"refreshToken": "for programs without an issuer's address; this one renews at the issuer",
+	"receiveStripeWebhook": "for Stripe alone, which signs it",
+	"getSession":           "a browser's session, by a cookie",
+	"signOut":              "ends a browser's session; gpuaas logout ends this program's at the issuer",
+	"logIn":                "off by default, and a password belongs to the issuer: gpuaas login asks there",
+	"refreshToken":         "for programs without an issuer's address; this one renews at the issuer",
 }
 
 // coveredElsewhere is every command that asks nothing of the API's contract, and the test that runs it.

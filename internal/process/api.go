@@ -48,6 +48,7 @@ type APIConfig struct {
 	Nodes      NodeAPIConfig
 	Log        LogConfig
 	Trace      TraceConfig
+	Webhooks   StripeWebhookConfig
 	Proxies    []string `env:"GPUAAS_TRUSTED_PROXIES" usage:"networks of our own proxies, whose X-Forwarded-For is believed, comma separated"`
 	TemporalUI string   `env:"GPUAAS_TEMPORAL_UI_URL" usage:"where Temporal's own UI listens, such as http://temporal-ui:8080; operators reach it at /operator/temporal; empty serves none"`
 	Address    string   `env:"GPUAAS_API_ADDRESS" envDefault:"127.0.0.1:8081" usage:"host:port on which the public API is served"`
@@ -60,13 +61,31 @@ type APIConfig struct {
 	NodesListening func(address, fingerprint string) `env:"-"`
 }
 
+// StripeWebhookConfig is how the webhooks of Stripe are known.
+type StripeWebhookConfig struct {
+	Secrets []string `env:"STRIPE_WEBHOOK_SECRET" usage:"signing secret of the webhook endpoint, whsec_…; several, comma separated, while one is replaced; empty takes no payments"`
+}
+
+// leastWebhookSecret is the shortest one, in bytes: whoever guesses it credits themselves.
+const leastWebhookSecret = 16
+
+// Check says what is wrong with it.
+func (c StripeWebhookConfig) Check() []string {
+	for _, secret := range c.Secrets {
+		if len(secret) < leastWebhookSecret {
+			return []string{fmt.Sprintf("STRIPE_WEBHOOK_SECRET must be at least %d bytes long.", leastWebhookSecret)}
+		}
+	}
+	return nil
+}
+
 // Check says what is wrong with it.
 func (c APIConfig) Check() []string {
 	mistakes := append(c.Database.Check(), c.Temporal.Check()...)
 	mistakes = append(mistakes, c.Redis.Check()...)
 	mistakes = append(mistakes, c.NATS.Check()...)
 	mistakes = append(append(append(mistakes, c.OIDC.Check()...), c.Nodes.Check()...), c.Trace.Check()...)
-	mistakes = append(mistakes, c.SignIn.Check()...)
+	mistakes = append(append(mistakes, c.SignIn.Check()...), c.Webhooks.Check()...)
 	if _, _, err := net.SplitHostPort(c.Address); err != nil {
 		mistakes = append(mistakes, "GPUAAS_API_ADDRESS must look like host:port.")
 	}
@@ -154,7 +173,7 @@ func RunAPI(ctx context.Context, config APIConfig) error {
 	}()
 	settings := api.Config{
 		Pool: pool, Redis: cache, Proxies: proxies, Policy: policies, Verifier: verifier, SignIn: config.SignIn.clients(verifier, issuer), IDSecret: []byte(config.IDSecret),
-		Currency: accountCurrency, Evidence: keys, Chain: ledgerchain.New(pool, nil, log), TemporalUI: ui, Version: Version, Log: log, Tracing: tracing, Now: time.Now,
+		Currency: accountCurrency, Evidence: keys, WebhookSecrets: config.Webhooks.Secrets, Chain: ledgerchain.New(pool, nil, log), TemporalUI: ui, Version: Version, Log: log, Tracing: tracing, Now: time.Now,
 		Temporal: func() client.Client {
 			if connected := cluster.Load(); connected != nil {
 				return *connected

@@ -20,6 +20,11 @@ const (
 	AccountPlatformCredit  = "platform_credit"
 	// AccountPlatformRefundsDue owes what closed tenants are to be paid out.
 	AccountPlatformRefundsDue = "platform_refunds_due"
+	// AccountPlatformStripeClearing is what Stripe holds for the platform, with the sign turned: deposits come out of it.
+	AccountPlatformStripeClearing = "platform_stripe_clearing"
+	// AccountPlatformRefundsPending is what is on its way back to customers, and AccountPlatformDisputes what banks took until disputes are decided.
+	AccountPlatformRefundsPending = "platform_refunds_pending"
+	AccountPlatformDisputes       = "platform_disputes"
 )
 
 // PlatformAccount is the platform's account of a kind and a currency; fault.CurrencyMismatch when the platform

@@ -130,9 +130,9 @@ JOIN ledger_entries AS entry ON entry.kind = 'usage' AND entry.allocation_id = w
 -- name: LedgerCredit
 -- One credit or debit that is not usage; nothing when its key was used before.
 INSERT INTO ledger_entries (kind, txn_id, debit_account_id, credit_account_id, currency, amount_micros,
-  allocation_id, period_start, period_end, idempotency_key)
+  allocation_id, period_start, period_end, idempotency_key, reverses_id)
 VALUES (@kind, @txn_id::uuid, @debit_account_id, @credit_account_id, @currency, @amount_micros,
-  @allocation_id, @period_start, @period_end, @idempotency_key)
+  @allocation_id, @period_start, @period_end, @idempotency_key, @reverses_id)
 ON CONFLICT (idempotency_key) DO NOTHING
 RETURNING id;
 

@@ -102,6 +102,8 @@ type Entry struct {
 	PeriodStart     *time.Time
 	PeriodEnd       *time.Time
 	IdempotencyKey  string
+	// ReversesID is the entry that this one takes back; each can be taken back once.
+	ReversesID *int64
 }
 
 // InsertEntry writes the entry and answers its id; inserted is false, and the id zero, when its key was used before.
@@ -110,6 +112,7 @@ func InsertEntry(ctx context.Context, db DB, e Entry) (entryID int64, inserted b
 		"kind": e.Kind, "txn_id": e.TxnID, "debit_account_id": e.DebitAccountID, "credit_account_id": e.CreditAccountID,
 		"currency": e.Currency, "amount_micros": e.AmountMicros, "allocation_id": optional(e.AllocationID),
 		"period_start": e.PeriodStart, "period_end": e.PeriodEnd, "idempotency_key": e.IdempotencyKey,
+		"reverses_id": e.ReversesID,
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return 0, false, nil

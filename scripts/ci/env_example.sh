@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export GOTOOLCHAIN=local
-programs=(api billing-worker provisioning-worker outbox-relay notification-relay node-agent db-init appoint-admin)
+programs=(api billing-worker provisioning-worker webhook-worker outbox-relay notification-relay node-agent db-init appoint-admin)
 bin=$(mktemp -d)
 trap 'rm -rf "$bin"' EXIT
 go build -o "$bin/" "${programs[@]/#/./cmd/}"

@@ -10,4 +10,4 @@ mapfile -t packages < <(git ls-files --cached --others --exclude-standard -- '*_
 [ "${#packages[@]}" -gt 0 ] || { echo "integration: no package has integration tests" >&2; exit 1; }
 GPUAAS_REDIS=$(scripts/ci/redis.sh)
 export GPUAAS_REDIS
-exec bin/devstack run --parts postgres,temporal,ui,oidc,ca,redis,nats -- go test -tags integration -count=1 -timeout 20m "$@" "${packages[@]}"
+exec bin/devstack run --parts postgres,temporal,ui,oidc,ca,redis,nats,stripe -- go test -tags integration -count=1 -timeout 20m "$@" "${packages[@]}"

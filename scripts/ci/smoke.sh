@@ -90,7 +90,7 @@ one-process)
 separate)
   start infra bin/devstack infra
   wait_for "$data/infra.log" '^ready' "${pids[0]}"
-  for program in api billing-worker provisioning-worker outbox-relay notification-relay node-agent; do
+  for program in api billing-worker provisioning-worker webhook-worker outbox-relay notification-relay node-agent; do
     start "$program" configured "$program"
   done
   wait_until_usable

@@ -1046,6 +1046,168 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/payments/checkout": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Open a page on which a deposit is paid
+         * @description The deposit is credited once the payment provider says that it was paid, and never because a browser came back. A currency without a smaller unit takes whole amounts alone.
+         */
+        post: operations["createCheckout"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/payments": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List a tenant's payments */
+        get: operations["listPayments"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/payments/{payment_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show a payment */
+        get: operations["getPayment"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/payments/webhook": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Take what Stripe tells
+         * @description For Stripe alone. The exact bytes of the body are verified against their signature, which must be younger than 300 seconds, before anything of them is read. A repeat of an event is answered as the first one and changes nothing.
+         */
+        post: operations["receiveStripeWebhook"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/payments/{payment_id}/refunds": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Have a payment, or a part of it, paid back
+         * @description Never more than was paid less what was refunded, nor than the balance less what has accrued. The amount leaves the balance at once; it returns where the payment provider or a bank does not take the refund.
+         */
+        post: operations["createRefund"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/refunds": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List a tenant's refunds */
+        get: operations["listRefunds"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/refunds/{refund_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show a refund */
+        get: operations["getRefund"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/payments": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List everybody's payments */
+        get: operations["adminListPayments"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/disputes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List everybody's disputed payments */
+        get: operations["adminListDisputes"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/admin/policies": {
         parameters: {
             query?: never;
@@ -2375,7 +2537,7 @@ export interface components {
             /** Format: int64 */
             id: number;
             /** @enum {string} */
-            kind: "usage" | "usage_credit" | "outage_credit" | "suspension_credit" | "adjustment_credit" | "adjustment_debit" | "opening_credit" | "closing_refund";
+            kind: "usage" | "usage_credit" | "outage_credit" | "suspension_credit" | "adjustment_credit" | "adjustment_debit" | "opening_credit" | "closing_refund" | "deposit" | "refund" | "refund_settled" | "refund_reversed" | "dispute_withdrawn" | "dispute_reinstated" | "dispute_lost";
             /**
              * Format: int64
              * @description Signed as the account sees it: positive is money in.
@@ -3203,6 +3365,174 @@ export interface components {
         ReadNotificationsRequest: {
             /** @description What you have read; what you may not see is passed over. */
             event_ids: string[];
+        };
+        /**
+         * @example {
+         *       "amount_minor": 5000,
+         *       "currency": "usd"
+         *     }
+         */
+        CreateCheckoutRequest: {
+            /** @description Whose deposit it is; your own tenant's when absent. */
+            tenant_id?: string;
+            /**
+             * Format: int64
+             * @description Between billing.minimum_deposit_minor and billing.maximum_deposit_minor.
+             */
+            amount_minor: number;
+            /** @description That of the account; refused where it is another. */
+            currency?: string;
+            /** @description Where the browser is sent after paying; a page of this site. */
+            success_url?: string;
+            /** @description Where it is sent when nobody paid; a page of this site. */
+            cancel_url?: string;
+        };
+        /**
+         * @example {
+         *       "id": "pay_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "account_id": "acct_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "method": "checkout",
+         *       "state": "open",
+         *       "amount_minor": 5000,
+         *       "amount_micros": 50000000,
+         *       "currency": "usd",
+         *       "checkout_url": "https://checkout.stripe.com/c/pay/cs_test_a1",
+         *       "expires_at": "2026-01-05T10:33:27.000Z",
+         *       "created_at": "2026-01-05T09:33:27.112Z"
+         *     }
+         */
+        Payment: {
+            id: string;
+            tenant_id: string;
+            account_id: string;
+            /** @description Who asked for it; absent for an automatic top-up. */
+            user_id?: string;
+            /** @enum {string} */
+            method: "checkout" | "auto_topup";
+            /** @enum {string} */
+            state: "requested" | "open" | "processing" | "credited" | "failed" | "expired" | "held";
+            /** @description What the payment provider said. */
+            state_reason?: string;
+            /** Format: int64 */
+            amount_minor: number;
+            /** Format: int64 */
+            amount_micros: number;
+            currency: string;
+            /** @description Where it is paid, while it is open. */
+            checkout_url?: string;
+            /** Format: int64 */
+            ledger_entry_id?: number;
+            /** Format: date-time */
+            expires_at?: string;
+            /** Format: date-time */
+            credited_at?: string;
+            /** Format: date-time */
+            created_at: string;
+        };
+        PaymentList: {
+            items: components["schemas"]["Payment"][];
+            next_cursor?: string;
+        };
+        /**
+         * @example {
+         *       "amount_minor": 2500,
+         *       "reason": "we do not need it after all"
+         *     }
+         */
+        CreateRefundRequest: {
+            /** Format: int64 */
+            amount_minor: number;
+            reason: string;
+        };
+        /**
+         * @example {
+         *       "id": "ref_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "payment_id": "pay_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "account_id": "acct_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "state": "pending",
+         *       "amount_minor": 2500,
+         *       "amount_micros": 25000000,
+         *       "currency": "usd",
+         *       "reason": "we do not need it after all",
+         *       "ledger_entry_id": 4713,
+         *       "created_at": "2026-01-06T09:33:27.112Z"
+         *     }
+         */
+        Refund: {
+            id: string;
+            payment_id: string;
+            tenant_id: string;
+            account_id: string;
+            user_id: string;
+            /** @enum {string} */
+            state: "pending" | "succeeded" | "failed";
+            /** @description What the payment provider or a bank said. */
+            failure_reason?: string;
+            /** Format: int64 */
+            amount_minor: number;
+            /** Format: int64 */
+            amount_micros: number;
+            currency: string;
+            reason: string;
+            /** Format: int64 */
+            ledger_entry_id: number;
+            /** Format: date-time */
+            created_at: string;
+            /** Format: date-time */
+            ended_at?: string;
+        };
+        RefundList: {
+            items: components["schemas"]["Refund"][];
+            next_cursor?: string;
+        };
+        /**
+         * @example {
+         *       "id": "disp_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "payment_id": "pay_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "account_id": "acct_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "state": "open",
+         *       "withdrawn": true,
+         *       "amount_minor": 5000,
+         *       "amount_micros": 50000000,
+         *       "currency": "usd",
+         *       "reason": "fraudulent",
+         *       "evidence_due_at": "2026-02-01T00:00:00.000Z",
+         *       "created_at": "2026-01-20T11:02:44.310Z"
+         *     }
+         */
+        Dispute: {
+            id: string;
+            payment_id: string;
+            tenant_id: string;
+            account_id: string;
+            /** @enum {string} */
+            state: "open" | "won" | "lost";
+            /** @description Whether the bank took the money, or only asks so far. */
+            withdrawn: boolean;
+            /** Format: int64 */
+            amount_minor: number;
+            /** Format: int64 */
+            amount_micros: number;
+            currency: string;
+            reason: string;
+            /** Format: date-time */
+            evidence_due_at?: string;
+            /** Format: date-time */
+            created_at: string;
+            /** Format: date-time */
+            closed_at?: string;
+        };
+        DisputeList: {
+            items: components["schemas"]["Dispute"][];
+            next_cursor?: string;
+        };
+        WebhookReceipt: {
+            received: boolean;
         };
         /**
          * @example {
@@ -4614,6 +4944,21 @@ export interface components {
                 };
             };
         };
+        /** @description insufficient_balance: The balance does not cover the required runway; details name the shortfall. */
+        InsufficientBalance: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                RateLimit: components["headers"]["RateLimit"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "insufficient_balance";
+                };
+            };
+        };
         /** @description internal_error: Something went wrong on our side; the correlation id finds it in our logs. */
         InternalError: {
             headers: {
@@ -4746,6 +5091,21 @@ export interface components {
                 "application/json": components["schemas"]["Fault"] & {
                     /** @enum {string} */
                     code: "not_found" | "node_not_found";
+                };
+            };
+        };
+        /** @description not_found, payment_not_found. */
+        NotFoundOrPaymentNotFound: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                RateLimit: components["headers"]["RateLimit"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "not_found" | "payment_not_found";
                 };
             };
         };
@@ -4942,6 +5302,21 @@ export interface components {
                 "application/json": components["schemas"]["Fault"] & {
                     /** @enum {string} */
                     code: "service_unavailable";
+                };
+            };
+        };
+        /** @description tenant_not_found: There is no such tenant. */
+        TenantNotFound: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                RateLimit: components["headers"]["RateLimit"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "tenant_not_found";
                 };
             };
         };
@@ -5202,6 +5577,8 @@ export interface components {
         InvitationID: string;
         /** @example node_mfrggzdfmztwq2lknnwg23tpoa */
         NodeId: string;
+        /** @example pay_mfrggzdfmztwq2lknnwg23tpoa */
+        PaymentId: string;
         /** @example tenant_mfrggzdfmztwq2lknnwg23tpoa */
         TenantID: string;
         /** @example billing.window_seconds */
@@ -5479,7 +5856,7 @@ export interface operations {
                 };
             };
             408: components["responses"]["RequestTimeout"];
-            /** @description idempotency_conflict, idempotency_in_flight, allocation_concurrency_limit, sku_unavailable, isolation_model_unavailable, project_archived, sku_price_missing. */
+            /** @description idempotency_conflict, idempotency_in_flight, allocation_concurrency_limit, sku_unavailable, isolation_model_unavailable, project_archived, payment_disputed, sku_price_missing. */
             409: {
                 headers: {
                     "X-Correlation-Id": components["headers"]["CorrelationId"];
@@ -5490,7 +5867,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Fault"] & {
                         /** @enum {string} */
-                        code: "idempotency_conflict" | "idempotency_in_flight" | "allocation_concurrency_limit" | "sku_unavailable" | "isolation_model_unavailable" | "project_archived" | "sku_price_missing";
+                        code: "idempotency_conflict" | "idempotency_in_flight" | "allocation_concurrency_limit" | "sku_unavailable" | "isolation_model_unavailable" | "project_archived" | "payment_disputed" | "sku_price_missing";
                     };
                 };
             };
@@ -6674,21 +7051,7 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyRequiredOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            /** @description insufficient_balance: The balance does not cover the required runway; details name the shortfall. */
-            402: {
-                headers: {
-                    "X-Correlation-Id": components["headers"]["CorrelationId"];
-                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
-                    RateLimit: components["headers"]["RateLimit"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Fault"] & {
-                        /** @enum {string} */
-                        code: "insufficient_balance";
-                    };
-                };
-            };
+            402: components["responses"]["InsufficientBalance"];
             403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrAccountNotFound"];
             408: components["responses"]["RequestTimeout"];
@@ -9520,6 +9883,691 @@ export interface operations {
             503: components["responses"]["ServiceUnavailable"];
         };
     };
+    createCheckout: {
+        parameters: {
+            query?: never;
+            header: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key": components["parameters"]["IdempotencyKeyRequired"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "amount_minor": 5000,
+                 *       "currency": "usd"
+                 *     }
+                 */
+                "application/json": components["schemas"]["CreateCheckoutRequest"];
+            };
+        };
+        responses: {
+            /** @description The payment, with the address of the page. */
+            201: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "pay_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "account_id": "acct_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "method": "checkout",
+                     *       "state": "open",
+                     *       "amount_minor": 5000,
+                     *       "amount_micros": 50000000,
+                     *       "currency": "usd",
+                     *       "checkout_url": "https://checkout.stripe.com/c/pay/cs_test_a1",
+                     *       "expires_at": "2026-01-05T10:33:27.000Z",
+                     *       "created_at": "2026-01-05T09:33:27.112Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Payment"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyRequiredOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            /** @description payment_refused: The payment provider refused; details say why. */
+            402: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "payment_refused";
+                    };
+                };
+            };
+            /** @description token_scope_invalid, insufficient_permissions, user_suspended, approval_pending, tenant_suspended, tenant_closed, payments_disabled. */
+            403: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "token_scope_invalid" | "insufficient_permissions" | "user_suspended" | "approval_pending" | "tenant_suspended" | "tenant_closed" | "payments_disabled";
+                    };
+                };
+            };
+            404: components["responses"]["TenantNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            /** @description validation_error, currency_mismatch, deposit_out_of_range, currency_unsupported, return_url_refused. */
+            422: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "validation_error" | "currency_mismatch" | "deposit_out_of_range" | "currency_unsupported" | "return_url_refused";
+                    };
+                };
+            };
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listPayments: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Only this project's.
+                 * @example proj_mfrggzdfmztwq2lknnwg23tpoa
+                 */
+                project_id?: components["parameters"]["InProject"];
+                /**
+                 * @description This tenant's; your own when absent.
+                 * @example tenant_mfrggzdfmztwq2lknnwg23tpoa
+                 */
+                tenant_id?: components["parameters"]["InTenant"];
+                /**
+                 * @description How many items to answer at most.
+                 * @example 50
+                 */
+                limit?: components["parameters"]["Limit"];
+                /**
+                 * @description The next_cursor of the page before; opaque.
+                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
+                 */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of payments. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": "pay_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "account_id": "acct_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "method": "checkout",
+                     *           "state": "open",
+                     *           "amount_minor": 5000,
+                     *           "amount_micros": 50000000,
+                     *           "currency": "usd",
+                     *           "checkout_url": "https://checkout.stripe.com/c/pay/cs_test_a1",
+                     *           "expires_at": "2026-01-05T10:33:27.000Z",
+                     *           "created_at": "2026-01-05T09:33:27.112Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["PaymentList"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["TenantNotFoundOrProjectNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getPayment: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example pay_mfrggzdfmztwq2lknnwg23tpoa */
+                payment_id: components["parameters"]["PaymentId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The payment. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "pay_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "account_id": "acct_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "method": "checkout",
+                     *       "state": "open",
+                     *       "amount_minor": 5000,
+                     *       "amount_micros": 50000000,
+                     *       "currency": "usd",
+                     *       "checkout_url": "https://checkout.stripe.com/c/pay/cs_test_a1",
+                     *       "expires_at": "2026-01-05T10:33:27.000Z",
+                     *       "created_at": "2026-01-05T09:33:27.112Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Payment"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["NotFoundOrPaymentNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    receiveStripeWebhook: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description The time and signatures of the body, by the secret of the webhook endpoint.
+                 * @example t=1767605607,v1=5257a869e7ecebeda32affa62cdca3fa51cad7e77a0e56ff536d0ce8e108d8bd
+                 */
+                "Stripe-Signature"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "id": "evt_1OPouqJN5vQBdWExgxCYZfvK",
+                 *       "object": "event",
+                 *       "type": "checkout.session.completed",
+                 *       "created": 1767605607,
+                 *       "data": {
+                 *         "object": {
+                 *           "id": "cs_test_a1",
+                 *           "object": "checkout.session"
+                 *         }
+                 *       }
+                 *     }
+                 */
+                "application/json": {
+                    [key: string]: unknown;
+                };
+            };
+        };
+        responses: {
+            /** @description It is kept, and will be worked on. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "received": true
+                     *     }
+                     */
+                    "application/json": components["schemas"]["WebhookReceipt"];
+                };
+            };
+            /** @description invalid_request, stripe_signature_invalid. */
+            400: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "invalid_request" | "stripe_signature_invalid";
+                    };
+                };
+            };
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    createRefund: {
+        parameters: {
+            query?: never;
+            header: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key": components["parameters"]["IdempotencyKeyRequired"];
+            };
+            path: {
+                /** @example pay_mfrggzdfmztwq2lknnwg23tpoa */
+                payment_id: components["parameters"]["PaymentId"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "amount_minor": 2500,
+                 *       "reason": "we do not need it after all"
+                 *     }
+                 */
+                "application/json": components["schemas"]["CreateRefundRequest"];
+            };
+        };
+        responses: {
+            /** @description The refund, which is on its way. */
+            201: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "ref_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "payment_id": "pay_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "account_id": "acct_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "state": "pending",
+                     *       "amount_minor": 2500,
+                     *       "amount_micros": 25000000,
+                     *       "currency": "usd",
+                     *       "reason": "we do not need it after all",
+                     *       "ledger_entry_id": 4713,
+                     *       "created_at": "2026-01-06T09:33:27.112Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Refund"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyRequiredOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            402: components["responses"]["InsufficientBalance"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["NotFoundOrPaymentNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            /** @description idempotency_conflict, idempotency_in_flight, refund_window_exceeded, payment_not_credited, refund_exceeds_payment, payment_disputed. */
+            409: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "idempotency_conflict" | "idempotency_in_flight" | "refund_window_exceeded" | "payment_not_credited" | "refund_exceeds_payment" | "payment_disputed";
+                    };
+                };
+            };
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            /** @description validation_error, currency_unsupported. */
+            422: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "validation_error" | "currency_unsupported";
+                    };
+                };
+            };
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listRefunds: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Only the refunds of this payment.
+                 * @example pay_mfrggzdfmztwq2lknnwg23tpoa
+                 */
+                payment_id?: string;
+                /**
+                 * @description Only this project's.
+                 * @example proj_mfrggzdfmztwq2lknnwg23tpoa
+                 */
+                project_id?: components["parameters"]["InProject"];
+                /**
+                 * @description This tenant's; your own when absent.
+                 * @example tenant_mfrggzdfmztwq2lknnwg23tpoa
+                 */
+                tenant_id?: components["parameters"]["InTenant"];
+                /**
+                 * @description How many items to answer at most.
+                 * @example 50
+                 */
+                limit?: components["parameters"]["Limit"];
+                /**
+                 * @description The next_cursor of the page before; opaque.
+                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
+                 */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of refunds. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": "ref_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "payment_id": "pay_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "account_id": "acct_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "state": "pending",
+                     *           "amount_minor": 2500,
+                     *           "amount_micros": 25000000,
+                     *           "currency": "usd",
+                     *           "reason": "we do not need it after all",
+                     *           "ledger_entry_id": 4713,
+                     *           "created_at": "2026-01-06T09:33:27.112Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["RefundList"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["TenantNotFoundOrProjectNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getRefund: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example ref_mfrggzdfmztwq2lknnwg23tpoa */
+                refund_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The refund. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "ref_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "payment_id": "pay_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "account_id": "acct_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "state": "pending",
+                     *       "amount_minor": 2500,
+                     *       "amount_micros": 25000000,
+                     *       "currency": "usd",
+                     *       "reason": "we do not need it after all",
+                     *       "ledger_entry_id": 4713,
+                     *       "created_at": "2026-01-06T09:33:27.112Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Refund"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            /** @description not_found, refund_not_found. */
+            404: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "not_found" | "refund_not_found";
+                    };
+                };
+            };
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    adminListPayments: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Only those in this state; held are those that were paid and do not fit what was asked for.
+                 * @example requested
+                 */
+                state?: "requested" | "open" | "processing" | "credited" | "failed" | "expired" | "held";
+                /**
+                 * @description How many items to answer at most.
+                 * @example 50
+                 */
+                limit?: components["parameters"]["Limit"];
+                /**
+                 * @description The next_cursor of the page before; opaque.
+                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
+                 */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of payments. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": "pay_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "account_id": "acct_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "method": "checkout",
+                     *           "state": "open",
+                     *           "amount_minor": 5000,
+                     *           "amount_micros": 50000000,
+                     *           "currency": "usd",
+                     *           "checkout_url": "https://checkout.stripe.com/c/pay/cs_test_a1",
+                     *           "expires_at": "2026-01-05T10:33:27.000Z",
+                     *           "created_at": "2026-01-05T09:33:27.112Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["PaymentList"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    adminListDisputes: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Only those in this state.
+                 * @example open
+                 */
+                state?: "open" | "won" | "lost";
+                /**
+                 * @description How many items to answer at most.
+                 * @example 50
+                 */
+                limit?: components["parameters"]["Limit"];
+                /**
+                 * @description The next_cursor of the page before; opaque.
+                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
+                 */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of disputes. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": "disp_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "payment_id": "pay_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "account_id": "acct_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "state": "open",
+                     *           "withdrawn": true,
+                     *           "amount_minor": 5000,
+                     *           "amount_micros": 50000000,
+                     *           "currency": "usd",
+                     *           "reason": "fraudulent",
+                     *           "evidence_due_at": "2026-02-01T00:00:00.000Z",
+                     *           "created_at": "2026-01-20T11:02:44.310Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["DisputeList"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
     listPolicies: {
         parameters: {
             query?: never;
@@ -10264,21 +11312,7 @@ export interface operations {
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
             403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
-            /** @description tenant_not_found: There is no such tenant. */
-            404: {
-                headers: {
-                    "X-Correlation-Id": components["headers"]["CorrelationId"];
-                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
-                    RateLimit: components["headers"]["RateLimit"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Fault"] & {
-                        /** @enum {string} */
-                        code: "tenant_not_found";
-                    };
-                };
-            };
+            404: components["responses"]["TenantNotFound"];
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrProjectAlreadyExists"];
             413: components["responses"]["RequestTooLarge"];

@@ -32,6 +32,10 @@ export interface PolicyValues {
   "billing.tax_name": string;
   /** The rate of the tax that prices contain; statements show the part of each month's usage that it makes up. Counted in hundredths of a percent. */
   "billing.tax_basis_points": number;
+  /** For how long the page on which a deposit is paid stays open. Counted in seconds. */
+  "payments.checkout_ttl_seconds": number;
+  /** After how long the payment provider is asked about a payment, a refund, or events of which no webhook told. Counted in seconds. */
+  "payments.reconcile_seconds": number;
   /** Who may use the platform after a first sign-in: open lets everybody whom the issuer knows, approval makes them wait for an operator. */
   "identity.sign_up": "open" | "approval";
   /** For how long an invitation into a tenant can be accepted. Counted in seconds. */
@@ -104,6 +108,8 @@ export interface PolicyValues {
   "rate_limit.admin_overview_requests_per_minute": number;
   /** How many requests without a valid credential one address may make; IPv6 addresses count by their /64. Counted in requests per minute. */
   "rate_limit.unauthenticated_requests_per_minute": number;
+  /** How many webhooks one address of the payment provider may send; what is refused is sent again later. Counted in requests per minute. */
+  "rate_limit.webhook_requests_per_minute": number;
   /** The longest life of one terminal session, enforced by gateway and agent. Counted in seconds. */
   "terminal.session_max_ttl_seconds": number;
   /** Whether low-balance warnings are delivered; the warning itself is raised either way. */
@@ -144,6 +150,8 @@ export const policyDefaults: Readonly<PolicyValues> = {
   "billing.tax_number": "",
   "billing.tax_name": "",
   "billing.tax_basis_points": 0,
+  "payments.checkout_ttl_seconds": 3600,
+  "payments.reconcile_seconds": 300,
   "identity.sign_up": "open",
   "identity.invitation_ttl_seconds": 604800,
   "tenancy.erasure_notice_seconds": 2592000,
@@ -180,6 +188,7 @@ export const policyDefaults: Readonly<PolicyValues> = {
   "rate_limit.financial_requests_per_minute": 30,
   "rate_limit.admin_overview_requests_per_minute": 600,
   "rate_limit.unauthenticated_requests_per_minute": 60,
+  "rate_limit.webhook_requests_per_minute": 6000,
   "terminal.session_max_ttl_seconds": 14400,
   "notification.low_balance_enabled": true,
   "notification.balance_depleted_enabled": true,

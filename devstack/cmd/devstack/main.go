@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	stdlog "log"
@@ -23,11 +24,13 @@ const usage = `devstack runs a development instance of the platform on this mach
   devstack up                            the whole platform in one process, until it is stopped
   devstack infra                         the infrastructure of an instance, until it is stopped
   devstack run [--parts LIST] -- CMD...  a passing infrastructure for CMD, named by GPUAAS_TEST_* variables
+  devstack stripe DIRECTORY PORT         a stand-in for Stripe alone, until it is stopped; $STRIPE_SECRET_KEY's account sends its webhooks,
+                                         signed with $STRIPE_WEBHOOK_SECRET, to $GPUAAS_STRIPE_WEBHOOK_URL; port 0 takes any
   devstack env                           prints the variables that start programs separately against this instance
   devstack down-clean                    removes the data of this instance
   devstack nats DIRECTORY PORT           a NATS server alone, until it is stopped; $GPUAAS_NATS_PASSWORD lets one in, port 0 takes any
 
-LIST is any of postgres,temporal,ui,oidc,ca,redis,nats (default postgres,temporal,oidc,ca,redis,nats).
+LIST is any of postgres,temporal,ui,oidc,ca,redis,nats,stripe (default all but ui).
 
 Environment:
   GPUAAS_DATA             directory of the instance (default ./.data/dev)
@@ -37,6 +40,8 @@ Environment:
   GPUAAS_POSTGRES_BIN     directory of initdb and postgres (default: the newest on this machine)
   GPUAAS_REDIS            embedded, or real for a redis-server of this machine (default embedded; for run, real where there is one)
   GPUAAS_REDIS_BIN        path of redis-server (default: on the PATH)
+  GPUAAS_STRIPE_FAULTS    the trouble that the stand-in for Stripe makes, JSON: probabilities duplicate, lose, reorder, fail, cut; delay_ms, slow_ms
+  GPUAAS_STRIPE_SEED      a number that makes the same trouble again
   GPUAAS_TEMPORAL_CONFIG  path of temporal-dev.yaml (default: found upward from here)
   LOG_LEVEL               debug, info, warn or error (default info), for the log in $GPUAAS_DATA/devstack.log
 `
@@ -73,6 +78,8 @@ func dispatch(args []string) int {
 		return run(cfg, args[1:])
 	case "nats":
 		return runNATS(ctx, args[1:])
+	case "stripe":
+		return runStripe(ctx, cfg, args[1:])
 	case "env":
 		return printEnvironment(cfg)
 	case "down-clean":
@@ -105,6 +112,16 @@ func instanceConfig() (stack.Config, error) {
 	var err error
 	if cfg.Redis, err = stack.ParseRedisKind(os.Getenv("GPUAAS_REDIS")); err != nil {
 		return cfg, err
+	}
+	if text := os.Getenv("GPUAAS_STRIPE_FAULTS"); text != "" {
+		if err := json.Unmarshal([]byte(text), &cfg.StripeFaults); err != nil {
+			return cfg, fmt.Errorf("GPUAAS_STRIPE_FAULTS must be JSON such as {\"duplicate\":0.3}: %w", err)
+		}
+	}
+	if text := os.Getenv("GPUAAS_STRIPE_SEED"); text != "" {
+		if cfg.StripeSeed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			return cfg, fmt.Errorf("GPUAAS_STRIPE_SEED must be a number, not %q", text)
+		}
 	}
 	if text := os.Getenv("GPUAAS_PORT_BASE"); text != "" {
 		base, err := strconv.Atoi(text)
@@ -196,7 +213,7 @@ func readyText(what string, e stack.Endpoints, file string) string {
 	fmt.Fprintf(&b, "ready: %s\n", what)
 	for _, line := range [][2]string{
 		{"API", e.APIURL}, {"node API (mTLS)", e.APIInternalURL}, {"OIDC issuer", e.IssuerURL}, {"Temporal UI", e.TemporalUIURL},
-		{"Temporal", e.TemporalAddress}, {"Postgres", e.DatabaseURL}, {"Redis", e.RedisURL}, {"NATS", e.NATSURL}, {"step-ca", e.CAURL}, {"endpoints", file},
+		{"Temporal", e.TemporalAddress}, {"Postgres", e.DatabaseURL}, {"Redis", e.RedisURL}, {"NATS", e.NATSURL}, {"Stripe stand-in", e.StripeURL}, {"step-ca", e.CAURL}, {"endpoints", file},
 	} {
 		if line[1] != "" {
 			fmt.Fprintf(&b, "  %-16s %s\n", line[0], line[1])

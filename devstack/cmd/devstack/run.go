@@ -120,6 +120,7 @@ func testEnvironment(e stack.Endpoints, file string) []string {
 		{"GPUAAS_TEST_REDIS_URL", e.RedisURL},
 		{"GPUAAS_TEST_REDIS_SERVER", e.RedisServer},
 		{"GPUAAS_TEST_NATS_URL", e.NATSURL},
+		{"GPUAAS_TEST_STRIPE_URL", e.StripeURL},
 		{"GPUAAS_TEST_NATS_SERVER", natsProgram(e)},
 		{"GPUAAS_TEST_OIDC_ISSUER", e.IssuerURL},
 		{"GPUAAS_TEST_OIDC_REDIRECT", e.RedirectURL},
@@ -136,7 +137,7 @@ func testEnvironment(e stack.Endpoints, file string) []string {
 }
 
 func runArguments(args []string) (parts []stack.Part, command []string, err error) {
-	parts = []stack.Part{stack.Postgres, stack.Temporal, stack.OIDC, stack.CA, stack.Redis, stack.NATS}
+	parts = []stack.Part{stack.Postgres, stack.Temporal, stack.OIDC, stack.CA, stack.Redis, stack.NATS, stack.Stripe}
 	for len(args) > 0 && args[0] != "--" {
 		list, given := strings.CutPrefix(args[0], "--parts=")
 		switch {
