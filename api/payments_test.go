@@ -145,9 +145,7 @@ func (w *world) penniless(name string) string {
 
 func newPaymentsWorld(t *testing.T) *world {
 	t.Helper()
-	w := newWorld(t, 1)
-	w.exec(`INSERT INTO policy_values (key, version, value, actor_user_id) VALUES ('billing.opening_credit_minor', 2, '0', 'platform'), ('payments.reconcile_seconds', 1, '3600', 'platform')`)
-	return w
+	return newWorldWhere(t, 1, map[string]string{"payments.reconcile_seconds": "3600"})
 }
 
 func TestADepositIsCreditedByItsWebhookOnce(t *testing.T) {
@@ -218,8 +216,7 @@ func (w *world) settled() {
 
 // A webhook that is lost is found by asking: the page itself, and Stripe's list of events.
 func TestALostWebhookIsAskedFor(t *testing.T) {
-	w := newWorld(t, 1)
-	w.exec(`INSERT INTO policy_values (key, version, value, actor_user_id) VALUES ('billing.opening_credit_minor', 2, '0', 'platform'), ('payments.reconcile_seconds', 1, '1', 'platform')`)
+	w := newWorldWhere(t, 1, map[string]string{"payments.reconcile_seconds": "1"})
 	ada := w.penniless("ada")
 	w.stripe.Order("faults", map[string]any{"faults": map[string]any{"lose": 1, "fail": 0.2, "cut": 0.2}})
 	for i := range 3 {

@@ -74,11 +74,17 @@ func (w *world) needBus() {
 
 func newWorld(t *testing.T, nodes int) *world {
 	t.Helper()
+	return newWorldWhere(t, nodes, map[string]string{"billing.opening_credit_minor": "100000"})
+}
+
+// newWorldWhere begins with policy values of its own.
+func newWorldWhere(t *testing.T, nodes int, values map[string]string) *world {
+	t.Helper()
 	w := &world{Database: storetest.New(t, store.MaxConnections(16)), t: t}
 	w.publishKeys()
 	cluster := temporaltest.New(t, workflows.SearchAttributes()...)
 	w.exec(`INSERT INTO policy_values (key, version, value, actor_user_id) VALUES
-		('provisioning.runtime_mode', 1, '"noop"', 'platform'), ('billing.opening_credit_minor', 1, '100000', 'platform'),
+		('provisioning.runtime_mode', 1, '"noop"', 'platform'),
 		('rate_limit.api_requests_per_minute', 1, '100000', 'platform'), ('rate_limit.financial_requests_per_minute', 1, '100000', 'platform'),
 		('rate_limit.admin_overview_requests_per_minute', 1, '100000', 'platform'), ('rate_limit.unauthenticated_requests_per_minute', 1, '100000', 'platform')`)
 	w.exec(`INSERT INTO skus (id, name, gpu_model, gpu_count, gpu_memory_bytes, cpu_model, cpu_count, memory_bytes, disk_bytes, os_image, cuda_version, location)
@@ -94,6 +100,9 @@ func newWorld(t *testing.T, nodes int) *world {
 		if _, err := queries.TransitionNode(t.Context(), w.App, nodeID, 1, node.Online, node.Open, ""); err != nil {
 			t.Fatal(err)
 		}
+	}
+	for key, value := range values {
+		w.exec(`INSERT INTO policy_values (key, version, value, actor_user_id) VALUES ($1, 1, $2::jsonb, 'platform')`, key, value)
 	}
 	w.start(cluster)
 	return w
@@ -142,8 +151,8 @@ func (w *world) start(cluster temporal.Config) {
 			return process.RunAPI(ctx, process.APIConfig{
 				Database: database, Temporal: cluster, Redis: cache, NATS: bus, Log: process.LogConfig{Logger: log}, Address: "127.0.0.1:0", IDSecret: strings.Repeat("i", 32),
 				EvidenceKeyFile: evidenceKey, Webhooks: process.StripeWebhookConfig{Secrets: []string{olderSecret, w.signing}},
-				OIDC:            oidc.Config{Issuer: w.issuer, Audiences: []string{"gpuaas-api"}, Clients: []string{"gpuaas-api"}},
-				Listening:       func(address string) { listening <- address },
+				OIDC:      oidc.Config{Issuer: w.issuer, Audiences: []string{"gpuaas-api"}, Clients: []string{"gpuaas-api"}},
+				Listening: func(address string) { listening <- address },
 			})
 		})
 		return "http://" + <-listening
