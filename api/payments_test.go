@@ -168,8 +168,10 @@ func TestADepositIsCreditedByItsWebhookOnce(t *testing.T) {
 	}
 	// Everything is told twice, and once more by hand.
 	temporaltest.Eventually(t, time.Minute, func() error {
-		if got := len(w.hooks.of("checkout.session.completed")); got < 2 {
-			return fmt.Errorf("it was told %d times", got)
+		for _, kind := range []string{"checkout.session.completed", "payment_intent.succeeded"} {
+			if got := len(w.hooks.of(kind)); got < 2 {
+				return fmt.Errorf("%s was told %d times", kind, got)
+			}
 		}
 		return nil
 	})
