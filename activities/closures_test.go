@@ -303,7 +303,9 @@ func TestAnExportHasEveryTableOfATenant(t *testing.T) {
 		// What a person has read is theirs, and in their own export.
 		"notification_reads": "",
 		// A keyed hash of a person, from which nothing can be read; the credit itself is an entry of the ledger.
-		"opening_credits": ""}
+		"opening_credits": "",
+		// What the payment provider calls the tenant, and what became of its messages: kept from everybody, the first one until the erasure.
+		"stripe_customers": "", "stripe_event_outcomes": ""}
 	rows, err := w.Owner.Query(t.Context(), `SELECT DISTINCT c.table_name FROM information_schema.columns AS c JOIN pg_tables AS t ON t.tablename = c.table_name
 		WHERE t.schemaname = 'public' AND c.column_name IN ('tenant_id', 'allocation_id', 'account_id', 'user_id', 'debit_account_id')
 		AND c.table_name NOT IN ('node_leases', 'platform_admins')`)

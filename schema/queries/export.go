@@ -23,7 +23,9 @@ func TenantSections() []ExportSection {
 		{"tokens", "ExportTenantTokens"}, {"ssh_keys", "ExportTenantSSHKeys"}, {"allocations", "ExportTenantAllocations"},
 		{"allocation_transitions", "ExportTenantTransitions"}, {"accounts", "ExportTenantAccounts"}, {"ledger_entries", "ExportTenantLedger"},
 		{"refunds_due", "ExportTenantRefunds"}, {"policies", "ExportTenantPolicies"}, {"prices", "ExportTenantPrices"}, {"audit", "ExportTenantAudit"},
-		{"notifications", "ExportTenantNotifications"}, {"funds_crossings", "ExportTenantFundsCrossings"}, {"project_budgets", "ExportTenantBudgets"}, {"budget_crossings", "ExportTenantBudgetCrossings"},
+		{"notifications", "ExportTenantNotifications"}, {"funds_crossings", "ExportTenantFundsCrossings"},
+		{"project_budgets", "ExportTenantBudgets"}, {"budget_crossings", "ExportTenantBudgetCrossings"},
+		{"payments", "ExportTenantPayments"}, {"refunds", "ExportTenantPaymentRefunds"}, {"disputes", "ExportTenantDisputes"},
 	}
 }
 

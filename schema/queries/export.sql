@@ -174,3 +174,21 @@ SELECT key, to_jsonb(t) - 'key' AS document
 FROM (SELECT project_id || '/' || lpad(version::text, 19, '0') || '/' || period_start || '/' || rung AS key, project_id, version, period_start, rung, at, spent_micros
   FROM budget_crossings WHERE tenant_id = @tenant_id) AS t
 WHERE key > @after ORDER BY key LIMIT @limit;
+
+-- name: ExportTenantPayments
+SELECT id AS key, to_jsonb(t) AS document
+FROM (SELECT id, account_id, user_id, method, currency, amount_micros, state, state_reason, entry_id, expires_at, credited_at, created_at
+  FROM payments WHERE tenant_id = @tenant_id) AS t
+WHERE id > @after ORDER BY id LIMIT @limit;
+
+-- name: ExportTenantPaymentRefunds
+SELECT id AS key, to_jsonb(t) AS document
+FROM (SELECT id, payment_id, account_id, user_id, currency, amount_micros, reason, state, failure_reason, entry_id, outcome_entry_id, returned_entry_id, created_at, ended_at
+  FROM refunds WHERE tenant_id = @tenant_id) AS t
+WHERE id > @after ORDER BY id LIMIT @limit;
+
+-- name: ExportTenantDisputes
+SELECT id AS key, to_jsonb(t) AS document
+FROM (SELECT id, payment_id, account_id, currency, amount_micros, reason, state, withdrawn_entry_id, outcome_entry_id, evidence_due_at, created_at, closed_at
+  FROM disputes WHERE tenant_id = @tenant_id) AS t
+WHERE id > @after ORDER BY id LIMIT @limit;
