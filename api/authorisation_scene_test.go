@@ -121,8 +121,11 @@ func (s *scene) send(method, path, token, key string, about subject) reply {
 	return reply{response.StatusCode, response.Header, text}
 }
 
-// restless are tables that change by themselves, and the column that says when a token was last used.
-var restless = map[string]bool{"seals": true, "ledger_checkpoints": true, "ledger_blocks": true, "node_heartbeats": true, "schema_migrations": true}
+// restless are tables that change by themselves: upkeep, and what the relays write of events that happened before.
+var restless = map[string]bool{
+	"seals": true, "ledger_checkpoints": true, "ledger_blocks": true, "node_heartbeats": true, "schema_migrations": true,
+	"outbox_relay": true, "inbox": true, "inbox_failures": true, "notifications": true,
+}
 
 // fingerprints is what stands in every table, refusals and views of the audit log aside, once nothing moves any more.
 func (s *scene) fingerprints() map[string]string {
