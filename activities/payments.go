@@ -203,50 +203,46 @@ func (p *Payments) Look(ctx context.Context, in workflows.PaymentInput) (workflo
 	if err != nil {
 		return workflows.PaymentStanding{}, err
 	}
-	credited := false
 	if row.State != payment.Credited && row.State != payment.Held {
-		if credited, err = p.follow(ctx, row); err != nil {
+		if err := p.follow(ctx, row); err != nil {
 			return workflows.PaymentStanding{}, err
 		}
 	}
-	standing, err := p.standing(ctx, row.ID)
-	standing.Credited = credited
-	return standing, err
+	return p.standing(ctx, row.ID)
 }
 
 // follow makes what Stripe says of a payment true here.
-func (p *Payments) follow(ctx context.Context, row queries.Payment) (credited bool, err error) {
+func (p *Payments) follow(ctx context.Context, row queries.Payment) error {
 	if row.CheckoutSessionID == nil {
 		if row.ExpiresAt != nil && p.Now().After(*row.ExpiresAt) {
-			return false, p.end(ctx, row.ID, payment.Expired, "never_opened", "")
+			return p.end(ctx, row.ID, payment.Expired, "never_opened", "")
 		}
-		return false, nil
+		return nil
 	}
 	page, err := p.Stripe.GetCheckout(ctx, *row.CheckoutSessionID)
 	switch {
 	case err != nil:
-		return false, err
+		return err
 	case page.Paid():
 		return p.credit(ctx, row, page.PaymentIntent.ID, page.Currency, page.AmountTotal)
 	case page.Complete() && page.PaymentIntent.Processing():
 		_, err := queries.MovePayment(ctx, p.Pool, row, payment.Processing, "", page.PaymentIntent.ID)
-		return false, err
+		return err
 	case page.Complete():
-		return false, p.end(ctx, row.ID, payment.Failed, page.PaymentIntent.FailureCode, page.PaymentIntent.ID)
+		return p.end(ctx, row.ID, payment.Failed, page.PaymentIntent.FailureCode, page.PaymentIntent.ID)
 	case page.Expired():
-		return false, p.end(ctx, row.ID, payment.Expired, "", "")
+		return p.end(ctx, row.ID, payment.Expired, "", "")
 	default:
-		return false, nil
+		return nil
 	}
 }
 
 // credit posts a payment that was made. Where it does not fit what was asked for, nothing is posted and an operator has to look.
-func (p *Payments) credit(ctx context.Context, row queries.Payment, intent, currency string, units int64) (credited bool, err error) {
+func (p *Payments) credit(ctx context.Context, row queries.Payment, intent, currency string, units int64) error {
 	if err := p.Ledger.knowProvider(ctx, row.Currency); err != nil {
-		return false, err
+		return err
 	}
-	err = store.InTx(ctx, p.Pool, func(ctx context.Context, tx pgx.Tx) error {
-		credited = false
+	return store.InTx(ctx, p.Pool, func(ctx context.Context, tx pgx.Tx) error {
 		if _, err := queries.LockAccount(ctx, tx, row.TenantID, row.AccountID); err != nil {
 			return err
 		}
@@ -261,10 +257,8 @@ func (p *Payments) credit(ctx context.Context, row queries.Payment, intent, curr
 		if odd != "" {
 			return p.endIn(ctx, tx, row, payment.Held, odd, "")
 		}
-		credited = true
 		return p.post(ctx, tx, row, intent)
 	})
-	return credited, err
 }
 
 // odd says what does not fit about a payment that was made, as a short word; empty where everything does.

@@ -32,6 +32,7 @@ func (p *Payments) AuthoriseRefund(ctx context.Context, in workflows.RefundReque
 		return moved, err
 	}
 	err = store.InTx(ctx, p.Pool, func(ctx context.Context, tx pgx.Tx) error {
+		moved = workflows.Moved{Changed: true, AccountID: row.AccountID, CorrelationID: in.CorrelationID}
 		if _, err := queries.LockAccount(ctx, tx, row.TenantID, row.AccountID); err != nil {
 			return err
 		}
@@ -48,7 +49,6 @@ func (p *Payments) AuthoriseRefund(ctx context.Context, in workflows.RefundReque
 		if err := p.refundable(ctx, tx, row, in.AmountMicros); err != nil {
 			return err
 		}
-		moved = workflows.Moved{Changed: true, AccountID: row.AccountID, CorrelationID: in.CorrelationID}
 		return p.takeOut(ctx, tx, row, in)
 	})
 	for constraint, code := range map[string]fault.Code{
@@ -213,7 +213,8 @@ func (p *Payments) SettleRefund(ctx context.Context, in workflows.SettleRefund) 
 		return moved, err
 	}
 	err = store.InTx(ctx, p.Pool, func(ctx context.Context, tx pgx.Tx) error {
-		moved = workflows.Moved{AccountID: row.AccountID, CorrelationID: row.CorrelationID}
+		// One that came back is in the balance again, by this step or by it as it ran before.
+		moved = workflows.Moved{Changed: in.State == payment.RefundFailed, AccountID: row.AccountID, CorrelationID: row.CorrelationID}
 		if _, err := queries.LockAccount(ctx, tx, row.TenantID, row.AccountID); err != nil {
 			return err
 		}
@@ -225,7 +226,6 @@ func (p *Payments) SettleRefund(ctx context.Context, in workflows.SettleRefund) 
 		case row.State == payment.RefundPending && in.State == payment.RefundSucceeded:
 			return p.settleRefund(ctx, tx, row)
 		case row.State != payment.RefundFailed && in.State == payment.RefundFailed:
-			moved.Changed = true
 			return p.reverseRefund(ctx, tx, row, in.FailureReason)
 		default:
 			return nil // it stands so already

@@ -17,15 +17,21 @@ func Dispute(root workflow.Context, in DisputeInput) error {
 	ctx, _ := workflow.NewDisconnectedContext(root)
 	d := &disputeRun{id: in.DisputeID}
 	watch := newWatch(ctx)
+	seen := payment.DisputeState("")
 	for {
 		watch.drain()
 		standing := insist(ctx, d, StepLookDispute, "Ask how "+string(d.id)+" stands", in)
 		workflow.SetCurrentDetails(ctx, fmt.Sprintf("`%s` is **%s**", d.id, standing.State))
-		if standing.Changed {
+		// An answer that was lost had moved money as well, so a state that is new to this run is told, too.
+		if moved := standing.Changed || standing.State != seen; moved && standing.AccountID != "" {
 			tellMoved(ctx, d, standing.AccountID, "a disputed payment was taken or given back", standing.CorrelationID)
 		}
 		if standing.State != payment.DisputeOpen && watch.quiet() {
 			return nil
+		}
+		seen = standing.State
+		if historyIsLong(ctx, in.ContinueAfterEvents) {
+			return continueLooking(ctx, DisputeType, in)
 		}
 		watch.wait(ctx, standing.LookAgainSeconds, time.Time{})
 	}

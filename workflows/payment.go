@@ -25,6 +25,8 @@ type paymentRun struct {
 	standing PaymentStanding
 	// opened says that the page was opened in this run, so that there is nothing to look at yet.
 	opened bool
+	// told says that the watch over the account's money was told of the credit, by whichever look it was posted.
+	told bool
 }
 
 // Payment opens a page on which a deposit is paid and credits it when the provider says that it was. Events tell it when to look; where none
@@ -48,16 +50,27 @@ func Payment(root workflow.Context, in PaymentInput) error {
 		watch.drain()
 		p.standing, p.opened = insist(ctx, p, StepLookPayment, "Ask how "+string(p.id)+" stands", in), true
 		p.show(ctx)
-		if p.standing.Credited {
+		if p.standing.State == payment.Credited && !p.told {
+			p.told = true
 			tellMoved(ctx, p, p.standing.AccountID, "a deposit was credited", p.standing.CorrelationID)
 		}
 		// A payment without a state was never recorded: nothing was asked for.
 		if (p.standing.State == "" || p.standing.State.Ended()) && watch.quiet() {
 			break
 		}
+		if historyIsLong(ctx, in.ContinueAfterEvents) {
+			return continueLooking(ctx, PaymentType, in)
+		}
 	}
 	await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) })
 	return nil
+}
+
+// continueLooking begins a fresh history, whose first act is to look: what is told meanwhile is not lost.
+func continueLooking(ctx workflow.Context, workflowType string, in any) error {
+	await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) })
+	newWatch(ctx).drain()
+	return workflow.NewContinueAsNewError(ctx, workflowType, in)
 }
 
 func (p *paymentRun) mayOpen(_ workflow.Context, asked OpenPayment) error {

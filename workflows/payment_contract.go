@@ -42,6 +42,8 @@ const LookSignal = "look"
 // PaymentInput starts a payment's workflow, by whoever asks for the payment or by an event about it.
 type PaymentInput struct {
 	PaymentID id.Payment `json:"payment_id"`
+	// ContinueAfterEvents continues the run as new at this history length; 0 leaves it to the server's suggestion.
+	ContinueAfterEvents int `json:"continue_after_events,omitempty"`
 }
 
 // OpenUpdate takes OpenPayment and answers PaymentReply once somebody can pay.
@@ -69,12 +71,10 @@ type PaymentReply struct {
 
 // PaymentStanding is how a payment stands. State is empty for one that does not exist.
 type PaymentStanding struct {
-	State     payment.State `json:"state"`
-	AccountID id.Account    `json:"account_id,omitempty"`
-	// Credited says that this step credited it.
-	Credited      bool      `json:"credited"`
-	CorrelationID string    `json:"correlation_id,omitempty"`
-	ExpiresAt     time.Time `json:"expires_at"`
+	State         payment.State `json:"state"`
+	AccountID     id.Account    `json:"account_id,omitempty"`
+	CorrelationID string        `json:"correlation_id,omitempty"`
+	ExpiresAt     time.Time     `json:"expires_at"`
 	// LookAgainSeconds is after how long to ask again where no webhook tells.
 	LookAgainSeconds int64 `json:"look_again_seconds"`
 }
@@ -82,6 +82,8 @@ type PaymentStanding struct {
 // RefundInput starts a refund's workflow.
 type RefundInput struct {
 	RefundID id.Refund `json:"refund_id"`
+	// ContinueAfterEvents continues the run as new at this history length; 0 leaves it to the server's suggestion.
+	ContinueAfterEvents int `json:"continue_after_events,omitempty"`
 }
 
 // AuthoriseUpdate takes RefundRequest and answers RefundReply once the amount is on the pending account, or was refused.
@@ -126,7 +128,7 @@ type SettleRefund struct {
 	FailureReason string              `json:"failure_reason,omitempty"`
 }
 
-// Moved says whose balance a step changed, if it did.
+// Moved says whose balance a step changed, if it did, now or when it ran before.
 type Moved struct {
 	Changed       bool       `json:"changed"`
 	AccountID     id.Account `json:"account_id,omitempty"`
@@ -138,6 +140,8 @@ type DisputeInput struct {
 	DisputeID id.Dispute `json:"dispute_id"`
 	// StripeDisputeID is what the provider calls it.
 	StripeDisputeID string `json:"stripe_dispute_id"`
+	// ContinueAfterEvents continues the run as new at this history length; 0 leaves it to the server's suggestion.
+	ContinueAfterEvents int `json:"continue_after_events,omitempty"`
 }
 
 // DisputeStanding is how a dispute stands. State is empty for one that is about no payment of ours.

@@ -47,6 +47,9 @@ func Refund(root workflow.Context, in RefundInput) error {
 				break
 			}
 		}
+		if historyIsLong(ctx, in.ContinueAfterEvents) {
+			return continueLooking(ctx, RefundType, in)
+		}
 		watch.wait(ctx, news.LookAgainSeconds, time.Time{})
 	}
 	await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) })
