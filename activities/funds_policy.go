@@ -31,7 +31,7 @@ func (f *Funds) Watch(ctx context.Context, log *slog.Logger) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		log.WarnContext(ctx, "changes of policy are not heard for now", "error", err.Error())
+		log.WarnContext(ctx, "changes of policy are not heard; every account is looked at before they are heard again", "error", err.Error())
 		select {
 		case <-ctx.Done():
 			return ctx.Err()

@@ -503,15 +503,12 @@ func (e NodeState) Valid() bool {
 
 // Defines values for PaymentMethod.
 const (
-	AutoTopup PaymentMethod = "auto_topup"
-	Checkout  PaymentMethod = "checkout"
+	Checkout PaymentMethod = "checkout"
 )
 
 // Valid indicates whether the value is a known member of the PaymentMethod enum.
 func (e PaymentMethod) Valid() bool {
 	switch e {
-	case AutoTopup:
-		return true
 	case Checkout:
 		return true
 	default:

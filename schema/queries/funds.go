@@ -29,7 +29,7 @@ func CostingAccounts(ctx context.Context, db DB, tenant id.Tenant) ([]CostingAcc
 	return many[CostingAccount](ctx, db, "AccountsCostMoney", pgx.NamedArgs{"tenant_id": optional(tenant)})
 }
 
-// FundedAllocation is an allocation with a price that has not ended. A meter that a suspension stopped has its end there for now.
+// FundedAllocation is an allocation with a price that has not ended. A meter that a suspension stopped has its end there until it runs again.
 type FundedAllocation struct {
 	ID                id.Allocation
 	ProjectID         id.Project

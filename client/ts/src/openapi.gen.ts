@@ -3410,7 +3410,7 @@ export interface components {
             /** @description Who asked for it; absent for an automatic top-up. */
             user_id?: string;
             /** @enum {string} */
-            method: "checkout" | "auto_topup";
+            method: "checkout";
             /** @enum {string} */
             state: "requested" | "open" | "processing" | "credited" | "failed" | "expired" | "held";
             /** @description What the payment provider said. */
