@@ -5,14 +5,11 @@ import (
 	"strconv"
 
 	"github.com/jackc/pgx/v5"
-	"go.temporal.io/api/enums/v1"
-	"go.temporal.io/sdk/client"
 
 	"github.com/gpuaas/gpuaas/api/middleware"
 	"github.com/gpuaas/gpuaas/domain/fault"
 	"github.com/gpuaas/gpuaas/domain/id"
 	"github.com/gpuaas/gpuaas/internal/telemetry"
-	"github.com/gpuaas/gpuaas/internal/temporal"
 	"github.com/gpuaas/gpuaas/schema/queries"
 	"github.com/gpuaas/gpuaas/workflows"
 )
@@ -79,39 +76,16 @@ func (s *server) reopenTenant(ctx context.Context, in *operateTenantIn) (*tenant
 // changeClosure closes a tenant or opens it again: the workflow of its closure has Postgres keep the change, and erases the tenant
 // once the notice has passed, however often a worker dies on the way.
 func (s *server) changeClosure(ctx context.Context, update string, in *operateTenantIn) (workflows.ClosureReply, error) {
-	var reply workflows.ClosureReply
-	cluster, err := s.temporal()
-	if err != nil {
-		return reply, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, standingPatience)
-	defer cancel()
 	change := workflows.ClosureChange{
 		TenantID: in.TenantID, Actor: middleware.Principal(ctx).Actor(), Reason: in.Body.Reason,
 		RequestID: middleware.RequestOf(ctx).ID, CorrelationID: telemetry.Correlation(ctx),
 	}
-	start := cluster.NewWithStartWorkflowOperation(client.StartWorkflowOptions{
-		ID: workflows.TenantClosureWorkflowID(in.TenantID), TaskQueue: workflows.AllocationsQueue,
-		WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
-		WorkflowIDReusePolicy:    enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
-		StaticSummary:            "Closure of " + string(in.TenantID),
-	}, workflows.TenantClosureType, workflows.TenantClosureInput{TenantID: in.TenantID})
-	handle, err := cluster.UpdateWithStartWorkflow(ctx, client.UpdateWithStartWorkflowOptions{
-		StartWorkflowOperation: start,
-		UpdateOptions: client.UpdateWorkflowOptions{
-			UpdateID: change.RequestID, UpdateName: update, Args: []any{change}, WaitForStage: client.WorkflowUpdateStageCompleted,
-		},
-	})
-	if err == nil {
-		err = handle.Get(ctx, &reply)
-	}
-	if err != nil {
-		found := temporal.FromError(err)
-		if found.Code == fault.InternalError {
-			// An update that a closing run lost may simply be asked again.
-			found = fault.Wrap(err, fault.ServiceUnavailable, "")
-		}
-		return reply, found
+	var reply workflows.ClosureReply
+	if err := s.order(ctx, standingPatience, orderedWorkflow{
+		id: workflows.TenantClosureWorkflowID(in.TenantID), queue: workflows.AllocationsQueue, kind: workflows.TenantClosureType, update: update,
+		input: workflows.TenantClosureInput{TenantID: in.TenantID}, asked: change, summary: "Closure of " + string(in.TenantID),
+	}, &reply); err != nil {
+		return reply, err
 	}
 	if reply.Fault != nil {
 		return reply, fromStep(reply.Fault)

@@ -5,9 +5,6 @@ import (
 	"net/url"
 	"time"
 
-	enums "go.temporal.io/api/enums/v1"
-	"go.temporal.io/sdk/client"
-
 	"github.com/gpuaas/gpuaas/api/middleware"
 	"github.com/gpuaas/gpuaas/domain/fault"
 	"github.com/gpuaas/gpuaas/domain/id"
@@ -24,8 +21,8 @@ type paymentBody struct {
 	ID            id.Payment `json:"id" pattern:"^pay_[a-z2-7]{26}$"`
 	TenantID      id.Tenant  `json:"tenant_id" pattern:"^tenant_[a-z2-7]{26}$"`
 	AccountID     id.Account `json:"account_id" pattern:"^acct_[a-z2-7]{26}$"`
-	UserID        string     `json:"user_id,omitempty" doc:"Who asked for it; absent for an automatic top-up."`
-	Method        string     `json:"method" enum:"checkout,auto_topup"`
+	UserID        string     `json:"user_id,omitempty" doc:"Who asked for it."`
+	Method        string     `json:"method" enum:"checkout"`
 	State         string     `json:"state" enum:"requested,open,processing,credited,failed,expired,held"`
 	StateReason   string     `json:"state_reason,omitempty" doc:"What the payment provider said."`
 	AmountMinor   int64      `json:"amount_minor"`
@@ -124,7 +121,7 @@ func (s *server) createCheckout(ctx context.Context, in *createCheckoutIn) (*pay
 		return nil, err
 	}
 	var reply workflows.PaymentReply
-	if err := s.order(ctx, orderedWorkflow{
+	if err := s.order(ctx, paymentPatience, orderedWorkflow{
 		id: workflows.PaymentWorkflowID(paymentID), queue: workflows.PaymentsQueue, kind: workflows.PaymentType, update: workflows.OpenUpdate,
 		input: workflows.PaymentInput{PaymentID: paymentID}, asked: asked, summary: "Deposit into " + string(account.ID),
 	}, &reply); err != nil {
@@ -157,44 +154,6 @@ func (s *server) ownPage(asked string, paymentID id.Payment, outcome string) (st
 		return "", fault.New(fault.ReturnURLRefused, "").With(map[string]any{"public_url": s.config.SignIn.PublicURL})
 	}
 	return page.String(), nil
-}
-
-// orderedWorkflow is a workflow that an update is sent to, started where it does not run.
-type orderedWorkflow struct {
-	id, queue, kind, update, summary string
-	input, asked                     any
-}
-
-// order sends the update of this request and waits for its reply.
-func (s *server) order(ctx context.Context, o orderedWorkflow, reply any) error {
-	cluster, err := s.temporal()
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, paymentPatience)
-	defer cancel()
-	start := cluster.NewWithStartWorkflowOperation(client.StartWorkflowOptions{
-		ID: o.id, TaskQueue: o.queue, WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
-		WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE, StaticSummary: o.summary,
-	}, o.kind, o.input)
-	handle, err := cluster.UpdateWithStartWorkflow(ctx, client.UpdateWithStartWorkflowOptions{
-		StartWorkflowOperation: start,
-		UpdateOptions: client.UpdateWorkflowOptions{
-			UpdateID: middleware.RequestOf(ctx).ID, UpdateName: o.update, Args: []any{o.asked}, WaitForStage: client.WorkflowUpdateStageCompleted,
-		},
-	})
-	if err == nil {
-		err = handle.Get(ctx, reply)
-	}
-	if err == nil {
-		return nil
-	}
-	found := temporal.FromError(err)
-	if found.Code == fault.InternalError {
-		// An update that a closing run lost may simply be asked again.
-		found = fault.Wrap(err, fault.ServiceUnavailable, "")
-	}
-	return found
 }
 
 func renderPayment(row queries.Payment) paymentBody {

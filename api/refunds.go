@@ -90,7 +90,7 @@ func (s *server) createRefund(ctx context.Context, in *createRefundIn) (*refundO
 	}
 	refundID := deriveID[id.Refund](s, string(at.TenantID), string(who.UserID), "createRefund", in.IdempotencyKey)
 	var reply workflows.RefundReply
-	if err := s.order(ctx, orderedWorkflow{
+	if err := s.order(ctx, paymentPatience, orderedWorkflow{
 		id: workflows.RefundWorkflowID(refundID), queue: workflows.PaymentsQueue, kind: workflows.RefundType, update: workflows.AuthoriseUpdate,
 		input: workflows.RefundInput{RefundID: refundID}, summary: "Refund of " + string(in.PaymentID),
 		asked: workflows.RefundRequest{

@@ -1,10 +1,8 @@
 package workflows
 
 import (
-	"errors"
 	"fmt"
 
-	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 )
 
@@ -13,9 +11,8 @@ import (
 func Adjustment(ctx workflow.Context, in AdjustmentInput) (AdjustmentResult, error) {
 	workflow.SetCurrentDetails(ctx, fmt.Sprintf("Adjusts `%s` by %d micros %s: %s", in.AccountID, in.AmountMicros, in.Currency, in.Reason))
 	result, err := StepAdjust.Run(ctx, fmt.Sprintf("Post %d micros to %s", in.AmountMicros, in.AccountID), in)
-	var refused *temporal.ApplicationError
-	if errors.As(err, &refused) && refused.NonRetryable() {
-		return AdjustmentResult{Fault: &Fault{Code: refused.Type(), Message: refused.Message()}}, nil
+	if refusal := refusalOf(err); refusal != nil {
+		return AdjustmentResult{Fault: refusal}, nil
 	}
 	if err == nil && result.Fault == nil {
 		err = tellFunds(ctx, "told-of-adjustments", TellFundsIn{AccountID: in.AccountID, Because: "an adjustment was posted", CorrelationID: in.CorrelationID})

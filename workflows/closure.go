@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/gpuaas/gpuaas/domain/id"
@@ -123,9 +122,8 @@ func (c *closureRun) change(ctx workflow.Context, step Step[ClosureChange, Closu
 	}
 	defer c.turns.Unlock()
 	closure, err := step.Run(ctx, fmt.Sprintf("%s %s", step.Name, change.TenantID), change)
-	var refused *temporal.ApplicationError
-	if errors.As(err, &refused) && refused.NonRetryable() {
-		return ClosureReply{Fault: faultOf(refused)}, nil
+	if refusal := refusalOf(err); refusal != nil {
+		return ClosureReply{Fault: refusal}, nil
 	}
 	if err != nil {
 		return ClosureReply{}, err

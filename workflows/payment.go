@@ -1,11 +1,9 @@
 package workflows
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
-	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/gpuaas/gpuaas/domain/id"
@@ -86,9 +84,8 @@ func (p *paymentRun) open(ctx workflow.Context, asked OpenPayment) (PaymentReply
 	if err == nil && standing.State == payment.Requested {
 		standing, err = StepOpenCheckout.Run(ctx, "Open the page on which "+string(p.id)+" is paid", asked)
 	}
-	var refused *temporal.ApplicationError
-	if errors.As(err, &refused) && refused.NonRetryable() {
-		return PaymentReply{Fault: faultOf(refused)}, nil
+	if refusal := refusalOf(err); refusal != nil {
+		return PaymentReply{Fault: refusal}, nil
 	}
 	if err != nil {
 		return PaymentReply{}, err

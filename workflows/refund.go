@@ -1,11 +1,9 @@
 package workflows
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
-	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/gpuaas/gpuaas/domain/id"
@@ -66,9 +64,8 @@ func (r *refundRun) mayAuthorise(_ workflow.Context, asked RefundRequest) error 
 func (r *refundRun) authorise(ctx workflow.Context, asked RefundRequest) (RefundReply, error) {
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
 	moved, err := StepAuthoriseRefund.Run(ctx, fmt.Sprintf("Take %d micros out of the balance for %s", asked.AmountMicros, r.id), asked)
-	var refused *temporal.ApplicationError
-	if errors.As(err, &refused) && refused.NonRetryable() {
-		return RefundReply{Fault: faultOf(refused)}, nil
+	if refusal := refusalOf(err); refusal != nil {
+		return RefundReply{Fault: refusal}, nil
 	}
 	if err != nil {
 		return RefundReply{}, err

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 )
 
@@ -84,9 +83,8 @@ func (s *suspensionRun) change(ctx workflow.Context, step Step[StandingChange, S
 	}
 	defer s.turns.Unlock()
 	standing, err := step.Run(ctx, fmt.Sprintf("%s %s: %s", step.Name, change.Subject.ID(), change.Reason), change)
-	var refused *temporal.ApplicationError
-	if errors.As(err, &refused) && refused.NonRetryable() {
-		return StandingReply{Fault: faultOf(refused)}, nil
+	if refusal := refusalOf(err); refusal != nil {
+		return StandingReply{Fault: refusal}, nil
 	}
 	if err != nil {
 		return StandingReply{}, err
@@ -94,15 +92,6 @@ func (s *suspensionRun) change(ctx workflow.Context, step Step[StandingChange, S
 	s.Standing, s.Change, s.Untold = standing, change, true
 	workflow.SetCurrentDetails(ctx, s.story())
 	return StandingReply{Standing: standing}, nil
-}
-
-// faultOf carries a refusal with its details.
-func faultOf(refused *temporal.ApplicationError) *Fault {
-	found := &Fault{Code: refused.Type(), Message: refused.Message()}
-	if refused.HasDetails() {
-		_ = refused.Details(&found.Details) // a refusal without its details is a refusal
-	}
-	return found
 }
 
 func (s *suspensionRun) story() string {
