@@ -21,6 +21,9 @@ const (
 	// SocketProtocol is the subprotocol that is selected where it is offered.
 	SocketProtocol = "gpuaas.notifications.v1"
 
+	// SlowReader is what is logged of somebody who did not take a message in time.
+	SlowReader = "a reader of notifications was too slow and lost the connection"
+
 	// socketCheck is how soon a revoked credential or a suspended person ends the connection.
 	socketCheck = 2 * time.Second
 	// socketLook is how often notifications are looked for although nobody rang.
@@ -142,7 +145,11 @@ func (s *server) tellBehind(ctx context.Context, socket *websocket.Conn, sight q
 			}
 			writing, stop := context.WithTimeout(ctx, socketWrite)
 			err = socket.Write(writing, websocket.MessageText, body)
+			slow := writing.Err() != nil && ctx.Err() == nil
 			stop()
+			if slow {
+				s.config.Log.InfoContext(ctx, SlowReader, "behind_notification", last)
+			}
 			if err != nil {
 				return last, err
 			}

@@ -5,6 +5,8 @@ package api_test
 import (
 	"context"
 	"encoding/json"
+	"io"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -180,6 +182,73 @@ func TestPeopleAreToldWhatConcernsThemOnceAndInOrder(t *testing.T) {
 		if strings.Contains(string(body), made.text("id")) {
 			t.Errorf("a stranger heard %s", body)
 		}
+	}
+}
+
+// hearing answers a log on which a message can be waited for.
+func hearing(message string) (*slog.Logger, <-chan struct{}) {
+	heard := make(chan struct{}, 1)
+	return slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{ReplaceAttr: func(_ []string, attribute slog.Attr) slog.Attr {
+		if attribute.Key == slog.MessageKey && attribute.Value.String() == message {
+			select {
+			case heard <- struct{}{}:
+			default:
+			}
+		}
+		return attribute
+	}})), heard
+}
+
+// Who does not read loses the connection and no event: everybody else hears all of them meanwhile, and behind the last one that arrived
+// the rest is told, in order.
+func TestASlowReaderLosesItsConnectionAndNoEvent(t *testing.T) {
+	w := newWorld(t, 0)
+	w.needBus()
+	log, tooSlow := hearing(api.SlowReader)
+	w.base = w.replica(log)
+	olga := w.token("olga")
+	w.want(w.ask("GET", "/api/v1/me", olga, "", ""), 200, "")
+	tenantID := w.field(`SELECT tenant_id FROM users WHERE username = 'olga'`)
+	slow, fast := w.mustDial(olga, ""), w.mustDial(olga, "")
+	// More than any buffer between the two holds.
+	const events = 1500
+	w.exec(`INSERT INTO notifications (tenant_id, event_id, event_type, audience, event)
+		SELECT $1, id, 'provisioning.active', 'members', jsonb_build_object('event_id', id, 'payload', jsonb_build_object('pad', repeat('x', 20000)))
+		FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, $2::integer)) AS made`, tenantID, events)
+	ours := func(heard []string, socket *websocket.Conn) []string {
+		socket.SetReadLimit(-1)
+		for len(heard) < events {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			_, body, err := socket.Read(ctx)
+			cancel()
+			if err != nil {
+				return heard
+			}
+			var message notification
+			if err := json.Unmarshal(body, &message); err != nil {
+				t.Fatal(err)
+			}
+			if message.EventType == string(event.ProvisioningActive) { // the opening credit is told of, too
+				heard = append(heard, message.EventID)
+			}
+		}
+		return heard
+	}
+	all := ours(nil, fast)
+	if len(all) != events {
+		t.Fatalf("somebody who reads heard %d of %d events beside somebody who does not", len(all), events)
+	}
+	select {
+	case <-tooSlow:
+	case <-time.After(time.Minute):
+		t.Fatal("somebody who reads nothing keeps the connection")
+	}
+	heard := ours(nil, slow)
+	if len(heard) == 0 || len(heard) == events {
+		t.Fatalf("the slow one got %d of %d events before the connection ended", len(heard), events)
+	}
+	if heard = ours(heard, w.mustDial(olga, "?after="+heard[len(heard)-1])); !slices.Equal(heard, all) {
+		t.Errorf("%d events were heard in two parts, not the same %d in their order", len(heard), len(all))
 	}
 }
 
