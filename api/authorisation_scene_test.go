@@ -127,13 +127,25 @@ var restless = map[string]bool{
 	"outbox_relay": true, "inbox": true, "inbox_failures": true, "notifications": true,
 }
 
+// underWay counts what a success leaves to be done behind its answer.
+var underWay = map[string]string{
+	"allocations": `SELECT count(*)::text FROM allocations WHERE state IN ('requested', 'provisioning', 'releasing')`,
+	// Whoever creates a user does not wait for the credit.
+	"opening credits": `SELECT count(*)::text FROM opening_credits AS claimed JOIN accounts ON accounts.id = claimed.account_id JOIN tenants ON tenants.id = accounts.tenant_id
+		WHERE tenants.status <> 'closed' AND NOT EXISTS (SELECT FROM ledger_entries WHERE kind = 'opening_credit' AND credit_account_id = claimed.account_id)`,
+	"refunds":            `SELECT count(*)::text FROM refunds WHERE state = 'pending'`,
+	"events of Stripe's": `SELECT count(*)::text FROM stripe_events WHERE event_id NOT IN (SELECT event_id FROM stripe_event_outcomes)`,
+}
+
 // fingerprints is what stands in every table, refusals and views of the audit log aside, once nothing moves any more.
 func (s *scene) fingerprints() map[string]string {
 	s.t.Helper()
 	var seen map[string]string
 	temporaltest.Eventually(s.t, time.Minute, func() error {
-		if moving := s.field(`SELECT count(*)::text FROM allocations WHERE state IN ('requested', 'provisioning', 'releasing')`); moving != "0" {
-			return fmt.Errorf("%s allocations are on their way", moving)
+		for what, count := range underWay {
+			if moving := s.field(count); moving != "0" {
+				return fmt.Errorf("%s %s are on their way", moving, what)
+			}
 		}
 		before := seen
 		if seen = s.tables(); !maps.Equal(before, seen) {

@@ -171,6 +171,10 @@ func (s *scene) succeeds(operation, method, path, caller string, about subject) 
 	if got.status < 200 || got.status > 399 {
 		return fmt.Sprintf("answers %d %s and is allowed", got.status, got.body)
 	}
+	if allocation := about.path["allocation_id"]; got.status == 202 {
+		// The order is accepted and nothing of it stands yet: what it changes must not be laid at the door of who asks next.
+		s.reach("/api/v1/allocations/"+allocation, s.credentials["user"], "released")
+	}
 	if !slices.Contains(api.PrivilegedMutations(), operation) {
 		return ""
 	}
