@@ -25,6 +25,7 @@ import (
 type scene struct {
 	*world
 	asked       int
+	told        int // events that bear the correlation id of what was allowed
 	tenant      string
 	project     string
 	account     string
@@ -121,9 +122,12 @@ func (s *scene) send(method, path, token, key string, about subject) reply {
 	return reply{response.StatusCode, response.Header, text}
 }
 
-// restless are tables that change by themselves: upkeep, and what the relays write of events that happened before.
+// restless are tables that change by themselves: upkeep, and what the relays write of events that happened before. Of the outbox too: who
+// follows a change, as Funds does, writes an event of it when no answer waits any more; a request's own events bear its correlation id and are
+// looked for by it.
 var restless = map[string]bool{
-	"seals": true, "ledger_checkpoints": true, "ledger_blocks": true, "node_heartbeats": true, "schema_migrations": true,
+	"outbox": true,
+	"seals":  true, "ledger_checkpoints": true, "ledger_blocks": true, "node_heartbeats": true, "schema_migrations": true,
 	"outbox_relay": true, "inbox": true, "inbox_failures": true, "notifications": true,
 }
 

@@ -131,6 +131,9 @@ func TestAuthorisationMatrix(t *testing.T) {
 			t.Errorf("%s has a row in %s and does not exist", operation, matrixFile)
 		}
 	}
+	if s.told == 0 {
+		t.Error("no event bears the correlation id of what was allowed, so that none of what is denied would be found")
+	}
 	fmt.Printf("cases %d failed %d\n", cases, failed)
 }
 
@@ -154,8 +157,12 @@ func (s *scene) asks(method, path, caller string, about subject) reply {
 
 // refused says what is wrong with a cell that must be denied and leave every row as it was, or nothing.
 func (s *scene) refused(method, path, caller, want string, about subject, before map[string]string) string {
-	if got := s.asks(method, path, caller, about); got.text("code") != want {
+	got := s.asks(method, path, caller, about)
+	if got.text("code") != want {
 		return fmt.Sprintf("answers %d %s, not %s", got.status, got.body, want)
+	}
+	if events := s.events(got); events > 0 {
+		return fmt.Sprintf("is denied and writes %d events", events)
 	}
 	for table, print := range s.tables() {
 		if before[table] != print {
@@ -163,6 +170,17 @@ func (s *scene) refused(method, path, caller, want string, about subject, before
 		}
 	}
 	return ""
+}
+
+// events counts the events that a request's own change wrote.
+func (s *scene) events(got reply) int {
+	s.t.Helper()
+	var events int
+	err := s.Owner.QueryRow(s.t.Context(), `SELECT count(*) FROM outbox WHERE payload ->> 'correlation_id' = $1`, got.header.Get("X-Correlation-Id")).Scan(&events)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return events
 }
 
 // succeeds says what is wrong with a cell that must reach 2xx, and be written to the audit log once where it is privileged.
@@ -175,6 +193,7 @@ func (s *scene) succeeds(operation, method, path, caller string, about subject) 
 		// The order is accepted and nothing of it stands yet: what it changes must not be laid at the door of who asks next.
 		s.reach("/api/v1/allocations/"+allocation, s.credentials["user"], "released")
 	}
+	s.told += s.events(got)
 	if !slices.Contains(api.PrivilegedMutations(), operation) {
 		return ""
 	}

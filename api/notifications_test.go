@@ -188,6 +188,7 @@ func TestPeopleAreToldWhatConcernsThemOnceAndInOrder(t *testing.T) {
 // hearing answers a log on which a message can be waited for.
 func hearing(message string) (*slog.Logger, <-chan struct{}) {
 	heard := make(chan struct{}, 1)
+	//nolint:sloglint // it listens, and discards what it heard
 	return slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{ReplaceAttr: func(_ []string, attribute slog.Attr) slog.Attr {
 		if attribute.Key == slog.MessageKey && attribute.Value.String() == message {
 			select {
