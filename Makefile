@@ -138,3 +138,7 @@ bench-funds: build-devstack ## CPU and state transitions a billed window, settle
 .PHONY: drill-restart
 drill-restart: build ## kill everything at random, then let the oracle judge; PLANT=double-window|skip-wipe|lost-window must turn it red
 	scripts/ci/drill_restart.sh
+
+.PHONY: drill-money
+drill-money: build ## money under kills of everything and a Stripe that repeats, reorders and loses: N= allocations, SEED=, PLANT=double-credit|lost-event|lost-window
+	scripts/ci/drill_money.sh

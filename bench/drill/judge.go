@@ -3,15 +3,15 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -112,26 +112,24 @@ func (s *storm) database(ctx context.Context, allRights bool) (*pgx.Conn, error)
 
 // plantFault breaks the ledger behind its guards, which only somebody with all rights can.
 func (s *storm) plantFault(ctx context.Context) error {
-	var statements []string
 	switch s.config.plant {
 	case plantDoubleWindow:
-		statements = []string{
-			"DROP INDEX ledger_usage_once",
-			"ALTER TABLE ledger_entries DROP CONSTRAINT ledger_usage_end CASCADE",
+		return s.tamper(ctx, "DROP INDEX ledger_usage_once", "ALTER TABLE ledger_entries DROP CONSTRAINT ledger_usage_end CASCADE",
 			"ALTER TABLE ledger_entries DISABLE TRIGGER ALL",
 			`INSERT INTO ledger_entries (kind, txn_id, debit_account_id, credit_account_id, currency, amount_micros, allocation_id, period_start, period_end, prev_end, idempotency_key)
 			 SELECT kind, gen_random_uuid(), debit_account_id, credit_account_id, currency, amount_micros, allocation_id, period_start, period_end, prev_end, 'planted'
-			 FROM ledger_entries WHERE kind = 'usage' AND prev_end IS NOT NULL ORDER BY id LIMIT 1`,
-		}
+			 FROM ledger_entries WHERE kind = 'usage' AND prev_end IS NOT NULL ORDER BY id LIMIT 1`)
 	case plantLostWindow:
-		statements = []string{
-			"ALTER TABLE ledger_entries DISABLE TRIGGER ALL",
+		return s.tamper(ctx, "ALTER TABLE ledger_entries DISABLE TRIGGER ALL",
 			`DELETE FROM ledger_entries WHERE id = (SELECT e.id FROM ledger_entries e JOIN allocations a ON a.id = e.allocation_id
-			 WHERE e.kind = 'usage' AND a.state = 'released' AND e.amount_micros > 0 ORDER BY e.id DESC LIMIT 1)`,
-		}
+			 WHERE e.kind = 'usage' AND a.state = 'released' AND e.amount_micros > 0 ORDER BY e.id DESC LIMIT 1)`)
 	default:
 		return nil
 	}
+}
+
+// tamper carries out statements with all rights; what inserts, updates or deletes must find exactly one row.
+func (s *storm) tamper(ctx context.Context, statements ...string) error {
 	conn, err := s.database(ctx, true)
 	if err != nil {
 		return err
@@ -142,8 +140,8 @@ func (s *storm) plantFault(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("plant %s: %w", s.config.plant, err)
 		}
-		if (strings.HasPrefix(statement, "INSERT") || strings.HasPrefix(statement, "DELETE")) && tag.RowsAffected() != 1 {
-			return errors.New("there was no window to plant the fault on")
+		if (tag.Insert() || tag.Update() || tag.Delete()) && tag.RowsAffected() != 1 {
+			return fmt.Errorf("plant %s: there was nothing to plant the fault on", s.config.plant)
 		}
 	}
 	return nil
@@ -151,41 +149,21 @@ func (s *storm) plantFault(ctx context.Context) error {
 
 // judge freezes the ledger, reads the balance through the API, and lets the oracle look at everything.
 func (s *storm) judge(ctx context.Context) (int, error) {
-	temporal, err := client.DialContext(ctx, client.Options{HostPort: s.endpoints.TemporalAddress, Namespace: "gpuaas", Logger: sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler))})
+	workflows, hangUp, err := s.workflows()
 	if err != nil {
-		return 0, fmt.Errorf("reach Temporal: %w", err)
-	}
-	defer temporal.Close()
-	status := func(ctx context.Context, allocation string) (string, error) {
-		described, err := temporal.DescribeWorkflowExecution(ctx, "allocation/"+allocation, "")
-		if err != nil {
-			return "", err
-		}
-		return described.GetWorkflowExecutionInfo().GetStatus().String(), nil
-	}
-	if err := s.settleDown(ctx, status); err != nil {
 		return 0, err
 	}
-	for _, p := range s.separate {
-		if p.name == "billing-worker" {
-			if err := p.stop(30 * time.Second); err != nil {
-				return 0, err
-			}
-		}
-	}
-	if err := s.readBalance(ctx); err != nil {
+	defer hangUp()
+	if err := s.settleDown(ctx, workflows); err != nil {
 		return 0, err
 	}
-	kills := 0
-	for name, n := range s.killed {
-		fmt.Printf("drill: %s was killed %d times\n", name, n)
-		kills += n
+	if err := s.stopSeparate("billing-worker"); err != nil {
+		return 0, err
 	}
-	if kills < s.config.kills {
-		return 0, fmt.Errorf("only %d kills happened", kills)
+	if err := s.readBalance(ctx, ""); err != nil {
+		return 0, err
 	}
-	remains, err := s.remains()
-	if err != nil {
+	if err := s.countKills(); err != nil {
 		return 0, err
 	}
 	conn, err := s.database(ctx, false)
@@ -193,11 +171,61 @@ func (s *storm) judge(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
-	judge := &oracle{db: conn, calls: s.log.all(), nodes: remains, out: os.Stdout, workflows: status}
-	if err := judge.judge(ctx); err != nil {
+	judge, err := s.oracle(conn, workflows)
+	if err != nil {
+		return 0, err
+	}
+	if err := judge.judge(ctx, judge.everywhere()); err != nil {
 		return 0, err
 	}
 	return judge.broken, nil
+}
+
+// workflows asks Temporal itself, until it is hung up.
+func (s *storm) workflows() (view workflowView, hangUp func(), err error) {
+	temporal, err := client.NewLazyClient(client.Options{HostPort: s.endpoints.TemporalAddress, Namespace: "gpuaas", Logger: sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler))})
+	if err != nil {
+		return nil, nil, fmt.Errorf("reach Temporal: %w", err)
+	}
+	return func(ctx context.Context, workflow string) (string, error) {
+		described, err := temporal.DescribeWorkflowExecution(ctx, workflow, "")
+		if err != nil {
+			return "", err
+		}
+		return described.GetWorkflowExecutionInfo().GetStatus().String(), nil
+	}, temporal.Close, nil
+}
+
+// oracle has the calls, the nodes' own word and Temporal's before it, and a connection of its own.
+func (s *storm) oracle(conn *pgx.Conn, workflows workflowView) (*oracle, error) {
+	remains, err := s.remains()
+	if err != nil {
+		return nil, err
+	}
+	return &oracle{db: conn, calls: s.log.all(), nodes: remains, out: os.Stdout, workflows: workflows}, nil
+}
+
+// stopSeparate stops one of the programs for good.
+func (s *storm) stopSeparate(name string) error {
+	for _, p := range s.separate {
+		if p.name == name {
+			return p.stop(30 * time.Second)
+		}
+	}
+	return fmt.Errorf("there is no program %s", name)
+}
+
+// countKills says how often what was killed, and refuses a storm of fewer kills than were asked for.
+func (s *storm) countKills() error {
+	kills := 0
+	for _, name := range slices.Sorted(maps.Keys(s.killed)) {
+		fmt.Printf("drill: %s was killed %d times\n", name, s.killed[name])
+		kills += s.killed[name]
+	}
+	if kills < s.config.kills {
+		return fmt.Errorf("only %d kills happened", kills)
+	}
+	return nil
 }
 
 // settleDown gives workflows whose row has ended the time to write their last word. What still runs after it is for
@@ -220,7 +248,7 @@ func (s *storm) settleDown(ctx context.Context, status workflowView) error {
 	}
 	for _, id := range ended {
 		for {
-			now, err := status(patience, id)
+			now, err := status(patience, "allocation/"+id)
 			if err != nil {
 				return err
 			}
@@ -232,13 +260,18 @@ func (s *storm) settleDown(ctx context.Context, status workflowView) error {
 	return nil
 }
 
-func (s *storm) readBalance(ctx context.Context) error {
+// readBalance logs the balance of a tenant's account, of one's own without a tenant.
+func (s *storm) readBalance(ctx context.Context, tenant string) error {
+	path := "/api/v1/billing/balance"
+	if tenant != "" {
+		path += "?tenant_id=" + tenant
+	}
 	var balance struct {
 		AccountID     string `json:"account_id"`
 		BalanceMicros int64  `json:"balance_micros"`
 	}
 	began := time.Now()
-	if err := s.tenant.Get(ctx, "/api/v1/billing/balance", &balance); err != nil {
+	if err := s.tenant.Get(ctx, path, &balance); err != nil {
 		return err
 	}
 	s.log.add(call{Operation: "balance", Account: balance.AccountID, BalanceMicros: balance.BalanceMicros, Status: http.StatusOK, Began: began, Ended: time.Now()})

@@ -1,7 +1,10 @@
-// Command drill runs the restart drill: at least twenty allocations on simulated nodes, kills -9 at random moments of
-// the whole process, of single programs and of Postgres, an outage longer than three windows, a node that is silent
-// through a release; then an oracle that shares no code with the platform judges what is left. PLANT plants a fault that
-// the oracle must find: double-window, skip-wipe, lost-window. It exits 0 when nothing is broken.
+// Command drill runs one of two drills on the programs themselves, and then has an oracle judge what is left that shares no code with the
+// platform. It exits 0 when nothing is broken, and PLANT plants a fault that the oracle must find.
+//
+//	drill restart   at least twenty allocations on simulated nodes, kills -9 at random moments of the whole process, of single programs and
+//	                of Postgres, an outage longer than three windows, a node that is silent through a release
+//	drill money     hundreds of allocations over accounts that pay, are refunded and dispute, with Stripe's webhooks duplicated, reordered,
+//	                delayed and lost, kills -9 of every program, and NATS and Redis restarted
 package main
 
 import (
@@ -14,7 +17,9 @@ import (
 	mathrand "math/rand/v2"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -24,22 +29,25 @@ func main() {
 }
 
 func command() int {
-	config := settings{}
-	flag.IntVar(&config.allocations, "allocations", 20, "allocations to hold at once")
-	flag.IntVar(&config.nodes, "nodes", 26, "simulated nodes")
-	flag.IntVar(&config.kills, "kills", 14, "kills -9, at least 10")
-	flag.DurationVar(&config.limit, "limit", 20*time.Minute, "give up after this long")
-	flag.Parse()
-	config.plant = os.Getenv("PLANT")
-	config.seed = seed()
-	if config.kills < 10 || config.allocations < 20 || config.nodes <= config.allocations {
-		fmt.Fprintln(os.Stderr, "drill: it takes at least 20 allocations, more nodes than allocations, and 10 kills")
+	if len(os.Args) < 2 {
+		fmt.Fprintln(os.Stderr, "usage: drill restart|money [flags]")
 		return 2
 	}
-	switch config.plant {
-	case "", plantDoubleWindow, plantSkipWipe, plantLostWindow:
+	config := settings{plant: os.Getenv("PLANT"), seed: seed()}
+	var (
+		storm func(context.Context, settings, *mathrand.Rand) (int, error)
+		err   error
+	)
+	switch os.Args[1] {
+	case "restart":
+		storm, err = run, config.parseRestart(os.Args[2:])
+	case "money":
+		storm, err = runMoney, config.parseMoney(os.Args[2:])
 	default:
-		fmt.Fprintf(os.Stderr, "drill: PLANT knows %s, %s and %s, not %q\n", plantDoubleWindow, plantSkipWipe, plantLostWindow, config.plant)
+		err = fmt.Errorf("there is no drill %q, only restart and money", os.Args[1])
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "drill:", err)
 		return 2
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -47,7 +55,7 @@ func command() int {
 	ctx, cancel := context.WithTimeout(ctx, config.limit)
 	defer cancel()
 	fmt.Printf("drill: seed %d, %d allocations on %d nodes, %d kills, plant %q\n", config.seed, config.allocations, config.nodes, config.kills, config.plant)
-	broken, err := run(ctx, config, mathrand.New(mathrand.NewPCG(config.seed, 0)))
+	broken, err := storm(ctx, config, mathrand.New(mathrand.NewPCG(config.seed, 0)))
 	switch {
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "drill: it could not be run to its end:", err)
@@ -58,15 +66,42 @@ func command() int {
 	return 0
 }
 
+// parseRestart reads the flags of the restart drill.
+func (c *settings) parseRestart(arguments []string) error {
+	flags := flag.NewFlagSet("restart", flag.ContinueOnError)
+	flags.IntVar(&c.allocations, "allocations", 20, "allocations to hold at once")
+	flags.IntVar(&c.nodes, "nodes", 26, "simulated nodes")
+	flags.IntVar(&c.kills, "kills", 14, "kills -9, at least 10")
+	flags.DurationVar(&c.limit, "limit", 20*time.Minute, "give up after this long")
+	if err := flags.Parse(arguments); err != nil {
+		return err
+	}
+	if c.kills < 10 || c.allocations < 20 || c.nodes <= c.allocations {
+		return errors.New("it takes at least 20 allocations, more nodes than allocations, and 10 kills")
+	}
+	return c.knows(plantDoubleWindow, plantSkipWipe, plantLostWindow)
+}
+
+// knows refuses a plant that is none of these.
+func (c *settings) knows(plants ...string) error {
+	if c.plant != "" && !slices.Contains(plants, c.plant) {
+		return fmt.Errorf("PLANT knows %s, not %q", strings.Join(plants, ", "), c.plant)
+	}
+	return nil
+}
+
 // Faults that can be planted.
 const (
 	plantDoubleWindow = "double-window"
 	plantSkipWipe     = "skip-wipe"
 	plantLostWindow   = "lost-window"
+	plantDoubleCredit = "double-credit"
+	plantLostEvent    = "lost-event"
 )
 
 type settings struct {
 	allocations, nodes, kills int
+	accounts                  int // of the money drill
 	limit                     time.Duration
 	plant                     string
 	seed                      uint64
@@ -99,6 +134,7 @@ func run(ctx context.Context, config settings, random *mathrand.Rand) (broken in
 		{"rent a node for each allocation", storm.fill},
 		{"kill the whole process at random moments", storm.killWhole},
 		{"start every program by itself", storm.startSeparate},
+		{"find the API answering", storm.waitAnswering},
 		{"kill single programs and Postgres at random moments", storm.killSingles},
 		{"be away for longer than three windows", storm.outage},
 		{"silence a node through a release, until release_failed, and bring it back", storm.silentRelease},

@@ -13,8 +13,8 @@ type nodeRemains struct {
 	Files []string
 }
 
-// workflowView asks Temporal for the state of an allocation's workflow: "Running", "Completed", or what else it is.
-type workflowView func(ctx context.Context, allocation string) (string, error)
+// workflowView asks Temporal for the state of a workflow: "Running", "Completed", or what else it is.
+type workflowView func(ctx context.Context, workflow string) (string, error)
 
 type lease struct {
 	node, allocation string

@@ -23,6 +23,14 @@ type call struct {
 	Code          string    `json:"code,omitempty"`
 	Began         time.Time `json:"began"`
 	Ended         time.Time `json:"ended"`
+	// What the money drill asks for and is answered: a payment with its amount, a refund, and an allocation as it stands once it has ended.
+	Payment     string     `json:"payment,omitempty"`
+	Refund      string     `json:"refund,omitempty"`
+	AmountMinor int64      `json:"amount_minor,omitempty"`
+	Rate        int64      `json:"rate_micros_per_hour,omitempty"`
+	Cause       string     `json:"cause,omitempty"`
+	MeteredFrom *time.Time `json:"metered_from,omitempty"`
+	MeteredTo   *time.Time `json:"metered_to,omitempty"`
 }
 
 // callLog collects calls in memory and as JSON lines, so that a drill that fails leaves evidence.
@@ -150,7 +158,7 @@ func (o *oracle) workflowsAgree(ctx context.Context, v *verdict) error {
 		return err
 	}
 	for id, state := range states {
-		status, err := o.workflows(ctx, id)
+		status, err := o.workflows(ctx, "allocation/"+id)
 		if err != nil {
 			return err
 		}

@@ -43,7 +43,8 @@ func (s *storm) rent(ctx context.Context, n int, intent string) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for i, sku := range wanted[:n] {
 		group.Go(func() error {
-			id, err := s.create(ctx, sku, fmt.Sprintf("%s-%d", intent, i))
+			made, err := s.create(ctx, order{sku: sku}, fmt.Sprintf("%s-%d", intent, i))
+			id := made.Allocation
 			if err != nil {
 				return err
 			}
@@ -125,12 +126,14 @@ func (s *storm) killWhole(ctx context.Context) error {
 	return nil
 }
 
-// startSeparate stops the one process cleanly and starts the same data as separate programs.
+// startSeparate stops the one process, if there is one, cleanly, and starts the same data as separate programs.
 func (s *storm) startSeparate(ctx context.Context) error {
-	if err := s.whole.stop(60 * time.Second); err != nil {
-		return err
+	if s.whole != nil {
+		if err := s.whole.stop(60 * time.Second); err != nil {
+			return err
+		}
+		s.whole = nil
 	}
-	s.whole = nil
 	s.infra = s.program("infra", nil, "bin/devstack", "infra")
 	if err := s.bringUp(ctx, s.infra); err != nil {
 		return err
@@ -150,7 +153,7 @@ func (s *storm) startSeparate(ctx context.Context) error {
 		}
 		s.separate = append(s.separate, p)
 	}
-	return s.waitAnswering(ctx)
+	return nil
 }
 
 // programEnvironment asks the development stack how programs are configured against it.
@@ -319,6 +322,10 @@ type extraEndpoints struct {
 	DatabaseOwnerURL string `json:"database_owner_url"`
 	SimStateDir      string `json:"sim_state_dir"`
 	SimControlURL    string `json:"simulator_url"`
+	NATSURL          string `json:"nats_url"`
+	// StripeURL is the stand-in, StripePaymentsLog the file in which it says what money moved.
+	StripeURL         string `json:"stripe_url"`
+	StripePaymentsLog string `json:"stripe_payments_log"`
 }
 
 func readExtraEndpoints(directory string) (extraEndpoints, error) {

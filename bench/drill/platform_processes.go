@@ -63,6 +63,18 @@ func (p *program) kill() {
 	<-ended
 }
 
+// hasEnded says whether it was started and runs no more.
+func (p *program) hasEnded() bool {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	select {
+	case <-p.ended:
+		return true
+	default:
+		return p.cmd == nil
+	}
+}
+
 // stop asks politely and kills what does not listen.
 func (p *program) stop(patience time.Duration) error {
 	p.mutex.Lock()

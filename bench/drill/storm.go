@@ -131,25 +131,37 @@ func (s *storm) startWhole(ctx context.Context) error {
 	if err := s.bringUp(ctx, s.whole); err != nil {
 		return err
 	}
-	var err error
-	if s.tenant, err = platform.Login(ctx, s.endpoints, "dev-user", "dev123"); err != nil {
-		return err
-	}
-	if s.admin, err = platform.Login(ctx, s.endpoints, "dev-admin", "admin123"); err != nil {
+	if err := s.signIn(ctx); err != nil {
 		return err
 	}
 	// Short times, so that a node that is silent is noticed within the drill.
-	for key, value := range map[string]int{
+	if err := s.setPolicies(ctx, map[string]int{
 		"billing.window_seconds": windowSeconds, "release.max_attempts": 3, "release.task_schedule_to_start_seconds": 5,
 		"release.backoff_initial_seconds": 1, "release.backoff_maximum_seconds": 2,
 		// It polls more than people do, and rate limits are not what it is about.
 		"rate_limit.api_requests_per_minute": 100_000, "rate_limit.admin_overview_requests_per_minute": 100_000,
-	} {
+	}); err != nil {
+		return err
+	}
+	return s.credit(ctx)
+}
+
+func (s *storm) signIn(ctx context.Context) error {
+	var err error
+	if s.tenant, err = platform.Login(ctx, s.endpoints, "dev-user", "dev123"); err != nil {
+		return err
+	}
+	s.admin, err = platform.Login(ctx, s.endpoints, "dev-admin", "admin123")
+	return err
+}
+
+func (s *storm) setPolicies(ctx context.Context, values map[string]int) error {
+	for key, value := range values {
 		if err := s.setPolicy(ctx, key, value); err != nil {
 			return err
 		}
 	}
-	return s.credit(ctx)
+	return nil
 }
 
 // bringUp starts a program that says when it is ready and reads where everything is.
@@ -216,30 +228,41 @@ func (s *storm) insist(ctx context.Context, session *platform.Session, method, p
 	}
 }
 
-// create asks for a node until the answer is definite, logs every call, and asks once more with the same key.
-func (s *storm) create(ctx context.Context, sku, key string) (string, error) {
-	body := map[string]any{"sku": sku, "name": "drill", "labels": map[string]string{"key": key}}
-	var made struct {
-		ID string `json:"id"`
+// order is what somebody asks for.
+type order struct {
+	sku string
+	// project is whose it is; the default project of the one who asks when empty.
+	project string
+}
+
+// create asks for a node until the answer is definite, logs every call, and asks once more with the same key. It answers the last call.
+func (s *storm) create(ctx context.Context, wanted order, key string) (call, error) {
+	body := map[string]any{"sku": wanted.sku, "name": "drill", "labels": map[string]string{"key": key}}
+	if wanted.project != "" {
+		body["project_id"] = wanted.project
 	}
+	var last call
 	for definite := 0; definite < 2; {
 		answer, err := s.tenant.Call(ctx, http.MethodPost, "/api/v1/allocations", key, body)
-		made.ID = ""
+		var made struct {
+			ID string `json:"id"`
+		}
 		if err == nil && answer.Status == http.StatusCreated {
 			if err := answer.Into(&made); err != nil {
-				return "", err
+				return last, err
 			}
 		}
-		s.log.add(call{Operation: "create", Key: key, Allocation: made.ID, Status: answer.Status, Code: answer.Code(), Began: answer.Began, Ended: answer.Ended})
+		last = call{Operation: "create", Key: key, Allocation: made.ID, Status: answer.Status, Code: answer.Code(), Began: answer.Began, Ended: answer.Ended}
+		s.log.add(last)
 		if err == nil && answer.Status != 0 && answer.Status < 500 && answer.Code() != "idempotency_in_flight" {
 			definite++
 			continue
 		}
 		if err := pause(ctx, 300*time.Millisecond); err != nil {
-			return "", err
+			return last, err
 		}
 	}
-	return made.ID, nil
+	return last, nil
 }
 
 // release asks until it was accepted, or the platform says that it already is.

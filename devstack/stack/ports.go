@@ -73,8 +73,18 @@ func (p Ports) NodeSSH(n int) int { return p.Base + 40 + n }
 
 // taken is the first port of the block that somebody listens on, 0 if none. The whole block is looked at: a port
 // that is unused today may be used by another part of this instance tomorrow.
-func (p Ports) taken() int {
+func (p Ports) taken() int { return p.takenExcept(nil) }
+
+// takenByOthers is taken while programs of this instance run as processes of their own, and have their ports.
+func (p Ports) takenByOthers() int {
+	return p.takenExcept(func(port int) bool { return port == p.API() || port == p.NodeAPI() || port >= p.Health(0) })
+}
+
+func (p Ports) takenExcept(ours func(port int) bool) int {
 	for port := p.Base; port < p.Base+blockSize; port++ {
+		if ours != nil && ours(port) {
+			continue
+		}
 		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
 		if err != nil {
 			return port
@@ -85,8 +95,15 @@ func (p Ports) taken() int {
 }
 
 // choosePorts settles the block. A base that was asked for is taken or refused; else the one this instance had last
-// time, else the default, else the next free block. notice says when it is not the default.
-func choosePorts(asked, last int) (ports Ports, notice string, err error) {
+// time, else the default, else the next free block. notice says when it is not the default. beside says that programs of this instance may
+// run on already: infrastructure that comes back comes back to them.
+func choosePorts(asked, last int, beside bool) (ports Ports, notice string, err error) {
+	if beside && last != 0 && (asked == 0 || asked == last) && (Ports{Base: last}).takenByOthers() == 0 {
+		if asked == 0 && last != DefaultPortBase {
+			notice = fmt.Sprintf("using the ports from %d on, as last time", last)
+		}
+		return Ports{Base: last}, notice, nil
+	}
 	if asked != 0 {
 		ports = Ports{Base: asked}
 		if asked < 1024 || asked > lastBase {

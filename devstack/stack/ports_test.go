@@ -21,16 +21,16 @@ func TestAnAskedBaseIsTakenOrRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, notice, err := choosePorts(ports.Base, 0)
+	got, notice, err := choosePorts(ports.Base, 0, false)
 	if err != nil || got != ports || notice != "" {
 		t.Fatalf("a free base gave %v, %q, %v", got, notice, err)
 	}
 	occupy(t, ports.Postgres())
-	_, _, err = choosePorts(ports.Base, 0)
+	_, _, err = choosePorts(ports.Base, 0, false)
 	if err == nil || !strings.Contains(err.Error(), "port "+strconv.Itoa(ports.Postgres())+" is taken") {
 		t.Errorf("a taken port gave %v", err)
 	}
-	if _, _, err := choosePorts(80, 0); err == nil {
+	if _, _, err := choosePorts(80, 0, false); err == nil {
 		t.Error("a privileged base is taken")
 	}
 }
@@ -40,14 +40,39 @@ func TestTheLastBaseIsKeptWhileItIsFree(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, notice, err := choosePorts(0, ports.Base)
+	got, notice, err := choosePorts(0, ports.Base, false)
 	if err != nil || got != ports || !strings.Contains(notice, "as last time") {
 		t.Fatalf("the last base gave %v, %q, %v", got, notice, err)
 	}
 	occupy(t, ports.NodeSSH(2))
-	got, _, err = choosePorts(0, ports.Base)
+	got, _, err = choosePorts(0, ports.Base, false)
 	if err != nil || got == ports {
 		t.Errorf("a last base with a taken port gave %v, %v", got, err)
+	}
+}
+
+// Infrastructure that was killed comes back to the programs that wait for it on their ports, and to no port that somebody else has.
+func TestInfrastructureComesBackToItsPrograms(t *testing.T) {
+	ports, err := randomPorts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	occupy(t, ports.API())
+	occupy(t, ports.NodeSSH(0))
+	if _, _, err := choosePorts(ports.Base, ports.Base, false); err == nil {
+		t.Error("a whole instance starts on ports that somebody has")
+	}
+	if _, _, err := choosePorts(ports.Base, 0, true); err == nil {
+		t.Error("infrastructure that never ran starts on ports that somebody has")
+	}
+	for _, asked := range []int{0, ports.Base} {
+		if got, _, err := choosePorts(asked, ports.Base, true); err != nil || got != ports {
+			t.Errorf("asked for %d, it comes back to %v, %v", asked, got, err)
+		}
+	}
+	occupy(t, ports.NATS())
+	if _, _, err := choosePorts(ports.Base, ports.Base, true); err == nil {
+		t.Error("infrastructure comes back although somebody else has one of its ports")
 	}
 }
 
@@ -55,7 +80,7 @@ func TestTheNextFreeBlockIsNamed(t *testing.T) {
 	if (Ports{Base: DefaultPortBase}).taken() == 0 {
 		occupy(t, DefaultPortBase+7)
 	}
-	got, notice, err := choosePorts(0, 0)
+	got, notice, err := choosePorts(0, 0, false)
 	if err != nil || got.Base == DefaultPortBase || got.Base%blockSize != DefaultPortBase%blockSize || !strings.Contains(notice, strconv.Itoa(got.Base)) {
 		t.Errorf("beside a taken block: %v, %q, %v", got, notice, err)
 	}

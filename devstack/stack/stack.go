@@ -77,7 +77,9 @@ type Config struct {
 	StripeSeed   uint64
 	// Product migrates and seeds the product's database and makes the programs' role.
 	Product bool
-	Logger  *slog.Logger
+	// Beside says that programs of this instance run as processes of their own, and perhaps run already.
+	Beside bool
+	Logger *slog.Logger
 	// Notice tells a person something; nil drops it.
 	Notice func(string)
 }
@@ -327,7 +329,7 @@ func (s *Stack) remember() error {
 	if s.cfg.PassingPorts {
 		s.Ports, err = randomPorts()
 	} else {
-		s.Ports, notice, err = choosePorts(s.cfg.PortBase, s.memory.PortBase)
+		s.Ports, notice, err = choosePorts(s.cfg.PortBase, s.memory.PortBase, s.cfg.Beside)
 	}
 	if err != nil {
 		return err

@@ -4,4 +4,4 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 export GOTOOLCHAIN=local
-exec bin/drill "$@"
+exec bin/drill restart "$@"

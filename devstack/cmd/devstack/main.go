@@ -170,6 +170,7 @@ func openLog(cfg *stack.Config) (func(), error) {
 // infra runs the infrastructure until a signal. When programs of ours are started beside it, it opens the instance
 // through their API as `up` does: credit for the development users, enrolment tokens for the simulated nodes.
 func infra(ctx context.Context, cfg stack.Config, nodes int) int {
+	cfg.Beside = true
 	return hold(ctx, cfg, func(_ stack.Config, running *stack.Stack) error {
 		endpoints := running.Endpoints()
 		if err := running.Announce(endpoints); err != nil {
