@@ -24,7 +24,7 @@ const (
 	// SlowReader is what is logged of somebody who did not take a message in time.
 	SlowReader = "a reader of notifications was too slow and lost the connection"
 
-	// socketCheck is how soon a revoked credential or a suspended person ends the connection.
+	// socketCheck is how soon a revoked credential, a browser that signed out or a suspended person ends the connection.
 	socketCheck = 2 * time.Second
 	// socketLook is how often notifications are looked for although nobody rang.
 	socketLook = 5 * time.Second
@@ -46,12 +46,12 @@ var socketRoute = route{operation: "notificationsSocket", method: http.MethodGet
 
 func (s *server) notificationsSocket() {
 	s.mux.HandleFunc("GET "+SocketPath, func(w http.ResponseWriter, r *http.Request) {
-		admitted, last, err := s.openSocket(w, r)
+		opened, err := s.openSocket(w, r)
 		if err != nil {
 			middleware.WriteFault(w, r, s.config.Log, classify(err))
 			return
 		}
-		socket, err := websocket.Accept(w, admitted, &websocket.AcceptOptions{
+		socket, err := websocket.Accept(w, opened.request, &websocket.AcceptOptions{
 			Subprotocols: []string{SocketProtocol},
 			// The origin was checked, where a cookie stands for the caller.
 			InsecureSkipVerify: true,
@@ -60,41 +60,53 @@ func (s *server) notificationsSocket() {
 			return // answered by the library
 		}
 		defer func() { _ = socket.CloseNow() }()
-		s.tell(admitted, socket, last)
+		s.tell(opened, socket)
 	})
 }
 
-// openSocket admits a handshake and answers behind which notification it goes on: that of ?after=, or else the newest there is.
-func (s *server) openSocket(w http.ResponseWriter, r *http.Request) (*http.Request, int64, error) {
-	r, err := middleware.SocketHandshake(r)
-	if err == nil {
-		err = s.browser.OwnOrigin(r)
+// opened is a handshake that was admitted.
+type opened struct {
+	request *http.Request
+	// session is the secret of the browser's session that stands for the caller; empty where a token does.
+	session string
+	// last is the notification behind which the connection goes on.
+	last int64
+}
+
+// openSocket admits a handshake, which goes on behind the notification of ?after=, or else behind the newest there is.
+func (s *server) openSocket(w http.ResponseWriter, r *http.Request) (o opened, err error) {
+	if r, err = middleware.SocketHandshake(r); err != nil {
+		return o, err
 	}
-	if err == nil {
+	if r.Header.Get("Authorization") == "" {
+		o.session = s.browser.Secret(r)
+	}
+	if err = s.browser.OwnOrigin(r); err == nil {
 		r, err = s.signIn(w, r, socketRoute)
 	}
 	if err == nil {
 		r, err = s.authorise(r, socketRoute)
 	}
 	if err != nil {
-		return r, 0, err
+		return o, err
 	}
+	o.request = r
 	sight := sightOf(middleware.Principal(r.Context()))
 	if after := r.URL.Query().Get("after"); after != "" {
 		if !uuidForm.MatchString(after) {
-			return r, 0, invalid("query.after", "this is no event's id")
+			return o, invalid("query.after", "this is no event's id")
 		}
-		last, err := queries.NotificationOfEvent(r.Context(), s.config.Pool, sight, after)
-		return r, last, orMissing(err, fault.NotificationNotFound)
+		o.last, err = queries.NotificationOfEvent(r.Context(), s.config.Pool, sight, after)
+		return o, orMissing(err, fault.NotificationNotFound)
 	}
-	last, err := queries.NewestNotification(r.Context(), s.config.Pool, sight)
-	return r, last, err
+	o.last, err = queries.NewestNotification(r.Context(), s.config.Pool, sight)
+	return o, err
 }
 
 // tell sends what happens until the reader goes, is too slow, or may no longer. Every message is read from the database, in the order of
 // its notifications: the bell says only when.
-func (s *server) tell(r *http.Request, socket *websocket.Conn, last int64) {
-	ctx, cancel := context.WithCancel(socket.CloseRead(r.Context()))
+func (s *server) tell(o opened, socket *websocket.Conn) {
+	ctx, cancel := context.WithCancel(socket.CloseRead(o.request.Context()))
 	defer cancel()
 	waiting := s.bell.Wait()
 	defer waiting.Close()
@@ -102,7 +114,10 @@ func (s *server) tell(r *http.Request, socket *websocket.Conn, last int64) {
 	check := time.NewTicker(socketCheck)
 	defer check.Stop()
 	for looked := (time.Time{}); ; {
-		admitted, err := s.auth.Admit(r, middleware.SignedIn)
+		admitted, err := s.auth.Admit(o.request, middleware.SignedIn)
+		if err == nil && o.session != "" {
+			o.session, err = s.browser.Follow(ctx, o.session)
+		}
 		if err != nil {
 			closeRefused(socket, err)
 			return
@@ -110,7 +125,7 @@ func (s *server) tell(r *http.Request, socket *websocket.Conn, last int64) {
 		sight := sightOf(middleware.Principal(admitted.Context()))
 		waiting.For(sight.Tenants)
 		if time.Since(looked) >= socketLook {
-			if last, err = s.tellBehind(ctx, socket, sight, last); err != nil {
+			if o.last, err = s.tellBehind(ctx, socket, sight, o.last); err != nil {
 				return
 			}
 			looked = time.Now()

@@ -3,6 +3,7 @@
 package api_test
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -17,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
 	"go.temporal.io/sdk/client"
 
 	"github.com/gpuaas/gpuaas/api"
@@ -244,11 +246,23 @@ func TestABrowserSignsInAndOut(t *testing.T) {
 		t.Errorf("a second sign-in ends with %d at %q", again.status, again.header.Get("Location"))
 	}
 	stale := p.cookie("gpuaas_session")
+	dialled, hangUp := context.WithTimeout(t.Context(), time.Minute)
+	defer hangUp()
+	socket, _, err := websocket.Dial(dialled, strings.Replace(d.url, "http", "ws", 1)+api.SocketPath, &websocket.DialOptions{
+		HTTPHeader: http.Header{"Cookie": {"gpuaas_session=" + stale}, "Origin": {d.url}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = socket.CloseNow() }()
 	out := p.send("POST", "/api/v1/auth/logout", "", map[string]string{"X-CSRF-Token": p.session()["csrf_token"].(string)})
 	if out.status != http.StatusNoContent || p.cookie("gpuaas_session") != "" {
 		t.Fatalf("the sign-out answers %d %s and leaves %q", out.status, out.body, p.cookie("gpuaas_session"))
 	}
 	d.want(p.send("GET", "/api/v1/me", "", map[string]string{"Cookie": "gpuaas_session=" + stale}), 401, "token_expired")
+	if _, heard, err := socket.Read(dialled); websocket.CloseStatus(err) != 4401 {
+		t.Errorf("the socket of who signed out goes on: %s (%v)", heard, err)
+	}
 	if login := p.send("GET", "/api/v1/auth/signin", "", nil); !requestField.Match(login.body) {
 		t.Errorf("the issuer's session outlived the sign-out: %d %s", login.status, login.body)
 	}

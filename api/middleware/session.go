@@ -92,6 +92,16 @@ func (b *Browser) Bearer(w http.ResponseWriter, r *http.Request) (*http.Request,
 	return r, nil
 }
 
+// Follow answers by which secret a session is known by now that a connection was opened with. Faults: TokenExpired once it has ended.
+// While sessions cannot be read it has not ended: the access token is good for as long as it is.
+func (b *Browser) Follow(ctx context.Context, secret string) (string, error) {
+	now, err := b.sessions.Follow(ctx, secret)
+	if err != nil && !errors.Is(err, fault.TokenExpired) {
+		return secret, nil
+	}
+	return now, err
+}
+
 // Session answers the session of a request's cookie, and gives the browser its new secret when it has one.
 func (b *Browser) Session(w http.ResponseWriter, r *http.Request) (session.Session, error) {
 	secret := b.Secret(r)

@@ -118,6 +118,29 @@ func (s *Store) Find(ctx context.Context, secret string) (Session, error) {
 	return renewed, err
 }
 
+// Follow answers under which secret the session of a secret stands by now. It is no use of the session: idle time goes on. Whoever follows
+// one asks more often than once in movedFor. Faults: TokenExpired for a session that has ended, ServiceUnavailable while Redis is away.
+func (s *Store) Follow(ctx context.Context, secret string) (string, error) {
+	var next string
+	for range 2 { // between the two looks it may have moved
+		stands, err := s.redis.Exists(ctx, s.key(secret)).Result()
+		if err != nil {
+			return secret, away(err)
+		}
+		if stands == 1 {
+			return secret, nil
+		}
+		switch err := s.load(ctx, s.moved(secret), secret, &next); {
+		case errors.Is(err, redis.ErrAway):
+			return secret, away(err)
+		case err != nil:
+			return secret, errEnded(err)
+		}
+		secret = next
+	}
+	return secret, errEnded(errors.New("what took the session's place has ended"))
+}
+
 // End forgets a session and answers what it held; the issuer is the caller's to tell.
 func (s *Store) End(ctx context.Context, secret string) (Session, error) {
 	found, err := s.read(ctx, secret)

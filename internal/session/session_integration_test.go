@@ -137,6 +137,41 @@ func TestWhoSignsOutDuringARenewalStaysSignedOut(t *testing.T) {
 	}
 }
 
+// What stays open beside a session finds it where it went, for as long as it lives, and does not keep it alive.
+func TestASessionIsFollowedUntilItEnds(t *testing.T) {
+	client := issuer(t)
+	s := newStore(t, redistest.Config(t), client, time.Now)
+	tokens := signedIn(t, client)
+	tokens.Expires = time.Now().Add(-time.Second)
+	begun := mustBegin(t, s, tokens)
+	if now, err := s.Follow(t.Context(), begun.Secret); err != nil || now != begun.Secret {
+		t.Fatalf("it is followed to another (%t), %v", now != begun.Secret, err)
+	}
+	if err := s.redis.PExpire(t.Context(), s.key(begun.Secret), time.Minute).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Follow(t.Context(), begun.Secret); err != nil || s.redis.PTTL(t.Context(), s.key(begun.Secret)).Val() > time.Minute {
+		t.Errorf("being followed is taken for use: %v", err)
+	}
+	renewed, err := s.Find(t.Context(), begun.Secret)
+	if err != nil || renewed.Secret == begun.Secret {
+		t.Fatalf("it was not renewed: %v", err)
+	}
+	for _, secret := range []string{begun.Secret, renewed.Secret} {
+		if now, err := s.Follow(t.Context(), secret); err != nil || now != renewed.Secret {
+			t.Errorf("the renewed one is not found: %v", err)
+		}
+	}
+	if _, err := s.End(t.Context(), renewed.Secret); err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range []string{begun.Secret, renewed.Secret, "guessed"} {
+		if _, err := s.Follow(t.Context(), secret); !errors.Is(err, fault.TokenExpired) {
+			t.Errorf("after its end it is followed: %v", err)
+		}
+	}
+}
+
 func TestASessionLivesAsLongAsItMay(t *testing.T) {
 	client := issuer(t)
 	var mutex sync.Mutex
