@@ -20,6 +20,7 @@ import (
 
 	"github.com/gpuaas/gpuaas/api/middleware"
 	authored "github.com/gpuaas/gpuaas/domain/policy"
+	rules "github.com/gpuaas/gpuaas/domain/webhook"
 	"github.com/gpuaas/gpuaas/internal/evidence"
 	"github.com/gpuaas/gpuaas/internal/ledgerchain"
 	"github.com/gpuaas/gpuaas/internal/notify"
@@ -30,6 +31,7 @@ import (
 	"github.com/gpuaas/gpuaas/internal/session"
 	"github.com/gpuaas/gpuaas/internal/statement"
 	"github.com/gpuaas/gpuaas/internal/telemetry"
+	"github.com/gpuaas/gpuaas/internal/webhook"
 )
 
 // Config is what the API stands on.
@@ -55,6 +57,10 @@ type Config struct {
 	Chain *ledgerchain.Chain
 	// WebhookSecrets hold Stripe's webhooks to their signatures; without one the platform takes no payments.
 	WebhookSecrets []string
+	// WebhookKeys seal the secrets of customers' endpoints; nil where the platform sends no webhooks. WebhookGuard refuses addresses early that
+	// the sender would not ask.
+	WebhookKeys  *webhook.Keys
+	WebhookGuard rules.Guard
 	// Evidence signs what is proven; nil where the platform has no key for it.
 	Evidence *evidence.Keys
 	Version  string
@@ -314,6 +320,7 @@ func (s *server) operations() {
 	s.outboxOperations()
 	s.deadLetterOperations()
 	s.notificationOperations()
+	s.webhookOperations()
 	s.completeContract()
 }
 

@@ -12,7 +12,8 @@ import (
 // whom: what only succeeds once is made anew for whoever may do it.
 func (s *scene) recipes() map[string]func(caller string) subject {
 	all := map[string]func(string) subject{}
-	for _, part := range []map[string]func(string) subject{s.plainRequests(), s.allocationRequests(), s.nodeRequests(), s.policyRequests(), s.operatorRequests(), s.tenancyRequests(), s.tokenRequests(), s.closingRequests(), s.paymentRequests(), s.eventRequests()} {
+	for _, part := range []map[string]func(string) subject{s.plainRequests(), s.allocationRequests(), s.nodeRequests(), s.policyRequests(), s.operatorRequests(), s.tenancyRequests(), s.tokenRequests(), s.closingRequests(), s.paymentRequests(), s.eventRequests(),
+		s.webhookRequests()} {
 		maps.Copy(all, part)
 	}
 	return all

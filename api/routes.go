@@ -165,6 +165,19 @@ var routes = []route{
 
 	{"listNotifications", "GET", "/api/v1/notifications", person(identity.ProfileRead), general, plain, 200},
 	{"readNotifications", "POST", "/api/v1/notifications/read", person(identity.ProfileWrite), general, keyed, 204},
+
+	// Answers that hold a secret are never stored: the secret derives from the key instead.
+	{"createWebhook", "POST", "/api/v1/webhooks", member(theNamedTenant, identity.WebhooksWrite), general, plain, 201},
+	{"listWebhooks", "GET", "/api/v1/webhooks", member(theTenant, identity.WebhooksRead), general, plain, 200},
+	{"getWebhook", "GET", "/api/v1/webhooks/{webhook_id}", member(aWebhook, identity.WebhooksRead), general, plain, 200},
+	{"updateWebhook", "PATCH", "/api/v1/webhooks/{webhook_id}", member(aWebhook, identity.WebhooksWrite), general, keyed, 200},
+	{"deleteWebhook", "DELETE", "/api/v1/webhooks/{webhook_id}", member(aWebhook, identity.WebhooksWrite).ending(), general, keyed, 204},
+	{"rotateWebhookSecret", "POST", "/api/v1/webhooks/{webhook_id}/secret", member(aWebhook, identity.WebhooksWrite), general, plain, 201},
+	{"testWebhook", "POST", "/api/v1/webhooks/{webhook_id}/test", member(aWebhook, identity.WebhooksWrite), general, keyed, 201},
+	{"listWebhookDeliveries", "GET", "/api/v1/webhooks/{webhook_id}/deliveries", member(aWebhook, identity.WebhooksRead), general, plain, 200},
+	{"getWebhookDelivery", "GET", "/api/v1/webhook-deliveries/{delivery_id}", member(aDelivery, identity.WebhooksRead), general, plain, 200},
+	{"redeliverWebhook", "POST", "/api/v1/webhook-deliveries/{delivery_id}/redeliver", member(aDelivery, identity.WebhooksWrite), general, keyed, 200},
+
 	{"getOutbox", "GET", "/api/v1/admin/outbox", operator(identity.PlatformRead), overview, plain, 200},
 	{"rewindOutbox", "POST", "/api/v1/admin/outbox/rewind", operator(identity.PlatformWrite), general, keyed, 200},
 	{"listDeadLetters", "GET", "/api/v1/admin/dead-letters", operator(identity.PlatformRead), overview, plain, 200},

@@ -102,6 +102,26 @@ var aRefund = target{noun: "refund", missing: fault.RefundNotFound, locate: func
 	return middleware.Place{TenantID: row.TenantID, Object: row}, err
 }}
 
+// aWebhook is the webhook endpoint of the path, a deleted one too; the handler finds its row in the place.
+var aWebhook = target{noun: "webhook", missing: fault.WebhookNotFound, locate: func(ctx context.Context, s *server, r *http.Request) (middleware.Place, error) {
+	webhookID, err := parseID[id.Webhook](r.PathValue("webhook_id"))
+	if err != nil {
+		return middleware.Place{}, err
+	}
+	row, err := queries.GetWebhookEndpoint(ctx, s.config.Pool, webhookID)
+	return middleware.Place{TenantID: row.TenantID, Object: row}, err
+}}
+
+// aDelivery is the delivery of the path; the handler finds its row in the place.
+var aDelivery = target{noun: "webhook_delivery", missing: fault.WebhookDeliveryNotFound, locate: func(ctx context.Context, s *server, r *http.Request) (middleware.Place, error) {
+	deliveryID, err := parseID[id.Delivery](r.PathValue("delivery_id"))
+	if err != nil {
+		return middleware.Place{}, err
+	}
+	row, err := queries.GetWebhookDelivery(ctx, s.config.Pool, deliveryID)
+	return middleware.Place{TenantID: row.TenantID, Object: row}, err
+}}
+
 // theTenant is the tenant in which the caller acts: that of ?project_id= or of ?tenant_id=, or else the one they are at home in. A
 // project that is named narrows the place to it.
 var theTenant = target{noun: "tenant", missing: fault.TenantNotFound, locate: func(ctx context.Context, s *server, r *http.Request) (middleware.Place, error) {

@@ -135,6 +135,8 @@ func (w *world) start(cluster temporal.Config) {
 	})
 	cache, evidenceKey := redistest.Config(w.t), w.evidenceKey()
 	var bus nats.Config
+	// Receivers of webhooks listen on this machine.
+	customers := process.WebhooksConfig{Keys: "test:" + strings.Repeat("07", 32), Networks: []string{"127.0.0.0/8"}}
 	if natstest.Available() {
 		server := natstest.Start(w.t)
 		bus, w.bus = server.Config(), server.Open()
@@ -142,7 +144,9 @@ func (w *world) start(cluster temporal.Config) {
 			return process.RunOutboxRelay(ctx, process.OutboxRelayConfig{Database: database, NATS: bus, Relay: outbox.DefaultConfig(), Log: logs})
 		})
 		run("notification relay", func() error {
-			return process.RunNotificationRelay(ctx, process.NotificationRelayConfig{Database: database, NATS: bus, Redis: cache, Log: logs})
+			return process.RunNotificationRelay(ctx, process.NotificationRelayConfig{
+				Database: database, NATS: bus, Redis: cache, Log: logs, Temporal: cluster, Worker: process.DefaultWorkerConfig(), Webhooks: customers,
+			})
 		})
 	}
 	w.replica = func(log *slog.Logger) string {
@@ -151,6 +155,7 @@ func (w *world) start(cluster temporal.Config) {
 			return process.RunAPI(ctx, process.APIConfig{
 				Database: database, Temporal: cluster, Redis: cache, NATS: bus, Log: process.LogConfig{Logger: log}, Address: "127.0.0.1:0", IDSecret: strings.Repeat("i", 32),
 				EvidenceKeyFile: evidenceKey, Webhooks: process.StripeWebhookConfig{Secrets: []string{olderSecret, w.signing}},
+				Customers: customers,
 				OIDC:      oidc.Config{Issuer: w.issuer, Audiences: []string{"gpuaas-api"}, Clients: []string{"gpuaas-api"}},
 				Listening: func(address string) { listening <- address },
 			})

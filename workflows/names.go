@@ -22,6 +22,9 @@ const (
 	PaymentsQueue = "payments"
 	// WebhooksQueue runs WebhookEvent and its steps: webhook-worker.
 	WebhooksQueue = "webhooks"
+	// DeliveriesQueue runs WebhookDelivery and its step, which asks addresses that customers chose: notification-relay, which holds no
+	// secret of the platform's money or nodes.
+	DeliveriesQueue = "deliveries"
 )
 
 // NodeQueue is the activity queue that only the agent of this node polls, through the node gateway.

@@ -62,6 +62,9 @@ func ProgramEnvironment(dataDir string, e Endpoints) ([]Variable, error) {
 		{"STRIPE_API_URL", e.StripeURL},
 		{"STRIPE_SECRET_KEY", stripeKeyPrefix + m.StripeKey},
 		{"STRIPE_WEBHOOK_SECRET", stripeWebhookPrefix + m.StripeWebhook},
+		{"GPUAAS_WEBHOOK_KEYS", "dev1:" + m.WebhookKey},
+		// Receivers under development listen on this machine; http needs the policy webhooks.allow_http beside.
+		{"GPUAAS_WEBHOOK_ALLOWED_NETWORKS", "127.0.0.0/8,::1/128"},
 		{"TEMPORAL_ADDRESS", e.TemporalAddress},
 		{"TEMPORAL_NAMESPACE", e.TemporalNamespace},
 		{"KEYCLOAK_ISSUER_URL", e.IssuerURL},

@@ -117,6 +117,8 @@ type memory struct {
 	// StripeKey and StripeWebhook are the secret key and the webhook secret of the instance's account at the stand-in.
 	StripeKey     string `json:"stripe_key,omitempty"`
 	StripeWebhook string `json:"stripe_webhook,omitempty"`
+	// WebhookKey seals the signing secrets of customers' webhooks.
+	WebhookKey string `json:"webhook_key,omitempty"`
 }
 
 // Start starts the parts of cfg in their order. On an error everything that had started is stopped again.
@@ -338,7 +340,8 @@ func (s *Stack) remember() error {
 		s.cfg.Notice(notice)
 	}
 	s.memory.PortBase = s.Ports.Base
-	for _, secret := range []*string{&s.memory.ProbeSecret, &s.memory.TokenKey, &s.memory.IDKey, &s.memory.NATSPassword, &s.memory.StripeKey, &s.memory.StripeWebhook} {
+	for _, secret := range []*string{&s.memory.ProbeSecret, &s.memory.TokenKey, &s.memory.IDKey, &s.memory.NATSPassword, &s.memory.StripeKey, &s.memory.StripeWebhook,
+		&s.memory.WebhookKey} {
 		if *secret == "" {
 			*secret = newSecret()
 		}

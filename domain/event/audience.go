@@ -40,6 +40,7 @@ var audiences = map[Type]Audience{
 	PaymentsRefundFailed:              Billing,
 	PaymentsDisputeOpened:             Billing,
 	PaymentsDisputeClosed:             Billing,
+	WebhooksEndpointDisabled:          Members,
 }
 
 // Audience of an event; Nobody for one that this release does not know.
@@ -60,7 +61,9 @@ func All() []Type {
 }
 
 // Streams are all the streams there are, in the order in which they are made.
-func Streams() []string { return []string{"BILLING", "PAYMENTS", "PROVISIONING", DeadLetters} }
+func Streams() []string {
+	return []string{"BILLING", "PAYMENTS", "PROVISIONING", "WEBHOOKS", DeadLetters}
+}
 
 // SubjectsOf is the pattern of a stream's subjects.
 func SubjectsOf(stream string) string { return strings.ToLower(stream) + ".>" }

@@ -32,6 +32,7 @@ const (
 	PaymentsRefundFailed              Type = "payments.refund_failed"
 	PaymentsDisputeOpened             Type = "payments.dispute_opened"
 	PaymentsDisputeClosed             Type = "payments.dispute_closed"
+	WebhooksEndpointDisabled          Type = "webhooks.endpoint_disabled"
 )
 
 // Stream is the stream a subject belongs to: its first word in capitals.

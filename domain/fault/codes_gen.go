@@ -20,6 +20,7 @@ const (
 	GroupCatalogue   Group = "catalogue"
 	GroupPolicy      Group = "policy"
 	GroupEvents      Group = "events"
+	GroupWebhooks    Group = "webhooks"
 	GroupRateLimit   Group = "rate_limit"
 	GroupServer      Group = "server"
 )
@@ -256,6 +257,18 @@ const (
 	DeadLetterNotReplayable Code = "dead_letter_not_replayable"
 	// OutboxUnchanged (409): No event that is kept was published since then.
 	OutboxUnchanged Code = "outbox_unchanged"
+	// WebhooksDisabled (403): This installation sends no webhooks.
+	WebhooksDisabled Code = "webhooks_disabled"
+	// WebhookNotFound (404): There is no such webhook endpoint.
+	WebhookNotFound Code = "webhook_not_found"
+	// WebhookURLRefused (422): Webhooks are not sent to this address; details say why.
+	WebhookURLRefused Code = "webhook_url_refused"
+	// WebhookLimitReached (409): The tenant has as many webhook endpoints as it may have.
+	WebhookLimitReached Code = "webhook_limit_reached"
+	// WebhookDeliveryNotFound (404): There is no such delivery, or it is older than what is kept.
+	WebhookDeliveryNotFound Code = "webhook_delivery_not_found"
+	// WebhookDeliveryPending (409): The delivery is under way already.
+	WebhookDeliveryPending Code = "webhook_delivery_pending"
 	// RateLimitExceeded (429): Too many requests; try again after the time in Retry-After.
 	RateLimitExceeded Code = "rate_limit_exceeded"
 	// InternalError (500): Something went wrong on our side; the correlation id finds it in our logs.
@@ -382,6 +395,12 @@ var codes = []Code{
 	DeadLetterNotFound,
 	DeadLetterNotReplayable,
 	OutboxUnchanged,
+	WebhooksDisabled,
+	WebhookNotFound,
+	WebhookURLRefused,
+	WebhookLimitReached,
+	WebhookDeliveryNotFound,
+	WebhookDeliveryPending,
 	RateLimitExceeded,
 	InternalError,
 	UpstreamError,
@@ -504,6 +523,12 @@ var catalogue = map[Code]Entry{
 	DeadLetterNotFound:          {Code: DeadLetterNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no such dead letter.", Group: GroupEvents},
 	DeadLetterNotReplayable:     {Code: DeadLetterNotReplayable, HTTPStatus: 409, Retryable: false, Sentence: "The letter does not hold an event that could be published again; it can only be discarded.", Group: GroupEvents},
 	OutboxUnchanged:             {Code: OutboxUnchanged, HTTPStatus: 409, Retryable: false, Sentence: "No event that is kept was published since then.", Group: GroupEvents},
+	WebhooksDisabled:            {Code: WebhooksDisabled, HTTPStatus: 403, Retryable: false, Sentence: "This installation sends no webhooks.", Group: GroupWebhooks},
+	WebhookNotFound:             {Code: WebhookNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no such webhook endpoint.", Group: GroupWebhooks},
+	WebhookURLRefused:           {Code: WebhookURLRefused, HTTPStatus: 422, Retryable: false, Sentence: "Webhooks are not sent to this address; details say why.", Group: GroupWebhooks},
+	WebhookLimitReached:         {Code: WebhookLimitReached, HTTPStatus: 409, Retryable: false, Sentence: "The tenant has as many webhook endpoints as it may have.", Group: GroupWebhooks},
+	WebhookDeliveryNotFound:     {Code: WebhookDeliveryNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no such delivery, or it is older than what is kept.", Group: GroupWebhooks},
+	WebhookDeliveryPending:      {Code: WebhookDeliveryPending, HTTPStatus: 409, Retryable: false, Sentence: "The delivery is under way already.", Group: GroupWebhooks},
 	RateLimitExceeded:           {Code: RateLimitExceeded, HTTPStatus: 429, Retryable: true, Sentence: "Too many requests; try again after the time in Retry-After.", Group: GroupRateLimit},
 	InternalError:               {Code: InternalError, HTTPStatus: 500, Retryable: false, Sentence: "Something went wrong on our side; the correlation id finds it in our logs.", Group: GroupServer},
 	UpstreamError:               {Code: UpstreamError, HTTPStatus: 502, Retryable: true, Sentence: "A system that this platform depends on answered with an error.", Group: GroupServer},

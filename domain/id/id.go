@@ -39,13 +39,18 @@ type (
 	Refund string
 	// Dispute names a customer's bank's objection to a payment ("disp_…").
 	Dispute string
+	// Webhook names an endpoint of a tenant's that is told of events ("hook_…").
+	Webhook string
+	// Delivery names one event on its way to one webhook ("dlv_…").
+	Delivery string
 	// SKU is the operator's own slug for a kind of node, such as "h100-8x".
 	SKU string
 )
 
 // Kind is any identifier that carries a prefix.
 type Kind interface {
-	Allocation | Node | User | Tenant | Project | Account | Price | Adjustment | Credential | SSHKey | Invitation | Payment | Refund | Dispute
+	Allocation | Node | User | Tenant | Project | Account | Price | Adjustment | Credential | SSHKey | Invitation | Payment | Refund | Dispute | Webhook |
+		Delivery
 }
 
 var encoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
@@ -108,6 +113,10 @@ func prefix[K Kind]() string {
 		return "ref_"
 	case Dispute:
 		return "disp_"
+	case Webhook:
+		return "hook_"
+	case Delivery:
+		return "dlv_"
 	default:
 		return "adj_"
 	}

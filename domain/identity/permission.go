@@ -36,6 +36,9 @@ const (
 
 	AuditRead Permission = "audit:read"
 
+	WebhooksRead  Permission = "webhooks:read"
+	WebhooksWrite Permission = "webhooks:write"
+
 	// TenantWrite renames a tenant; TenantOwn closes it, exports it and appoints its owners.
 	TenantRead  Permission = "tenant:read"
 	TenantWrite Permission = "tenant:write"
@@ -51,7 +54,7 @@ func Permissions() []Permission {
 	return []Permission{
 		ProfileRead, ProfileWrite, CatalogRead, AllocationsRead, AllocationsWrite, AllocationsManage, KeysRead, KeysWrite,
 		BillingRead, BillingWrite, ProjectsRead, ProjectsWrite, MembersRead, MembersWrite, ServiceAccountsRead, ServiceAccountsWrite,
-		AuditRead, TenantRead, TenantWrite, TenantOwn, PlatformRead, PlatformWrite,
+		AuditRead, WebhooksRead, WebhooksWrite, TenantRead, TenantWrite, TenantOwn, PlatformRead, PlatformWrite,
 	}
 }
 
@@ -61,7 +64,8 @@ func (p Permission) Valid() bool { return slices.Contains(Permissions(), p) }
 // Reads says whether p changes nothing; an operator may see into a tenant by such permissions alone.
 func (p Permission) Reads() bool {
 	switch p {
-	case ProfileRead, CatalogRead, AllocationsRead, KeysRead, BillingRead, ProjectsRead, MembersRead, ServiceAccountsRead, AuditRead, TenantRead, PlatformRead:
+	case ProfileRead, CatalogRead, AllocationsRead, KeysRead, BillingRead, ProjectsRead, MembersRead, ServiceAccountsRead, AuditRead, WebhooksRead,
+		TenantRead, PlatformRead:
 		return true
 	default:
 		return false
@@ -74,7 +78,7 @@ func (p Permission) Personal() bool { return p == ProfileRead || p == ProfileWri
 // Privileged says whether a mutation that needs p is one that audit_logs tells of, refusals included.
 func (p Permission) Privileged() bool {
 	switch p {
-	case PlatformWrite, TenantWrite, TenantOwn, MembersWrite, ProjectsWrite, ServiceAccountsWrite, BillingWrite:
+	case PlatformWrite, TenantWrite, TenantOwn, MembersWrite, ProjectsWrite, ServiceAccountsWrite, BillingWrite, WebhooksWrite:
 		return true
 	default:
 		return false
@@ -106,9 +110,9 @@ var granted = map[Role][]Permission{
 	Member:  append(slices.Clone(viewing), AllocationsWrite, KeysWrite, BillingRead),
 	Billing: append(slices.Clone(viewing), BillingRead, BillingWrite),
 	Admin: append(slices.Clone(viewing), AllocationsWrite, AllocationsManage, KeysWrite, BillingRead, BillingWrite, ProjectsWrite,
-		MembersWrite, ServiceAccountsRead, ServiceAccountsWrite, AuditRead, TenantWrite),
+		MembersWrite, ServiceAccountsRead, ServiceAccountsWrite, AuditRead, WebhooksRead, WebhooksWrite, TenantWrite),
 	Owner: append(slices.Clone(viewing), AllocationsWrite, AllocationsManage, KeysWrite, BillingRead, BillingWrite, ProjectsWrite,
-		MembersWrite, ServiceAccountsRead, ServiceAccountsWrite, AuditRead, TenantWrite, TenantOwn),
+		MembersWrite, ServiceAccountsRead, ServiceAccountsWrite, AuditRead, WebhooksRead, WebhooksWrite, TenantWrite, TenantOwn),
 }
 
 // Grants says whether the role holds p where it is held.

@@ -447,6 +447,113 @@ var (
 		Unit:    "attempts",
 		Meaning: "How often a consumer tries to apply an event, with pauses that grow to half a minute, before it becomes a dead letter.",
 	}
+	// WebhooksMaximumEndpoints is "webhooks.maximum_endpoints". How many webhook endpoints a tenant may have.
+	WebhooksMaximumEndpoints = IntKey{
+		Name:    "webhooks.maximum_endpoints",
+		Default: 10,
+		Min:     0,
+		Max:     1000,
+		Unit:    "endpoints",
+		Meaning: "How many webhook endpoints a tenant may have.",
+		Tenant:  true,
+	}
+	// WebhooksDeliveryAttempts is "webhooks.delivery_attempts". How often a webhook is sent, the first time included, before its delivery has failed.
+	WebhooksDeliveryAttempts = IntKey{
+		Name:    "webhooks.delivery_attempts",
+		Default: 15,
+		Min:     1,
+		Max:     100,
+		Unit:    "attempts",
+		Meaning: "How often a webhook is sent, the first time included, before its delivery has failed.",
+	}
+	// WebhooksRetryInitialSeconds is "webhooks.retry_initial_seconds". The pause after the first attempt at a delivery; it doubles after each one.
+	WebhooksRetryInitialSeconds = IntKey{
+		Name:    "webhooks.retry_initial_seconds",
+		Default: 5,
+		Min:     1,
+		Max:     3600,
+		Unit:    "seconds",
+		Meaning: "The pause after the first attempt at a delivery; it doubles after each one.",
+	}
+	// WebhooksRetryMaximumSeconds is "webhooks.retry_maximum_seconds". The longest pause between two attempts at a delivery.
+	WebhooksRetryMaximumSeconds = IntKey{
+		Name:    "webhooks.retry_maximum_seconds",
+		Default: 21600,
+		Min:     1,
+		Max:     86400,
+		Unit:    "seconds",
+		Meaning: "The longest pause between two attempts at a delivery.",
+	}
+	// WebhooksRetryWindowSeconds is "webhooks.retry_window_seconds". For how long a delivery is attempted at most.
+	WebhooksRetryWindowSeconds = IntKey{
+		Name:    "webhooks.retry_window_seconds",
+		Default: 259200,
+		Min:     1,
+		Max:     2592000,
+		Unit:    "seconds",
+		Meaning: "For how long a delivery is attempted at most.",
+	}
+	// WebhooksRequestTimeoutSeconds is "webhooks.request_timeout_seconds". How long one attempt may take, from the look-up of the name to the last byte of the answer.
+	WebhooksRequestTimeoutSeconds = IntKey{
+		Name:    "webhooks.request_timeout_seconds",
+		Default: 15,
+		Min:     1,
+		Max:     60,
+		Unit:    "seconds",
+		Meaning: "How long one attempt may take, from the look-up of the name to the last byte of the answer.",
+	}
+	// WebhooksResponseBytes is "webhooks.response_bytes". How much of an endpoint's answer is read and kept in the log of deliveries.
+	WebhooksResponseBytes = IntKey{
+		Name:    "webhooks.response_bytes",
+		Default: 1024,
+		Min:     0,
+		Max:     16384,
+		Unit:    "bytes",
+		Meaning: "How much of an endpoint's answer is read and kept in the log of deliveries.",
+	}
+	// WebhooksDisableAfterFailures is "webhooks.disable_after_failures". How many attempts must fail, with no success between them, before an endpoint is disabled.
+	WebhooksDisableAfterFailures = IntKey{
+		Name:    "webhooks.disable_after_failures",
+		Default: 20,
+		Min:     1,
+		Max:     100000,
+		Unit:    "attempts",
+		Meaning: "How many attempts must fail, with no success between them, before an endpoint is disabled.",
+	}
+	// WebhooksDisableAfterSeconds is "webhooks.disable_after_seconds". For how long an endpoint must have failed before it is disabled.
+	WebhooksDisableAfterSeconds = IntKey{
+		Name:    "webhooks.disable_after_seconds",
+		Default: 259200,
+		Min:     0,
+		Max:     2592000,
+		Unit:    "seconds",
+		Meaning: "For how long an endpoint must have failed before it is disabled.",
+	}
+	// WebhooksSecretOverlapSeconds is "webhooks.secret_overlap_seconds". For how long the secret before a new one signs beside it, unless its maker says otherwise.
+	WebhooksSecretOverlapSeconds = IntKey{
+		Name:    "webhooks.secret_overlap_seconds",
+		Default: 86400,
+		Min:     0,
+		Max:     2592000,
+		Unit:    "seconds",
+		Meaning: "For how long the secret before a new one signs beside it, unless its maker says otherwise.",
+	}
+	// WebhooksAllowHTTP is "webhooks.allow_http". Whether endpoints without TLS may be told of events.
+	WebhooksAllowHTTP = BoolKey{
+		Name:    "webhooks.allow_http",
+		Default: false,
+		Meaning: "Whether endpoints without TLS may be told of events.",
+		Danger:  "Whoever is on the way can read and hold back what is sent; for tests and closed networks alone.",
+	}
+	// WebhooksDeliveryRetentionDays is "webhooks.delivery_retention_days". How long a delivery that has ended can be looked at and asked for again.
+	WebhooksDeliveryRetentionDays = IntKey{
+		Name:    "webhooks.delivery_retention_days",
+		Default: 30,
+		Min:     1,
+		Max:     3650,
+		Unit:    "days",
+		Meaning: "How long a delivery that has ended can be looked at and asked for again.",
+	}
 	// RateLimitAPIRequestsPerMinute is "rate_limit.api_requests_per_minute". How many requests one user may make.
 	RateLimitAPIRequestsPerMinute = IntKey{
 		Name:    "rate_limit.api_requests_per_minute",
@@ -636,6 +743,18 @@ var keys = []Key{
 	EventsOutboxRetentionHours,
 	EventsInboxRetentionDays,
 	EventsDeliveryAttempts,
+	WebhooksMaximumEndpoints,
+	WebhooksDeliveryAttempts,
+	WebhooksRetryInitialSeconds,
+	WebhooksRetryMaximumSeconds,
+	WebhooksRetryWindowSeconds,
+	WebhooksRequestTimeoutSeconds,
+	WebhooksResponseBytes,
+	WebhooksDisableAfterFailures,
+	WebhooksDisableAfterSeconds,
+	WebhooksSecretOverlapSeconds,
+	WebhooksAllowHTTP,
+	WebhooksDeliveryRetentionDays,
 	RateLimitAPIRequestsPerMinute,
 	RateLimitTerminalTokenRequestsPerMinute,
 	RateLimitFinancialRequestsPerMinute,
@@ -662,5 +781,6 @@ var orderedPairs = []order{
 	{Low: AuthSessionIdleSeconds, High: AuthSessionMaxSeconds},
 	{Low: BillingMinimumDepositMinor, High: BillingMaximumDepositMinor},
 	{Low: ReleaseBackoffInitialSeconds, High: ReleaseBackoffMaximumSeconds},
+	{Low: WebhooksRetryInitialSeconds, High: WebhooksRetryMaximumSeconds},
 	{Low: NodeHeartbeatIntervalSeconds, High: NodeOfflineAfterSeconds},
 }

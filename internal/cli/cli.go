@@ -81,7 +81,7 @@ func newRoot(terminal Terminal) *cobra.Command {
 		shared.balanceCommand(), shared.ledgerCommand(), shared.walletCommand(), shared.usageCommand(), shared.statementCommand(),
 		shared.tenantCommand(), shared.meCommand(), shared.projectCommand(), shared.memberCommand(), shared.invitationCommand(),
 		shared.nodeCommand(), shared.policyCommand(), shared.adminCommand(),
-		shared.tokenCommand(), shared.serviceAccountCommand(), shared.keyCommand(), shared.auditCommand(), shared.evidenceCommand(), shared.notificationsCommand(),
+		shared.tokenCommand(), shared.serviceAccountCommand(), shared.keyCommand(), shared.auditCommand(), shared.evidenceCommand(), shared.notificationsCommand(), shared.webhookCommand(),
 	)
 	shared.completeArguments(root)
 	return root

@@ -80,6 +80,9 @@ var nouns = map[string]completer{
 	}, func(r client.Refund) (string, string) {
 		return r.ID, amount(r.AmountMicros, r.Currency) + " " + string(r.State)
 	}),
+	"WEBHOOK": live(func(ctx context.Context, api client.ClientInterface, _ []string) (*http.Response, error) {
+		return api.ListWebhooks(ctx, &client.ListWebhooksParams{Limit: optional(mostCompletions)})
+	}, func(w client.Webhook) (string, string) { return w.ID, w.URL }),
 	"CONTEXT": contextNames,
 	"ROLE":    oneOf("owner", "admin", "member", "viewer", "billing"),
 }

@@ -45,8 +45,13 @@ func DefaultStreams() StreamsConfig {
 	return StreamsConfig{Replicas: 1, Storage: "file", MaxAge: 168 * time.Hour, MaxBytes: -1, DuplicateWindow: 10 * time.Minute}
 }
 
-// Notifications is the durable consumer that tells people.
-const Notifications = "notifications"
+// The durable consumers.
+const (
+	// Notifications tells people.
+	Notifications = "notifications"
+	// Webhooks tells the endpoints of customers.
+	Webhooks = "webhooks"
+)
 
 // streams are all there are.
 func (c StreamsConfig) streams() []jetstream.StreamConfig {
@@ -85,15 +90,17 @@ func durables() []durable {
 		if len(subjects) == 0 {
 			continue
 		}
-		declared = append(declared, durable{stream, jetstream.ConsumerConfig{
-			Durable: Notifications, FilterSubjects: subjects, DeliverPolicy: jetstream.DeliverAllPolicy, AckPolicy: jetstream.AckExplicitPolicy,
-			AckWait: 30 * time.Second, MaxAckPending: 1024, MaxDeliver: -1, ReplayPolicy: jetstream.ReplayInstantPolicy,
-		}})
+		for _, name := range []string{Notifications, Webhooks} {
+			declared = append(declared, durable{stream, jetstream.ConsumerConfig{
+				Durable: name, FilterSubjects: subjects, DeliverPolicy: jetstream.DeliverAllPolicy, AckPolicy: jetstream.AckExplicitPolicy,
+				AckWait: 30 * time.Second, MaxAckPending: 1024, MaxDeliver: -1, ReplayPolicy: jetstream.ReplayInstantPolicy,
+			}})
+		}
 	}
 	return declared
 }
 
-// notified are the subjects of a stream that people are told of, sorted.
+// notified are the subjects of a stream that a tenant's people, and its endpoints, are told of, sorted.
 func notified(stream string) []string {
 	var subjects []string
 	for _, kind := range event.All() {

@@ -59,7 +59,7 @@ func (n *Notifier) apply(ctx context.Context, tx pgx.Tx, message consumer.Messag
 	if audience == event.Nobody {
 		return nil
 	}
-	muted, err := n.muted(ctx, message.EventType)
+	muted, err := Muted(ctx, n.policies, message.EventType)
 	if err != nil || muted {
 		return err
 	}
@@ -84,12 +84,13 @@ func placeOf(message consumer.Message) (place, error) {
 	return at, nil
 }
 
-func (n *Notifier) muted(ctx context.Context, kind event.Type) (bool, error) {
+// Muted says whether policy keeps an event from being delivered to anybody.
+func Muted(ctx context.Context, policies *policy.Client, kind event.Type) (bool, error) {
 	key, mutable := mutes[kind]
 	if !mutable {
 		return false, nil
 	}
-	enabled, err := n.policies.Bool(ctx, key)
+	enabled, err := policies.Bool(ctx, key)
 	return !enabled, err
 }
 

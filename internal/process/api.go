@@ -42,13 +42,15 @@ type APIConfig struct {
 	Temporal temporal.Config
 	Redis    redis.Config
 	// NATS may be left out where a program is assembled in Go: then there are no dead letters to look at.
-	NATS       nats.Config
-	OIDC       oidc.Config
-	SignIn     SignInConfig
-	Nodes      NodeAPIConfig
-	Log        LogConfig
-	Trace      TraceConfig
-	Webhooks   StripeWebhookConfig
+	NATS     nats.Config
+	OIDC     oidc.Config
+	SignIn   SignInConfig
+	Nodes    NodeAPIConfig
+	Log      LogConfig
+	Trace    TraceConfig
+	Webhooks StripeWebhookConfig
+	// Customers are the webhooks of customers, which notification-relay sends.
+	Customers  WebhooksConfig
 	Proxies    []string `env:"GPUAAS_TRUSTED_PROXIES" usage:"networks of our own proxies, whose X-Forwarded-For is believed, comma separated"`
 	TemporalUI string   `env:"GPUAAS_TEMPORAL_UI_URL" usage:"where Temporal's own UI listens, such as http://temporal-ui:8080; operators reach it at /operator/temporal; empty serves none"`
 	Address    string   `env:"GPUAAS_API_ADDRESS" envDefault:"127.0.0.1:8081" usage:"host:port on which the public API is served"`
@@ -85,7 +87,7 @@ func (c APIConfig) Check() []string {
 	mistakes = append(mistakes, c.Redis.Check()...)
 	mistakes = append(mistakes, c.NATS.Check()...)
 	mistakes = append(append(append(mistakes, c.OIDC.Check()...), c.Nodes.Check()...), c.Trace.Check()...)
-	mistakes = append(append(mistakes, c.SignIn.Check()...), c.Webhooks.Check()...)
+	mistakes = append(append(append(mistakes, c.SignIn.Check()...), c.Webhooks.Check()...), c.Customers.Check()...)
 	if _, _, err := net.SplitHostPort(c.Address); err != nil {
 		mistakes = append(mistakes, "GPUAAS_API_ADDRESS must look like host:port.")
 	}
@@ -162,6 +164,10 @@ func RunAPI(ctx context.Context, config APIConfig) error {
 	if err != nil {
 		return err
 	}
+	webhookKeys, guard, err := config.Customers.open()
+	if err != nil {
+		return err
+	}
 	policies := policy.New(pool)
 	issuer := &http.Client{Timeout: oidcTimeout}
 	verifier := oidc.New(config.OIDC, issuer, time.Now)
@@ -173,7 +179,7 @@ func RunAPI(ctx context.Context, config APIConfig) error {
 	}()
 	settings := api.Config{
 		Pool: pool, Redis: cache, Proxies: proxies, Policy: policies, Verifier: verifier, SignIn: config.SignIn.clients(verifier, issuer), IDSecret: []byte(config.IDSecret),
-		Currency: accountCurrency, Evidence: keys, WebhookSecrets: config.Webhooks.Secrets, Chain: ledgerchain.New(pool, nil, log), TemporalUI: ui, Version: Version, Log: log, Tracing: tracing, Now: time.Now,
+		Currency: accountCurrency, Evidence: keys, WebhookSecrets: config.Webhooks.Secrets, WebhookKeys: webhookKeys, WebhookGuard: guard, Chain: ledgerchain.New(pool, nil, log), TemporalUI: ui, Version: Version, Log: log, Tracing: tracing, Now: time.Now,
 		Temporal: func() client.Client {
 			if connected := cluster.Load(); connected != nil {
 				return *connected

@@ -14,6 +14,8 @@ import (
 	"github.com/gpuaas/gpuaas/internal/policy"
 	"github.com/gpuaas/gpuaas/internal/redis"
 	"github.com/gpuaas/gpuaas/internal/store"
+	"github.com/gpuaas/gpuaas/internal/temporal"
+	"github.com/gpuaas/gpuaas/internal/webhook"
 	"github.com/gpuaas/gpuaas/schema/queries"
 )
 
@@ -22,16 +24,21 @@ type NotificationRelayConfig struct {
 	Database DatabaseConfig
 	NATS     nats.Config
 	Redis    redis.Config
+	// Temporal and Worker are for the deliveries of webhooks; without keys for those nothing of it is asked.
+	Temporal temporal.Config
+	Worker   WorkerConfig
+	Webhooks WebhooksConfig
 	Health   HealthConfig
 	Log      LogConfig
 }
 
 // Check says what is wrong with it.
 func (c NotificationRelayConfig) Check() []string {
-	return append(append(append(c.Database.Check(), c.NATS.Check()...), c.Redis.Check()...), c.Health.Check()...)
+	mistakes := append(append(append(c.Database.Check(), c.NATS.Check()...), c.Redis.Check()...), c.Health.Check()...)
+	return append(append(append(mistakes, c.Temporal.Check()...), c.Worker.Check()...), c.Webhooks.Check()...)
 }
 
-// RunNotificationRelay turns events into notifications until ctx ends. Any number may run.
+// RunNotificationRelay turns events into notifications and into webhooks of customers, and delivers those, until ctx ends. Any number may run.
 func RunNotificationRelay(ctx context.Context, config NotificationRelayConfig) error {
 	const program = "notification-relay"
 	log := config.Log.logger(program)
@@ -52,15 +59,24 @@ func RunNotificationRelay(ctx context.Context, config NotificationRelayConfig) e
 	defer func() { _ = cache.Close() }()
 	policies := policy.New(pool)
 	telling := notify.NewConsumer(pool, bus, cache, policies, log)
+	starter := webhook.NewStarter(pool, log)
+	fanning := webhook.NewConsumer(pool, bus, policies, starter, log)
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return telling.Run(ctx) })
+	if config.Webhooks.Enabled() {
+		group.Go(func() error { return fanning.Run(ctx) })
+		group.Go(func() error { return deliverWebhooks(ctx, config, pool, policies, starter, log) })
+	} else {
+		log.InfoContext(ctx, "no webhooks are sent: GPUAAS_WEBHOOK_KEYS is empty")
+	}
 	group.Go(func() error { return forgetNotifications(ctx, pool, policies, log) })
 	group.Go(func() error {
 		// Without Redis people are told a little later: no reason to be taken out of service.
 		return serveHealth(ctx, config.Health, log, []probe{{"postgres", pool.Ping}, {"nats", bus.Ready}}, func() map[string]int64 {
 			applied, dead := telling.Counts()
-			return map[string]int64{"applied": applied, "dead_letters": dead}
+			fanned, given := fanning.Counts()
+			return map[string]int64{"applied": applied, "dead_letters": dead, "webhook_events": fanned, "webhook_dead_letters": given}
 		})
 	})
 	return group.Wait()
@@ -69,7 +85,7 @@ func RunNotificationRelay(ctx context.Context, config NotificationRelayConfig) e
 // purgeRun is how many rows one statement removes.
 const purgeRun = 10_000
 
-// forgetNotifications removes notifications and inbox keys past their retention. Two relays may do so at once.
+// forgetNotifications removes notifications, deliveries of webhooks and inbox keys past their retention. Two relays may do so at once.
 func forgetNotifications(ctx context.Context, pool *pgxpool.Pool, policies *policy.Client, log *slog.Logger) error {
 	for {
 		pause := upkeepInterval
@@ -95,13 +111,21 @@ func purgeNotifications(ctx context.Context, pool *pgxpool.Pool, policies *polic
 	if err != nil {
 		return err
 	}
+	deliveryDays, err := policies.Int(ctx, authored.WebhooksDeliveryRetentionDays)
+	if err != nil {
+		return err
+	}
 	for {
 		removed, err := queries.PurgeNotifications(ctx, pool, time.Duration(notificationDays)*day, purgeRun)
 		if err != nil {
 			return err
 		}
+		delivered, err := queries.PurgeWebhookDeliveries(ctx, pool, time.Duration(deliveryDays)*day, purgeRun)
+		if err != nil {
+			return err
+		}
 		forgotten, err := queries.PurgeInbox(ctx, pool, time.Duration(inboxDays)*day, purgeRun)
-		if err != nil || removed < purgeRun && forgotten < purgeRun {
+		if err != nil || removed < purgeRun && forgotten < purgeRun && delivered < purgeRun {
 			return err
 		}
 	}

@@ -12,7 +12,7 @@ var (
 )
 
 var initialisms = map[string]string{
-	"api": "API", "gpu": "GPU", "id": "ID", "maas": "MAAS", "sku": "SKU", "ssh": "SSH", "ttl": "TTL", "url": "URL",
+	"api": "API", "gpu": "GPU", "http": "HTTP", "id": "ID", "maas": "MAAS", "sku": "SKU", "ssh": "SSH", "ttl": "TTL", "url": "URL",
 }
 
 // goName turns billing.window_seconds into BillingWindowSeconds.

@@ -79,7 +79,7 @@ func EraseTenant(ctx context.Context, db DB, tenant id.Tenant) (bool, error) {
 	for _, statement := range []string{
 		"EraseTenantProjects", "EraseTenantKeys", "EraseTenantAllocations", "EraseTenantInvitations", "EraseTenantMembers",
 		"EraseTenantProjectMembers", "EraseTenantAnswers", "EraseTenantNotifications",
-		"EraseTenantStripeCustomer", "EraseTenantStripeEvents",
+		"EraseTenantStripeCustomer", "EraseTenantStripeEvents", "EraseTenantWebhooks",
 	} {
 		if _, err := execute(ctx, db, statement, pgx.NamedArgs{"tenant_id": tenant}); err != nil {
 			return false, err

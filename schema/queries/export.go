@@ -26,6 +26,8 @@ func TenantSections() []ExportSection {
 		{"notifications", "ExportTenantNotifications"}, {"funds_crossings", "ExportTenantFundsCrossings"},
 		{"project_budgets", "ExportTenantBudgets"}, {"budget_crossings", "ExportTenantBudgetCrossings"},
 		{"payments", "ExportTenantPayments"}, {"refunds", "ExportTenantPaymentRefunds"}, {"disputes", "ExportTenantDisputes"},
+		{"webhook_endpoints", "ExportTenantWebhooks"}, {"webhook_deliveries", "ExportTenantWebhookDeliveries"},
+		{"webhook_attempts", "ExportTenantWebhookAttempts"},
 	}
 }
 

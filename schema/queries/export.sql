@@ -192,3 +192,20 @@ SELECT id AS key, to_jsonb(t) AS document
 FROM (SELECT id, payment_id, account_id, currency, amount_micros, reason, state, withdrawn_entry_id, outcome_entry_id, evidence_due_at, created_at, closed_at
   FROM disputes WHERE tenant_id = @tenant_id) AS t
 WHERE id > @after ORDER BY id LIMIT @limit;
+
+-- name: ExportTenantWebhooks
+SELECT id AS key, to_jsonb(t) AS document
+FROM (SELECT id, url, description, event_types, previous_expires_at, disabled_at, disabled_because, failures, failing_since, created_by, created_at, updated_at,
+    deleted_at FROM webhook_endpoints WHERE tenant_id = @tenant_id) AS t
+WHERE id > @after ORDER BY id LIMIT @limit;
+
+-- name: ExportTenantWebhookDeliveries
+SELECT id AS key, to_jsonb(t) AS document
+FROM (SELECT id, endpoint_id, event_id, event_type, body, test, state, round, attempts, created_at, ended_at FROM webhook_deliveries WHERE tenant_id = @tenant_id) AS t
+WHERE id > @after ORDER BY id LIMIT @limit;
+
+-- name: ExportTenantWebhookAttempts
+SELECT key, to_jsonb(t) - 'key' AS document
+FROM (SELECT delivery_id || '/' || lpad(round::text, 10, '0') || '/' || lpad(number::text, 10, '0') AS key, delivery_id, round, number, outcome, status_code,
+    latency_ms, detail, response, started_at FROM webhook_attempts WHERE tenant_id = @tenant_id) AS t
+WHERE key > @after ORDER BY key LIMIT @limit;

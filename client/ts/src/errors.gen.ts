@@ -700,6 +700,42 @@ export const errorCatalogue = {
     sentence: "No event that is kept was published since then.",
     group: "events",
   },
+  webhooks_disabled: {
+    httpStatus: 403,
+    retryable: false,
+    sentence: "This installation sends no webhooks.",
+    group: "webhooks",
+  },
+  webhook_not_found: {
+    httpStatus: 404,
+    retryable: false,
+    sentence: "There is no such webhook endpoint.",
+    group: "webhooks",
+  },
+  webhook_url_refused: {
+    httpStatus: 422,
+    retryable: false,
+    sentence: "Webhooks are not sent to this address; details say why.",
+    group: "webhooks",
+  },
+  webhook_limit_reached: {
+    httpStatus: 409,
+    retryable: false,
+    sentence: "The tenant has as many webhook endpoints as it may have.",
+    group: "webhooks",
+  },
+  webhook_delivery_not_found: {
+    httpStatus: 404,
+    retryable: false,
+    sentence: "There is no such delivery, or it is older than what is kept.",
+    group: "webhooks",
+  },
+  webhook_delivery_pending: {
+    httpStatus: 409,
+    retryable: false,
+    sentence: "The delivery is under way already.",
+    group: "webhooks",
+  },
   rate_limit_exceeded: {
     httpStatus: 429,
     retryable: true,

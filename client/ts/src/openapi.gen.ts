@@ -2018,6 +2018,143 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/webhooks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List a tenant's webhook endpoints */
+        get: operations["listWebhooks"];
+        put?: never;
+        /**
+         * Have a tenant's events told to an address of yours
+         * @description What is sent is signed as Standard Webhooks says (webhook-id, webhook-timestamp, webhook-signature). The secret is answered once; a repeated request is answered with it again while its key is the same. An event may arrive twice and in any order: deduplicate by webhook-id.
+         */
+        post: operations["createWebhook"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/webhooks/{webhook_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show one webhook endpoint */
+        get: operations["getWebhook"];
+        put?: never;
+        post?: never;
+        /** Remove a webhook endpoint with the log of its deliveries */
+        delete: operations["deleteWebhook"];
+        options?: never;
+        head?: never;
+        /**
+         * Change a webhook endpoint, disable it or enable it again
+         * @description What is absent stays. Enabling forgets the failures so far; what was skipped meanwhile can be asked for again, delivery by delivery.
+         */
+        patch: operations["updateWebhook"];
+        trace?: never;
+    };
+    "/api/v1/webhooks/{webhook_id}/secret": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Make a new secret, and let the one before it sign beside it for an overlap
+         * @description The secret is answered once; a repeated request is answered with it again while its key is the same. A third one ends the first at once.
+         */
+        post: operations["rotateWebhookSecret"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/webhooks/{webhook_id}/test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Send something of the type webhooks.test, once
+         * @description It is sent to a disabled endpoint too, is not tried again, and counts neither for nor against the endpoint.
+         */
+        post: operations["testWebhook"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/webhooks/{webhook_id}/deliveries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List what was to be told to a webhook endpoint */
+        get: operations["listWebhookDeliveries"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/webhook-deliveries/{delivery_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show one delivery with every attempt */
+        get: operations["getWebhookDelivery"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/webhook-deliveries/{delivery_id}/redeliver": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Send it again, whatever came of it before
+         * @description It is sent under the same webhook-id, to where the endpoint is now. To a disabled endpoint nothing is sent.
+         */
+        post: operations["redeliverWebhook"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -4696,7 +4833,7 @@ export interface components {
          * @example allocations:read
          * @enum {string}
          */
-        Scope: "profile:read" | "profile:write" | "catalog:read" | "allocations:read" | "allocations:write" | "allocations:manage" | "keys:read" | "keys:write" | "billing:read" | "billing:write" | "projects:read" | "projects:write" | "members:read" | "members:write" | "service_accounts:read" | "service_accounts:write" | "audit:read" | "tenant:read" | "tenant:write" | "tenant:own" | "platform:read" | "platform:write";
+        Scope: "profile:read" | "profile:write" | "catalog:read" | "allocations:read" | "allocations:write" | "allocations:manage" | "keys:read" | "keys:write" | "billing:read" | "billing:write" | "projects:read" | "projects:write" | "members:read" | "members:write" | "service_accounts:read" | "service_accounts:write" | "audit:read" | "webhooks:read" | "webhooks:write" | "tenant:read" | "tenant:write" | "tenant:own" | "platform:read" | "platform:write";
         /**
          * @example {
          *       "grant_type": "client_credentials",
@@ -4821,6 +4958,237 @@ export interface components {
              * @description As long as policy allows when absent.
              */
             expires_in_seconds?: number;
+        };
+        /**
+         * @description An event of schema/asyncapi.yaml that a tenant's people are told of.
+         * @example provisioning.active
+         * @enum {string}
+         */
+        WebhookEventType: "billing.auto_release_pending" | "billing.balance_adjusted" | "billing.balance_depleted" | "billing.budget_exhausted" | "billing.budget_warning" | "billing.low_balance_warning" | "payments.balance_credited" | "payments.deposit_failed" | "payments.dispute_closed" | "payments.dispute_opened" | "payments.refund_failed" | "payments.refund_settled" | "provisioning.active" | "provisioning.failed" | "provisioning.force_release_requested" | "provisioning.release_failed" | "provisioning.releasing.completed" | "provisioning.releasing.requested" | "provisioning.requested" | "webhooks.endpoint_disabled";
+        /**
+         * @description pending: under way; delivered: answered with 2xx; failed: given up; skipped: the endpoint was disabled.
+         * @example delivered
+         * @enum {string}
+         */
+        WebhookDeliveryState: "pending" | "delivered" | "failed" | "skipped";
+        /**
+         * @example {
+         *       "id": "hook_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "url": "https://example.com/gpuaas",
+         *       "description": "fleet dashboard",
+         *       "event_types": [
+         *         "provisioning.active",
+         *         "provisioning.releasing.completed"
+         *       ],
+         *       "enabled": true,
+         *       "failures": 0,
+         *       "created_by": "user_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "created_at": "2026-01-05T09:30:00.000Z",
+         *       "updated_at": "2026-01-05T09:30:00.000Z"
+         *     }
+         */
+        Webhook: {
+            id: string;
+            tenant_id: string;
+            url: string;
+            description: string;
+            /** @description Which events are told; empty: all, those to come among them. */
+            event_types: components["schemas"]["WebhookEventType"][];
+            enabled: boolean;
+            /** Format: date-time */
+            disabled_at?: string;
+            /**
+             * @description asked: somebody did; failing: attempts failed for too long; gone: the endpoint answered 410.
+             * @enum {string}
+             */
+            disabled_because?: "asked" | "failing" | "gone";
+            /**
+             * Format: int64
+             * @description Attempts that failed since the last one that did not.
+             */
+            failures: number;
+            /** Format: date-time */
+            failing_since?: string;
+            /**
+             * Format: date-time
+             * @description Until when the secret before this one signs too.
+             */
+            previous_secret_expires_at?: string;
+            created_by: string;
+            /** Format: date-time */
+            created_at: string;
+            /** Format: date-time */
+            updated_at: string;
+        };
+        /**
+         * @example {
+         *       "webhook": {
+         *         "id": "hook_mfrggzdfmztwq2lknnwg23tpoa",
+         *         "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+         *         "url": "https://example.com/gpuaas",
+         *         "description": "fleet dashboard",
+         *         "event_types": [
+         *           "provisioning.active",
+         *           "provisioning.releasing.completed"
+         *         ],
+         *         "enabled": true,
+         *         "failures": 0,
+         *         "created_by": "user_mfrggzdfmztwq2lknnwg23tpoa",
+         *         "created_at": "2026-01-05T09:30:00.000Z",
+         *         "updated_at": "2026-01-05T09:30:00.000Z"
+         *       },
+         *       "secret": "whsec_example"
+         *     }
+         */
+        CreatedWebhook: {
+            webhook: components["schemas"]["Webhook"];
+            /** @description Shown once; what Standard Webhooks libraries take as it is. */
+            secret: string;
+        };
+        WebhookList: {
+            items: components["schemas"]["Webhook"][];
+            next_cursor?: string;
+        };
+        /**
+         * @example {
+         *       "url": "https://example.com/gpuaas",
+         *       "description": "fleet dashboard",
+         *       "event_types": [
+         *         "provisioning.active",
+         *         "provisioning.releasing.completed"
+         *       ]
+         *     }
+         */
+        CreateWebhookRequest: {
+            /** @description Your own tenant when absent. */
+            tenant_id?: string;
+            /** @description https only, unless policy allows http. */
+            url: string;
+            description?: string;
+            /** @description Which events are told; absent or empty: all, those to come among them. */
+            event_types?: components["schemas"]["WebhookEventType"][];
+        };
+        /**
+         * @example {
+         *       "enabled": true
+         *     }
+         */
+        UpdateWebhookRequest: {
+            url?: string;
+            description?: string;
+            /** @description Which events are told; empty: all, those to come among them. */
+            event_types?: components["schemas"]["WebhookEventType"][];
+            enabled?: boolean;
+        };
+        /**
+         * @example {
+         *       "overlap_seconds": 86400
+         *     }
+         */
+        RotateWebhookSecretRequest: {
+            /**
+             * Format: int64
+             * @description For how long the secret before signs too; policy's value when absent.
+             */
+            overlap_seconds?: number;
+        };
+        /**
+         * @example {
+         *       "round": 1,
+         *       "number": 1,
+         *       "outcome": "accepted",
+         *       "status_code": 204,
+         *       "latency_ms": 83,
+         *       "started_at": "2026-01-05T09:30:01.000Z"
+         *     }
+         */
+        WebhookAttempt: {
+            /**
+             * Format: int64
+             * @description 1, and one more each time somebody asks for the delivery again.
+             */
+            round: number;
+            /**
+             * Format: int64
+             * @description Counts from 1 in each round.
+             */
+            number: number;
+            /**
+             * @description accepted: any 2xx. rejected: any other status. redirected: 3xx, which is not followed. The others never got an answer.
+             * @enum {string}
+             */
+            outcome: "accepted" | "rejected" | "redirected" | "timed_out" | "unresolved" | "address_refused" | "scheme_refused" | "unreachable" | "tls_failed";
+            /** Format: int64 */
+            status_code?: number;
+            /** Format: int64 */
+            latency_ms: number;
+            /** @description What went wrong. */
+            detail?: string;
+            /** @description The beginning of the answer, without secrets and control characters. */
+            response?: string;
+            /** Format: date-time */
+            started_at: string;
+        };
+        /**
+         * @example {
+         *       "id": "dlv_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "webhook_id": "hook_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "event_id": "0c8a6c1e-5a0f-8f3b-9a51-3f6f2d1c7b10",
+         *       "event_type": "provisioning.active",
+         *       "test": false,
+         *       "state": "delivered",
+         *       "round": 1,
+         *       "attempts": 1,
+         *       "body": "{\"type\":\"provisioning.active\",\"id\":\"0c8a6c1e-5a0f-8f3b-9a51-3f6f2d1c7b10\",\"timestamp\":\"2026-01-05T09:30:00.000Z\",\"data\":{\"allocation_id\":\"alloc_mfrggzdfmztwq2lknnwg23tpoa\"}}",
+         *       "created_at": "2026-01-05T09:30:00.500Z",
+         *       "ended_at": "2026-01-05T09:30:01.083Z",
+         *       "log": [
+         *         {
+         *           "round": 1,
+         *           "number": 1,
+         *           "outcome": "accepted",
+         *           "status_code": 204,
+         *           "latency_ms": 83,
+         *           "started_at": "2026-01-05T09:30:01.000Z"
+         *         }
+         *       ]
+         *     }
+         */
+        WebhookDelivery: {
+            id: string;
+            webhook_id: string;
+            tenant_id: string;
+            /**
+             * Format: uuid
+             * @description What is sent as webhook-id.
+             */
+            event_id: string;
+            event_type: string;
+            test: boolean;
+            state: components["schemas"]["WebhookDeliveryState"];
+            /** Format: int64 */
+            round: number;
+            /**
+             * Format: int64
+             * @description In all rounds.
+             */
+            attempts: number;
+            /** Format: date-time */
+            next_attempt_at?: string;
+            /** @description Exactly what is sent, and signed. */
+            body: string;
+            /** Format: date-time */
+            created_at: string;
+            /** Format: date-time */
+            ended_at?: string;
+            /** @description Every attempt, in order; absent from lists. */
+            log?: components["schemas"]["WebhookAttempt"][];
+        };
+        WebhookDeliveryList: {
+            items: components["schemas"]["WebhookDelivery"][];
+            next_cursor?: string;
         };
     };
     responses: {
@@ -5244,6 +5612,36 @@ export interface components {
                 };
             };
         };
+        /** @description not_found, webhook_delivery_not_found. */
+        NotFoundOrWebhookDeliveryNotFound: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                RateLimit: components["headers"]["RateLimit"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "not_found" | "webhook_delivery_not_found";
+                };
+            };
+        };
+        /** @description not_found, webhook_not_found. */
+        NotFoundOrWebhookNotFound: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                RateLimit: components["headers"]["RateLimit"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "not_found" | "webhook_not_found";
+                };
+            };
+        };
         /** @description rate_limit_exceeded: Too many requests; try again after the time in Retry-After. */
         RateLimitExceeded: {
             headers: {
@@ -5412,6 +5810,21 @@ export interface components {
                 };
             };
         };
+        /** @description token_scope_invalid, insufficient_permissions, user_suspended, approval_pending, tenant_suspended, tenant_closed, webhooks_disabled. */
+        TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosedOrWebhooksDisabled: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                RateLimit: components["headers"]["RateLimit"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "token_scope_invalid" | "insufficient_permissions" | "user_suspended" | "approval_pending" | "tenant_suspended" | "tenant_closed" | "webhooks_disabled";
+                };
+            };
+        };
         /** @description unsupported_media_type: The request body must be application/json. */
         UnsupportedMediaType: {
             headers: {
@@ -5499,6 +5912,21 @@ export interface components {
                 "application/json": components["schemas"]["Fault"] & {
                     /** @enum {string} */
                     code: "validation_error" | "policy_value_invalid";
+                };
+            };
+        };
+        /** @description validation_error, webhook_url_refused. */
+        ValidationErrorOrWebhookURLRefused: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                RateLimit: components["headers"]["RateLimit"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "validation_error" | "webhook_url_refused";
                 };
             };
         };
@@ -5611,6 +6039,10 @@ export interface components {
         IdempotencyKeyWithoutEffect: string;
         /** @example cred_mfrggzdfmztwq2lknnwg23tpoa */
         TokenId: string;
+        /** @example hook_mfrggzdfmztwq2lknnwg23tpoa */
+        WebhookId: string;
+        /** @example dlv_mfrggzdfmztwq2lknnwg23tpoa */
+        DeliveryId: string;
     };
     requestBodies: never;
     headers: {
@@ -14572,6 +15004,707 @@ export interface operations {
             };
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
+            413: components["responses"]["RequestTooLarge"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listWebhooks: {
+        parameters: {
+            query?: {
+                /**
+                 * @description How many items to answer at most.
+                 * @example 50
+                 */
+                limit?: components["parameters"]["Limit"];
+                /**
+                 * @description The next_cursor of the page before; opaque.
+                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
+                 */
+                cursor?: components["parameters"]["Cursor"];
+                /**
+                 * @description Only this project's.
+                 * @example proj_mfrggzdfmztwq2lknnwg23tpoa
+                 */
+                project_id?: components["parameters"]["InProject"];
+                /**
+                 * @description This tenant's; your own when absent.
+                 * @example tenant_mfrggzdfmztwq2lknnwg23tpoa
+                 */
+                tenant_id?: components["parameters"]["InTenant"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of endpoints, newest first, without their secrets. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": "hook_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "url": "https://example.com/gpuaas",
+                     *           "description": "fleet dashboard",
+                     *           "event_types": [
+                     *             "provisioning.active",
+                     *             "provisioning.releasing.completed"
+                     *           ],
+                     *           "enabled": true,
+                     *           "failures": 0,
+                     *           "created_by": "user_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "created_at": "2026-01-05T09:30:00.000Z",
+                     *           "updated_at": "2026-01-05T09:30:00.000Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["WebhookList"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["TenantNotFoundOrProjectNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    createWebhook: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "url": "https://example.com/gpuaas",
+                 *       "description": "fleet dashboard",
+                 *       "event_types": [
+                 *         "provisioning.active",
+                 *         "provisioning.releasing.completed"
+                 *       ]
+                 *     }
+                 */
+                "application/json": components["schemas"]["CreateWebhookRequest"];
+            };
+        };
+        responses: {
+            /** @description The endpoint and its secret, shown once. */
+            201: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "webhook": {
+                     *         "id": "hook_mfrggzdfmztwq2lknnwg23tpoa",
+                     *         "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *         "url": "https://example.com/gpuaas",
+                     *         "description": "fleet dashboard",
+                     *         "event_types": [
+                     *           "provisioning.active",
+                     *           "provisioning.releasing.completed"
+                     *         ],
+                     *         "enabled": true,
+                     *         "failures": 0,
+                     *         "created_by": "user_mfrggzdfmztwq2lknnwg23tpoa",
+                     *         "created_at": "2026-01-05T09:30:00.000Z",
+                     *         "updated_at": "2026-01-05T09:30:00.000Z"
+                     *       },
+                     *       "secret": "whsec_example"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["CreatedWebhook"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosedOrWebhooksDisabled"];
+            404: components["responses"]["TenantNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            /** @description idempotency_conflict, idempotency_in_flight, webhook_limit_reached. */
+            409: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "idempotency_conflict" | "idempotency_in_flight" | "webhook_limit_reached";
+                    };
+                };
+            };
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationErrorOrWebhookURLRefused"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getWebhook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example hook_mfrggzdfmztwq2lknnwg23tpoa */
+                webhook_id: components["parameters"]["WebhookId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The endpoint, without its secret. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "hook_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "url": "https://example.com/gpuaas",
+                     *       "description": "fleet dashboard",
+                     *       "event_types": [
+                     *         "provisioning.active",
+                     *         "provisioning.releasing.completed"
+                     *       ],
+                     *       "enabled": true,
+                     *       "failures": 0,
+                     *       "created_by": "user_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "created_at": "2026-01-05T09:30:00.000Z",
+                     *       "updated_at": "2026-01-05T09:30:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Webhook"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["NotFoundOrWebhookNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    deleteWebhook: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @example hook_mfrggzdfmztwq2lknnwg23tpoa */
+                webhook_id: components["parameters"]["WebhookId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is gone; what was under way to it is not sent any more. */
+            204: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["NotFoundOrWebhookNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
+            413: components["responses"]["RequestTooLarge"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    updateWebhook: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @example hook_mfrggzdfmztwq2lknnwg23tpoa */
+                webhook_id: components["parameters"]["WebhookId"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "enabled": true
+                 *     }
+                 */
+                "application/json": components["schemas"]["UpdateWebhookRequest"];
+            };
+        };
+        responses: {
+            /** @description The endpoint as it is now. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "hook_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "url": "https://example.com/gpuaas",
+                     *       "description": "fleet dashboard",
+                     *       "event_types": [
+                     *         "provisioning.active",
+                     *         "provisioning.releasing.completed"
+                     *       ],
+                     *       "enabled": true,
+                     *       "failures": 0,
+                     *       "created_by": "user_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "created_at": "2026-01-05T09:30:00.000Z",
+                     *       "updated_at": "2026-01-05T09:30:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Webhook"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["NotFoundOrWebhookNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationErrorOrWebhookURLRefused"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    rotateWebhookSecret: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @example hook_mfrggzdfmztwq2lknnwg23tpoa */
+                webhook_id: components["parameters"]["WebhookId"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "overlap_seconds": 86400
+                 *     }
+                 */
+                "application/json": components["schemas"]["RotateWebhookSecretRequest"];
+            };
+        };
+        responses: {
+            /** @description The endpoint and its new secret, shown once. */
+            201: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "webhook": {
+                     *         "id": "hook_mfrggzdfmztwq2lknnwg23tpoa",
+                     *         "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *         "url": "https://example.com/gpuaas",
+                     *         "description": "fleet dashboard",
+                     *         "event_types": [
+                     *           "provisioning.active",
+                     *           "provisioning.releasing.completed"
+                     *         ],
+                     *         "enabled": true,
+                     *         "failures": 0,
+                     *         "created_by": "user_mfrggzdfmztwq2lknnwg23tpoa",
+                     *         "created_at": "2026-01-05T09:30:00.000Z",
+                     *         "updated_at": "2026-01-05T09:30:00.000Z"
+                     *       },
+                     *       "secret": "whsec_example"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["CreatedWebhook"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosedOrWebhooksDisabled"];
+            404: components["responses"]["NotFoundOrWebhookNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    testWebhook: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @example hook_mfrggzdfmztwq2lknnwg23tpoa */
+                webhook_id: components["parameters"]["WebhookId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The delivery, which is under way. */
+            201: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "dlv_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "webhook_id": "hook_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "event_id": "0c8a6c1e-5a0f-8f3b-9a51-3f6f2d1c7b10",
+                     *       "event_type": "provisioning.active",
+                     *       "test": false,
+                     *       "state": "delivered",
+                     *       "round": 1,
+                     *       "attempts": 1,
+                     *       "body": "{\"type\":\"provisioning.active\",\"id\":\"0c8a6c1e-5a0f-8f3b-9a51-3f6f2d1c7b10\",\"timestamp\":\"2026-01-05T09:30:00.000Z\",\"data\":{\"allocation_id\":\"alloc_mfrggzdfmztwq2lknnwg23tpoa\"}}",
+                     *       "created_at": "2026-01-05T09:30:00.500Z",
+                     *       "ended_at": "2026-01-05T09:30:01.083Z",
+                     *       "log": [
+                     *         {
+                     *           "round": 1,
+                     *           "number": 1,
+                     *           "outcome": "accepted",
+                     *           "status_code": 204,
+                     *           "latency_ms": 83,
+                     *           "started_at": "2026-01-05T09:30:01.000Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["WebhookDelivery"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosedOrWebhooksDisabled"];
+            404: components["responses"]["NotFoundOrWebhookNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
+            413: components["responses"]["RequestTooLarge"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listWebhookDeliveries: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Only those in this state.
+                 * @example delivered
+                 */
+                state?: components["schemas"]["WebhookDeliveryState"];
+                /**
+                 * @description How many items to answer at most.
+                 * @example 50
+                 */
+                limit?: components["parameters"]["Limit"];
+                /**
+                 * @description The next_cursor of the page before; opaque.
+                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
+                 */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path: {
+                /** @example hook_mfrggzdfmztwq2lknnwg23tpoa */
+                webhook_id: components["parameters"]["WebhookId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of deliveries, newest first, without their attempts. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": "dlv_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "webhook_id": "hook_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "event_id": "0c8a6c1e-5a0f-8f3b-9a51-3f6f2d1c7b10",
+                     *           "event_type": "provisioning.active",
+                     *           "test": false,
+                     *           "state": "delivered",
+                     *           "round": 1,
+                     *           "attempts": 1,
+                     *           "body": "{\"type\":\"provisioning.active\",\"id\":\"0c8a6c1e-5a0f-8f3b-9a51-3f6f2d1c7b10\",\"timestamp\":\"2026-01-05T09:30:00.000Z\",\"data\":{\"allocation_id\":\"alloc_mfrggzdfmztwq2lknnwg23tpoa\"}}",
+                     *           "created_at": "2026-01-05T09:30:00.500Z",
+                     *           "ended_at": "2026-01-05T09:30:01.083Z",
+                     *           "log": [
+                     *             {
+                     *               "round": 1,
+                     *               "number": 1,
+                     *               "outcome": "accepted",
+                     *               "status_code": 204,
+                     *               "latency_ms": 83,
+                     *               "started_at": "2026-01-05T09:30:01.000Z"
+                     *             }
+                     *           ]
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["WebhookDeliveryList"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["NotFoundOrWebhookNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getWebhookDelivery: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example dlv_mfrggzdfmztwq2lknnwg23tpoa */
+                delivery_id: components["parameters"]["DeliveryId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The delivery. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "dlv_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "webhook_id": "hook_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "event_id": "0c8a6c1e-5a0f-8f3b-9a51-3f6f2d1c7b10",
+                     *       "event_type": "provisioning.active",
+                     *       "test": false,
+                     *       "state": "delivered",
+                     *       "round": 1,
+                     *       "attempts": 1,
+                     *       "body": "{\"type\":\"provisioning.active\",\"id\":\"0c8a6c1e-5a0f-8f3b-9a51-3f6f2d1c7b10\",\"timestamp\":\"2026-01-05T09:30:00.000Z\",\"data\":{\"allocation_id\":\"alloc_mfrggzdfmztwq2lknnwg23tpoa\"}}",
+                     *       "created_at": "2026-01-05T09:30:00.500Z",
+                     *       "ended_at": "2026-01-05T09:30:01.083Z",
+                     *       "log": [
+                     *         {
+                     *           "round": 1,
+                     *           "number": 1,
+                     *           "outcome": "accepted",
+                     *           "status_code": 204,
+                     *           "latency_ms": 83,
+                     *           "started_at": "2026-01-05T09:30:01.000Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["WebhookDelivery"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["NotFoundOrWebhookDeliveryNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    redeliverWebhook: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @example dlv_mfrggzdfmztwq2lknnwg23tpoa */
+                delivery_id: components["parameters"]["DeliveryId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The delivery, which is under way again. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "dlv_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "webhook_id": "hook_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "event_id": "0c8a6c1e-5a0f-8f3b-9a51-3f6f2d1c7b10",
+                     *       "event_type": "provisioning.active",
+                     *       "test": false,
+                     *       "state": "delivered",
+                     *       "round": 1,
+                     *       "attempts": 1,
+                     *       "body": "{\"type\":\"provisioning.active\",\"id\":\"0c8a6c1e-5a0f-8f3b-9a51-3f6f2d1c7b10\",\"timestamp\":\"2026-01-05T09:30:00.000Z\",\"data\":{\"allocation_id\":\"alloc_mfrggzdfmztwq2lknnwg23tpoa\"}}",
+                     *       "created_at": "2026-01-05T09:30:00.500Z",
+                     *       "ended_at": "2026-01-05T09:30:01.083Z",
+                     *       "log": [
+                     *         {
+                     *           "round": 1,
+                     *           "number": 1,
+                     *           "outcome": "accepted",
+                     *           "status_code": 204,
+                     *           "latency_ms": 83,
+                     *           "started_at": "2026-01-05T09:30:01.000Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["WebhookDelivery"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosedOrWebhooksDisabled"];
+            404: components["responses"]["NotFoundOrWebhookDeliveryNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            /** @description idempotency_conflict, idempotency_in_flight, webhook_delivery_pending. */
+            409: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "idempotency_conflict" | "idempotency_in_flight" | "webhook_delivery_pending";
+                    };
+                };
+            };
             413: components["responses"]["RequestTooLarge"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];

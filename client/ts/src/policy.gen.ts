@@ -98,6 +98,30 @@ export interface PolicyValues {
   "events.inbox_retention_days": number;
   /** How often a consumer tries to apply an event, with pauses that grow to half a minute, before it becomes a dead letter. Counted in attempts. */
   "events.delivery_attempts": number;
+  /** How many webhook endpoints a tenant may have. Counted in endpoints. */
+  "webhooks.maximum_endpoints": number;
+  /** How often a webhook is sent, the first time included, before its delivery has failed. Counted in attempts. */
+  "webhooks.delivery_attempts": number;
+  /** The pause after the first attempt at a delivery; it doubles after each one. Counted in seconds. */
+  "webhooks.retry_initial_seconds": number;
+  /** The longest pause between two attempts at a delivery. Counted in seconds. */
+  "webhooks.retry_maximum_seconds": number;
+  /** For how long a delivery is attempted at most. Counted in seconds. */
+  "webhooks.retry_window_seconds": number;
+  /** How long one attempt may take, from the look-up of the name to the last byte of the answer. Counted in seconds. */
+  "webhooks.request_timeout_seconds": number;
+  /** How much of an endpoint's answer is read and kept in the log of deliveries. Counted in bytes. */
+  "webhooks.response_bytes": number;
+  /** How many attempts must fail, with no success between them, before an endpoint is disabled. Counted in attempts. */
+  "webhooks.disable_after_failures": number;
+  /** For how long an endpoint must have failed before it is disabled. Counted in seconds. */
+  "webhooks.disable_after_seconds": number;
+  /** For how long the secret before a new one signs beside it, unless its maker says otherwise. Counted in seconds. */
+  "webhooks.secret_overlap_seconds": number;
+  /** Whether endpoints without TLS may be told of events. */
+  "webhooks.allow_http": boolean;
+  /** How long a delivery that has ended can be looked at and asked for again. Counted in days. */
+  "webhooks.delivery_retention_days": number;
   /** How many requests one user may make. Counted in requests per minute. */
   "rate_limit.api_requests_per_minute": number;
   /** How many terminal tokens one user may mint. Counted in requests per minute. */
@@ -183,6 +207,18 @@ export const policyDefaults: Readonly<PolicyValues> = {
   "events.outbox_retention_hours": 48,
   "events.inbox_retention_days": 90,
   "events.delivery_attempts": 10,
+  "webhooks.maximum_endpoints": 10,
+  "webhooks.delivery_attempts": 15,
+  "webhooks.retry_initial_seconds": 5,
+  "webhooks.retry_maximum_seconds": 21600,
+  "webhooks.retry_window_seconds": 259200,
+  "webhooks.request_timeout_seconds": 15,
+  "webhooks.response_bytes": 1024,
+  "webhooks.disable_after_failures": 20,
+  "webhooks.disable_after_seconds": 259200,
+  "webhooks.secret_overlap_seconds": 86400,
+  "webhooks.allow_http": false,
+  "webhooks.delivery_retention_days": 30,
   "rate_limit.api_requests_per_minute": 120,
   "rate_limit.terminal_token_requests_per_minute": 10,
   "rate_limit.financial_requests_per_minute": 30,
