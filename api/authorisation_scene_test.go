@@ -38,7 +38,8 @@ func newScene(t *testing.T) *scene {
 	t.Helper()
 	s := &scene{world: newWorld(t, 400), credentials: map[string]string{}}
 	// No window ends while the rows are compared.
-	s.exec(`INSERT INTO policy_values (key, version, value, actor_user_id) VALUES ('billing.window_seconds', 1, '3600', 'platform')`)
+	s.exec(`INSERT INTO policy_values (key, version, value, actor_user_id) VALUES
+		('billing.window_seconds', 1, '3600', 'platform'), ('webhooks.maximum_endpoints', 1, '1000', 'platform')`)
 	for caller, name := range map[string]string{"owner": "olga", "user": "mia", "member": "max", "viewer": "vera", "billing": "bill",
 		"admin": "adam", "other_tenant": "eve", "suspended": "sam"} {
 		s.credentials[caller] = s.token(name)

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"net/netip"
 	"net/url"
@@ -18,6 +19,8 @@ import (
 	"github.com/gpuaas/gpuaas/domain/id"
 	authored "github.com/gpuaas/gpuaas/domain/policy"
 	rules "github.com/gpuaas/gpuaas/domain/webhook"
+	"github.com/gpuaas/gpuaas/internal/store"
+	"github.com/gpuaas/gpuaas/internal/telemetry"
 	"github.com/gpuaas/gpuaas/internal/webhook"
 	"github.com/gpuaas/gpuaas/schema/queries"
 )
@@ -330,37 +333,52 @@ func (s *server) rotateWebhookSecret(ctx context.Context, in *rotateWebhookSecre
 	if in.Body.OverlapSeconds != nil {
 		overlap = *in.Body.OverlapSeconds
 	}
-	secret := random32()
-	if in.IdempotencyKey != "" {
-		secret = s.derive("webhook-rotation", string(row.ID), string(middleware.Principal(ctx).UserID), in.IdempotencyKey)
-	}
-	hash := sha256.Sum256(secret[:])
-	if slices.Equal(row.SecretSHA256, hash[:]) {
-		middleware.MarkReplayed(ctx)
-		return s.withSecret(row, secret), nil
-	}
+	secret, who := random32(), middleware.Principal(ctx)
 	audit := webhookAudit(row, "webhook.rotate_secret")
 	audit.Details = map[string]any{"overlap_seconds": overlap}
-	err = s.change(ctx, audit, func(ctx context.Context, tx pgx.Tx) error {
-		held, err := queries.HoldWebhookEndpoint(ctx, tx, row.TenantID, row.ID)
-		if err != nil {
-			return orMissing(err, fault.WebhookNotFound)
-		}
-		if slices.Equal(held.SecretSHA256, hash[:]) {
-			return fault.New(fault.IdempotencyInFlight, "") // of two with one key at once
-		}
-		return queries.RotateWebhookSecret(ctx, tx, held, s.config.WebhookKeys.Seal(held.ID, secret), hash, s.now().Add(time.Duration(overlap)*time.Second))
-	})
+	audit.Actor, audit.CorrelationID, audit.RequestID = who.Actor(), telemetry.Correlation(ctx), middleware.RequestOf(ctx).ID
+	if in.IdempotencyKey != "" {
+		secret = s.derive("webhook-rotation", string(row.ID), string(who.UserID), in.IdempotencyKey)
+		request := s.derive("webhook-rotation-request", string(row.ID), string(who.UserID), in.IdempotencyKey)
+		audit.RequestID = hex.EncodeToString(request[:])
+	}
+	replayed, err := s.rotate(ctx, row, secret, time.Duration(overlap)*time.Second, *audit)
 	if err != nil {
 		return nil, err
+	}
+	if replayed {
+		middleware.MarkReplayed(ctx)
 	}
 	if row, err = queries.GetWebhookEndpoint(ctx, s.config.Pool, row.ID); err != nil {
 		return nil, err
 	}
-	if !slices.Equal(row.SecretSHA256, hash[:]) { // the key was used for a rotation that another has followed
-		return nil, fault.New(fault.IdempotencyConflict, "The secret that this X-Idempotency-Key made was replaced by another.")
-	}
 	return s.withSecret(row, secret), nil
+}
+
+// rotate puts the secret in its place once for its request. A request that comes again after another rotation brings nothing back.
+func (s *server) rotate(ctx context.Context, row queries.WebhookEndpoint, secret [32]byte, overlap time.Duration, audit queries.Audit) (replayed bool, err error) {
+	hash := sha256.Sum256(secret[:])
+	err = store.InTx(ctx, s.config.Pool, func(ctx context.Context, tx pgx.Tx) error {
+		held, err := queries.HoldWebhookEndpoint(ctx, tx, row.TenantID, row.ID)
+		if err != nil {
+			return orMissing(err, fault.WebhookNotFound)
+		}
+		_, err = queries.AuditOfRequest(ctx, tx, audit.RequestID)
+		switch {
+		case err == nil && slices.Equal(held.SecretSHA256, hash[:]):
+			replayed = true
+			return nil
+		case err == nil:
+			return fault.New(fault.IdempotencyConflict, "The secret that this X-Idempotency-Key made was replaced by another.")
+		case !errors.Is(err, pgx.ErrNoRows):
+			return err
+		}
+		if err := queries.RotateWebhookSecret(ctx, tx, held, s.config.WebhookKeys.Seal(held.ID, secret), hash, s.now().Add(overlap)); err != nil {
+			return err
+		}
+		return queries.InsertAudit(ctx, tx, audit)
+	})
+	return replayed, err
 }
 
 func (s *server) renderWebhook(row queries.WebhookEndpoint) webhookBody {

@@ -15,7 +15,7 @@ import (
 func TestStoredHistoriesReplay(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join("testdata", "histories", "*.json"))
 	require.NoError(t, err)
-	require.GreaterOrEqual(t, len(files), 11, "the stored histories")
+	require.GreaterOrEqual(t, len(files), 13, "the stored histories")
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			replayer := worker.NewWorkflowReplayer()
@@ -25,6 +25,7 @@ func TestStoredHistoriesReplay(t *testing.T) {
 			replayer.RegisterWorkflow(workflows.TenantClosure)
 			replayer.RegisterWorkflow(workflows.Funds)
 			replayer.RegisterWorkflow(workflows.Adjustment)
+			replayer.RegisterWorkflow(workflows.WebhookDelivery)
 			require.NoError(t, replayer.ReplayWorkflowHistoryFromJSONFile(quiet{}, file))
 		})
 	}

@@ -92,10 +92,10 @@ func NewSender(guard webhook.Guard, roots *x509.CertPool, now func() time.Time) 
 }
 
 // Send makes one attempt. What goes wrong is its result, never an error.
-func (s *Sender) Send(ctx context.Context, message Message) Result {
+func (s *Sender) Send(ctx context.Context, message Message) (result Result) {
 	ctx, cancel := context.WithTimeout(ctx, message.Timeout)
 	defer cancel()
-	result := Result{StartedAt: s.now().UTC().Truncate(time.Millisecond)}
+	result = Result{StartedAt: s.now().UTC().Truncate(time.Millisecond)}
 	began := time.Now()
 	defer func() { result.Latency = time.Since(began) }()
 	if err := webhook.CheckURL(message.URL, message.AllowHTTP); err != nil {
@@ -162,7 +162,7 @@ func problem(ctx context.Context, err error) (webhook.Outcome, string) {
 		return webhook.TLSFailed, detail("The certificate is not accepted: " + certificate.Err.Error())
 	case errors.As(err, &alert):
 		return webhook.TLSFailed, detail("TLS was refused: " + alert.Error())
-	case errors.As(err, &record):
+	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
 		return webhook.TLSFailed, "The other side does not speak TLS."
 	case ctx.Err() != nil, errors.As(err, &network) && network.Timeout():
 		return webhook.TimedOut, "There was no answer in time."

@@ -74,5 +74,9 @@ CREATE TABLE webhook_attempts (
   FOREIGN KEY (delivery_id, tenant_id) REFERENCES webhook_deliveries (id, tenant_id) ON DELETE CASCADE
 );
 
+-- What the platform tells of them itself.
+ALTER TABLE outbox DROP CONSTRAINT outbox_stream_check,
+  ADD CONSTRAINT outbox_stream_check CHECK (stream IN ('BILLING', 'PAYMENTS', 'PROVISIONING', 'WEBHOOKS', 'DLQ'));
+
 GRANT SELECT, INSERT, UPDATE, DELETE ON webhook_endpoints, webhook_deliveries TO gpuaas_app;
 GRANT SELECT, INSERT, DELETE ON webhook_attempts TO gpuaas_app;
