@@ -189,7 +189,7 @@ func TestOnlyWhatIsDueIsErasedAndItStaysErased(t *testing.T) {
 // After an erasure no text, json, array or bytea anywhere in the database holds what named the person.
 func TestNothingNamesWhoWasErased(t *testing.T) {
 	w := newWorld(t, 1)
-	c, marks := w.closures(), []string{"marker-subject", "marker-mail", "marker-key", "marker-token", "marker-robot", "marker-name", "marker-label", "marker-project", "marker-org"}
+	c, marks := w.closures(), []string{"marker-subject", "marker-mail", "marker-key", "marker-token", "marker-robot", "marker-name", "marker-label", "marker-project", "marker-org", "marker-hook"}
 	var who identity.Principal
 	err := store.InTx(t.Context(), w.App, func(ctx context.Context, tx pgx.Tx) error {
 		made, err := queries.EnsureIdentity(ctx, tx, queries.SignIn{
@@ -222,6 +222,13 @@ func TestNothingNamesWhoWasErased(t *testing.T) {
 		VALUES ($1, 'personal', $2, sha256('y'), 'marker-token', $2, now() + interval '1 day')`, newID[id.Credential](), who.UserID)
 	w.exec(`INSERT INTO idempotency_records (tenant_id, principal_id, operation, key, request_hash, status, answer, expires_at)
 		VALUES ($1, $2, 'x', 'k', sha256('z'), 200, convert_to('{"username":"marker-subject"}', 'UTF8'), now() + interval '1 day')`, who.TenantID, who.UserID)
+	hook, delivery := newID[id.Webhook](), newID[id.Delivery]()
+	w.exec(`INSERT INTO webhook_endpoints (id, tenant_id, url, secret, secret_sha256, created_by) VALUES ($1, $2, 'https://marker-hook/', 'x', sha256('x'), $3)`,
+		hook, who.TenantID, who.UserID)
+	w.exec(`INSERT INTO webhook_deliveries (id, tenant_id, endpoint_id, event_id, event_type, body, state) VALUES ($1, $2, $3, gen_random_uuid(), 'x', 'marker-hook', 'pending')`,
+		delivery, who.TenantID, hook)
+	w.exec(`INSERT INTO webhook_attempts (delivery_id, tenant_id, round, number, outcome, latency_ms, response, started_at) VALUES ($1, $2, 1, 1, 'rejected', 1, 'marker-hook', now())`,
+		delivery, who.TenantID)
 	for _, mark := range marks {
 		if len(w.holding(mark)) == 0 {
 			t.Fatalf("the scene does not hold %s", mark)
