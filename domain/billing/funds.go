@@ -77,7 +77,9 @@ type Funds struct {
 	// Since is the first instant that an answer may name. What was taken out then by somebody else must not end what was
 	// used before.
 	Since time.Time
-	Draws []Draw
+	// CreditedAt is when money last came, usage that was given back aside; zero for never.
+	CreditedAt time.Time
+	Draws      []Draw
 }
 
 // Available is what is left at t, in micros: the balance less what the draws have cost by then and the ledger does not show.

@@ -206,6 +206,51 @@ func TestTheLadder(t *testing.T) {
 	}
 }
 
+// Money that came and went while nobody looked is found by when it came: its end is told like any other, and nothing is told again that was
+// never left.
+func TestMoneyThatCameAndWentUnseen(t *testing.T) {
+	const rate = 3_600_000_000
+	ladder := billing.Ladder{ThresholdMicros: 30_000_000, Grace: 10 * time.Second}
+	at := func(ms int64) *time.Time { instant := after(ms); return &instant }
+	ended := map[billing.Rung]billing.Standing{
+		billing.LowBalance:         {Crossing: 1, Stands: true, At: after(70_000)},
+		billing.AutoReleasePending: {Crossing: 1, Stands: true, At: after(90_000), Deadline: at(100_000)},
+		billing.Depleted:           {Crossing: 1, Stands: true, At: after(100_000)},
+	}
+	for name, look := range map[string]struct {
+		at       int64
+		balance  money.Micros
+		credited time.Time
+		want     []billing.Crossing
+	}{
+		"no money came": {at: 200_000, credited: after(-5_000)},
+		"a deposit": {200_000, 50_000_000, after(120_000), []billing.Crossing{
+			{Rung: billing.LowBalance, Number: 1, At: after(200_000)}, {Rung: billing.LowBalance, Number: 2, Reached: true, At: after(150_000)},
+			{Rung: billing.Depleted, Number: 1, At: after(200_000)},
+			{Rung: billing.Depleted, Number: 2, Reached: true, At: after(180_000), Late: 20 * time.Second, WrittenOffMicros: 20_000_000},
+		}},
+		"a deposit below the threshold": {200_000, 20_000_000, after(120_000), []billing.Crossing{
+			{Rung: billing.Depleted, Number: 1, At: after(200_000)},
+			{Rung: billing.Depleted, Number: 2, Reached: true, At: after(150_000), Late: 50 * time.Second, WrittenOffMicros: 50_000_000},
+		}},
+		"a deposit that is not used up yet": {172_000, 50_000_000, after(120_000), []billing.Crossing{
+			{Rung: billing.LowBalance, Number: 1, At: after(172_000)}, {Rung: billing.LowBalance, Number: 2, Reached: true, At: after(150_000)},
+			{Rung: billing.AutoReleasePending, Number: 1, At: after(172_000)},
+			{Rung: billing.AutoReleasePending, Number: 2, Reached: true, At: after(172_000), Deadline: at(180_000)},
+			{Rung: billing.Depleted, Number: 1, At: after(172_000)},
+		}},
+		"too little to get out of debt": {200_000, -1, after(120_000), nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			meter := billing.Draw{Meter: billing.Meter{RateMicrosPerHour: rate, Anchor: after(130_000)}}
+			verdict, err := ladder.Judge(billing.Funds{BalanceMicros: look.balance, CreditedAt: look.credited, Draws: []billing.Draw{meter}}, ended, after(look.at))
+			if err != nil || !sameCrossings(verdict.Crossings, look.want) {
+				t.Fatalf("%+v, %v; want %+v", verdict.Crossings, err, look.want)
+			}
+		})
+	}
+}
+
 func sameInstant(a, b *time.Time) bool { return (a == nil) == (b == nil) && (a == nil || a.Equal(*b)) }
 
 func sameCrossings(got, want []billing.Crossing) bool {

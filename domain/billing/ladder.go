@@ -78,7 +78,9 @@ func (l Ladder) Judge(funds Funds, standing map[Rung]Standing, now time.Time) (V
 		v.PendingAt = &pending
 		v.Depleted = !now.Before(*v.ZeroAt)
 	}
-	v.judgeLow(standing[LowBalance], available <= l.ThresholdMicros, now)
+	if err := v.judgeLow(funds, l.ThresholdMicros, standing[LowBalance], now); err != nil {
+		return Verdict{}, err
+	}
 	v.judgePending(standing[AutoReleasePending], now)
 	if err := v.judgeDepleted(funds, standing[Depleted], now); err != nil {
 		return Verdict{}, err
@@ -98,19 +100,35 @@ func instant(at time.Time, ever bool) *time.Time {
 	return &at
 }
 
-func (v *Verdict) judgeLow(standing Standing, low bool, now time.Time) {
-	switch {
-	case standing.Stands && !low:
-		v.leave(LowBalance, standing, now)
-	case !standing.Stands && v.LowAt != nil && !now.Before(*v.LowAt):
-		v.reach(Crossing{Rung: LowBalance, Number: standing.Crossing + 1, At: *v.LowAt})
+// wasLeft says that more than a rung allows is there now, or was since the rung was reached: money may have come and be used up again before
+// anybody looked.
+func (v *Verdict) wasLeft(funds Funds, allows money.Micros, standing Standing) (bool, error) {
+	if !standing.Stands || v.AvailableMicros > allows || !funds.CreditedAt.After(standing.At) {
+		return standing.Stands && v.AvailableMicros > allows, nil
 	}
+	then, err := funds.Available(funds.CreditedAt)
+	return then > allows, err
 }
 
-// judgePending warns only ahead of the end: a deadline that has passed unseen is no warning any more.
+func (v *Verdict) judgeLow(funds Funds, threshold money.Micros, standing Standing, now time.Time) error {
+	left, err := v.wasLeft(funds, threshold, standing)
+	if err != nil {
+		return err
+	}
+	if left {
+		v.leave(LowBalance, standing, now)
+	}
+	if (left || !standing.Stands) && v.LowAt != nil && !now.Before(*v.LowAt) {
+		v.reach(Crossing{Rung: LowBalance, Number: standing.Crossing + 1, At: *v.LowAt})
+	}
+	return nil
+}
+
+// judgePending warns only ahead of the end: a deadline that has passed unseen is no warning any more. One that has passed and ended nothing,
+// since money came, is no deadline any more either: the next one is announced.
 func (v *Verdict) judgePending(standing Standing, now time.Time) {
 	due := v.PendingAt != nil && !now.Before(*v.PendingAt)
-	moved := standing.Stands && due && standing.Deadline != nil && v.ZeroAt.Before(*standing.Deadline) && !v.Depleted
+	moved := standing.Stands && due && standing.Deadline != nil && !v.Depleted && (v.ZeroAt.Before(*standing.Deadline) || !now.Before(*standing.Deadline))
 	if standing.Stands && (moved || v.AvailableMicros > 0 && !due) {
 		v.leave(AutoReleasePending, standing, now)
 		standing.Stands = false
@@ -125,18 +143,23 @@ func (v *Verdict) judgePending(standing Standing, now time.Time) {
 }
 
 func (v *Verdict) judgeDepleted(funds Funds, standing Standing, now time.Time) error {
-	switch {
-	case standing.Stands && v.AvailableMicros > 0:
-		v.leave(Depleted, standing, now)
-	case !standing.Stands && v.Depleted:
-		left, err := funds.Available(*v.ZeroAt)
-		if err != nil {
-			return err
-		}
-		v.reach(Crossing{
-			Rung: Depleted, Number: standing.Crossing + 1, At: *v.ZeroAt, Late: now.Sub(*v.ZeroAt), WrittenOffMicros: left - v.AvailableMicros,
-		})
+	left, err := v.wasLeft(funds, 0, standing)
+	if err != nil {
+		return err
 	}
+	if left {
+		v.leave(Depleted, standing, now)
+	}
+	if standing.Stands && !left || !v.Depleted {
+		return nil
+	}
+	remains, err := funds.Available(*v.ZeroAt)
+	if err != nil {
+		return err
+	}
+	v.reach(Crossing{
+		Rung: Depleted, Number: standing.Crossing + 1, At: *v.ZeroAt, Late: now.Sub(*v.ZeroAt), WrittenOffMicros: remains - v.AvailableMicros,
+	})
 	return nil
 }
 

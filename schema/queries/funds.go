@@ -63,6 +63,7 @@ func ReadFunds(ctx context.Context, db DB, tenant id.Tenant, account id.Account)
 	ledger, err := one[struct {
 		BalanceMicros money.Micros
 		DebitedAt     *time.Time
+		CreditedAt    *time.Time
 		PostedTo      []*time.Time
 		Settled       []bool
 		FreeOf        []id.Allocation
@@ -75,6 +76,9 @@ func ReadFunds(ctx context.Context, db DB, tenant id.Tenant, account id.Account)
 	funds := AccountFunds{Funds: billing.Funds{BalanceMicros: ledger.BalanceMicros}, Allocations: allocations}
 	if ledger.DebitedAt != nil {
 		funds.Since = *ledger.DebitedAt
+	}
+	if ledger.CreditedAt != nil {
+		funds.CreditedAt = *ledger.CreditedAt
 	}
 	free := map[id.Allocation][]billing.Period{}
 	for i, of := range ledger.FreeOf {

@@ -41,6 +41,7 @@ SELECT (SELECT coalesce(sum(part.micros), 0)::bigint FROM (
     WHERE debit_account_id = (SELECT @account_id::text) AND id > coalesce((SELECT up_to_id FROM newest), 0)
   ) AS part) AS balance_micros,
   (SELECT created_at FROM ledger_entries WHERE debit_account_id = @account_id AND kind <> 'usage' ORDER BY id DESC LIMIT 1) AS debited_at,
+  (SELECT created_at FROM ledger_entries WHERE credit_account_id = @account_id AND kind <> 'usage_credit' ORDER BY id DESC LIMIT 1) AS credited_at,
   ARRAY(SELECT posted_to FROM wanted ORDER BY place) AS posted_to,
   ARRAY(SELECT settled FROM wanted ORDER BY place) AS settled,
   ARRAY(SELECT allocation_id FROM given ORDER BY id) AS free_of,
