@@ -81,8 +81,9 @@ func (k *Keys) Open(endpoint id.Webhook, sealed []byte) ([]byte, error) {
 	if len(sealed) == 0 || len(sealed) < 1+int(sealed[0]) {
 		return nil, ErrNotSealed
 	}
-	name, rest := string(sealed[1:1+int(sealed[0])]), sealed[1+int(sealed[0]):]
-	opening, known := k.byID[name]
+	end := 1 + int(sealed[0])
+	opening, known := k.byID[string(sealed[1:end])]
+	rest := sealed[end:]
 	if !known || len(rest) < opening.NonceSize() {
 		return nil, ErrNotSealed
 	}

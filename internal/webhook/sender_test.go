@@ -70,7 +70,7 @@ func TestWhatIsSentIsVerifiedByTheStandardLibrary(t *testing.T) {
 	roots := x509.NewCertPool()
 	roots.AddCert(server.Certificate())
 	result := send(t, loopback, roots, server.URL)
-	if result.Outcome != rules.Accepted || result.StatusCode != 204 || received.Load() != 1 || result.StartedAt.IsZero() || result.Latency <= 0 {
+	if result.Outcome != rules.Accepted || result.StatusCode != http.StatusNoContent || received.Load() != 1 || result.StartedAt.IsZero() || result.Latency <= 0 {
 		t.Errorf("it came to %+v, received %d times", result, received.Load())
 	}
 	if result := send(t, loopback, nil, server.URL); result.Outcome != rules.TLSFailed || received.Load() != 1 {
