@@ -189,7 +189,7 @@ func (s *server) checkWebhook(ctx context.Context, wanted queries.WebhookEndpoin
 		}
 	}
 	if problem != nil {
-		return fault.New(fault.WebhookURLRefused, "").With(map[string]any{"reason": problem.Error()})
+		return fault.Newf(fault.WebhookURLRefused, "Webhooks are not sent to this address: %s.", problem).With(map[string]any{"reason": problem.Error()})
 	}
 	return nil
 }
