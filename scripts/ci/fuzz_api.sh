@@ -25,4 +25,7 @@ fi
 
 export GPUAAS_SIM_NODES=${GPUAAS_SIM_NODES:-24} FUZZ_OUT=$out
 start_instance fuzz "$out"
+# What Stripe would sign its webhooks with.
+STRIPE_WEBHOOK_SECRET=$(bin/devstack env | sed -n "s/^export STRIPE_WEBHOOK_SECRET='\{0,1\}\([^']*\)'\{0,1\}$/\1/p")
+export STRIPE_WEBHOOK_SECRET
 "$out/venv/bin/python" scripts/ci/fuzz/fuzz.py

@@ -60,6 +60,7 @@ def seed():
     call("user", "POST", f"/api/v1/allocations/{allocations[0]}/release")
     call("user", "GET", f"/api/v1/allocations/{allocations[0]}/wait?state=released&timeout_seconds=30")
     pending = instance.pending_user()
+    call("admin", "PUT", "/api/v1/admin/policies/webhooks.maximum_endpoints", {"value": 1000, **instance.REASON})
     policies = [p for p in call("admin", "GET", "/api/v1/admin/policies")["items"] if p["key"].startswith(("billing.low_balance", "notification.", "allocation.refund"))]
     return {
         "homes": {role: home(role) for role in ("user", "admin")},
@@ -74,6 +75,7 @@ def seed():
         "spare_tenant": instance.tenant(),
         "pending_users": [pending] if pending else [],
         "letter": instance.dead_letter(),
+        "stripe_webhook_secret": os.environ["STRIPE_WEBHOOK_SECRET"],
         "policies": [{"key": p["key"], "value": p["value"], "tenant": p["tenant"]} for p in policies],
     }
 
@@ -81,6 +83,8 @@ def seed():
 def home(role):
     """Where a person is at home, and what is theirs there."""
     me = call(role, "GET", "/api/v1/me")
+    payment = instance.payment(role, 50_000)
+    webhook = instance.webhook(role)
     secret, spare = (instance.service_secret(role, instance.service_account(role)) for _ in range(2))
     return {
         "user": me["user"]["id"],
@@ -91,6 +95,11 @@ def home(role):
         "secret": secret,
         "spare_secret": spare,
         "ssh_key": instance.ssh_key(role),
+        "webhook": webhook,
+        "delivery": instance.webhook_delivery(role, webhook),
+        "payment": payment,
+        "refund": instance.refund(role, payment),
+        "budgeted": instance.budgeted_project(role),
     }
 
 

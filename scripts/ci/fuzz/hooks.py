@@ -49,6 +49,10 @@ STANDING = {
     "secret_id": lambda: HOME["spare_secret"]["id"],
     "ssh_key_id": lambda: HOME["ssh_key"],
     "letter_id": lambda: OBJECTS["letter"],
+    "webhook_id": lambda: HOME["webhook"],
+    "delivery_id": lambda: HOME["delivery"],
+    "payment_id": lambda: HOME["payment"],
+    "refund_id": lambda: HOME["refund"],
     "month": lambda: time.strftime("%Y-%m", time.gmtime()),
 }
 
@@ -64,6 +68,8 @@ SPARED = {
     **{close: lambda: {"tenant_id": OBJECTS["spare_tenant"]} for close in ("closeTenant", "adminCloseTenant", "reopenTenant", "adminReopenTenant")},
     **{f"{step}Node": lambda: {"node_id": OBJECTS["expendable"][0]} for step in ("cordon", "uncordon", "drain", "quarantine", "unquarantine", "deny")},
     "putSku": lambda: {"sku": "fuzz-1x"},
+    # A budget would keep the others from launching.
+    **{f"{verb}ProjectBudget": lambda: {"project_id": HOME["budgeted"]} for verb in ("get", "put", "delete")},
     "listTenantPolicyVersions": lambda: {"key": next(one["key"] for one in OBJECTS["policies"] if one["tenant"])},
 }
 
@@ -116,12 +122,16 @@ FRESH = {
     "removeProjectMember": lambda: {"user_id": instance.project_member(HOME["tenant"], HOME["project"], ROLE)},
     "updateProject": lambda: {"project_id": instance.project(ROLE)},
     "archiveProject": lambda: {"project_id": instance.project(ROLE)},
+    "deleteProjectBudget": lambda: {"project_id": instance.budgeted_project(ROLE)},
     "revokeInvitation": lambda: {"invitation_id": instance.invitation(ROLE)},
     "revokeToken": lambda: {"token_id": instance.personal_token(ROLE)},
     "updateServiceAccount": lambda: {"service_account_id": instance.service_account(ROLE)},
     "createServiceAccountSecret": lambda: {"service_account_id": instance.service_account(ROLE)},
     "revokeServiceAccountSecret": secret_of_its_own,
     "deleteSSHKey": lambda: {"ssh_key_id": instance.ssh_key(ROLE)},
+    "updateWebhook": lambda: {"webhook_id": instance.webhook(ROLE)},
+    "deleteWebhook": lambda: {"webhook_id": instance.webhook(ROLE)},
+    "redeliverWebhook": lambda: {"delivery_id": instance.webhook_delivery(ROLE, instance.webhook(ROLE))},
     "replayDeadLetter": lambda: {"letter_id": instance.dead_letter()},
     "discardDeadLetter": lambda: {"letter_id": instance.dead_letter()},
 }
@@ -146,6 +156,13 @@ def create_user(body):
     body["username"] = instance.new("user")
 
 
+def hear_nothing(body):
+    """Nothing that happens in the instance is sent anywhere."""
+    if "url" in body:
+        body["url"] = instance.UNHEARD
+    body["event_types"] = ["webhooks.endpoint_disabled"]
+
+
 def exchange_token(body):
     body.pop("scope", None)
     body.update(client_id=HOME["secret"]["client_id"], client_secret=HOME["secret"]["client_secret"])
@@ -163,6 +180,13 @@ def keep_policies(body):
     body["changes"] = [{"key": one["key"], "value": one["value"]} for one in OBJECTS["policies"] if one["tenant"]]
 
 
+def create_checkout(body):
+    """A deposit within policy, to a page of this site."""
+    for name in ("success_url", "cancel_url"):
+        body.pop(name, None)
+    body.update(currency="usd", amount_minor=1000 + int(body.get("amount_minor") or 0) % 90_000)
+
+
 # What exists only by agreement, in the body of an operation.
 BODIES = {
     "createAllocation": create_allocation,
@@ -176,6 +200,8 @@ BODIES = {
     "updateProject": lambda body: body.update(name=instance.new("project")),
     "createServiceAccount": lambda body: body.update(name=instance.new("service")),
     "createSSHKey": lambda body: body.update(name=instance.new("key"), public_key=instance.public_key()),
+    "createWebhook": hear_nothing,
+    "updateWebhook": hear_nothing,
     "createToken": lambda body: body.update(scopes=["profile:read"]),
     "exchangeToken": exchange_token,
     "logIn": lambda body: body.update(zip(("username", "password"), instance.PEOPLE[ROLE])),
@@ -187,6 +213,8 @@ BODIES = {
     "createNodeEnrolToken": lambda body: body.update(sku=SKU, hostname=instance.new("node")),
     "setPolicies": keep_policies,
     "setTenantPolicies": keep_policies,
+    "createCheckout": create_checkout,
+    "createRefund": lambda body: body.update(amount_minor=1),
     "rollbackPolicy": lambda body: body.update(version=0),
     "rewindOutbox": lambda body: body.update(since=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 60))),
 }
@@ -247,6 +275,9 @@ def before_call(context, case, kwargs):
         make_query_right(case, operation)
     if isinstance(case.body, dict) and allowed and ParameterLocation.BODY not in wrong:
         make_body_right(case, operation)
+    if operation == "receiveStripeWebhook" and not wrong:
+        case.body, signature = instance.stripe_event(OBJECTS["stripe_webhook_secret"])
+        case.headers = {**(case.headers or {}), "Stripe-Signature": signature}
 
 
 @schemathesis.hook

@@ -4,6 +4,8 @@ What is made here is asked for beside what is fuzzed: it is neither recorded nor
 """
 
 import base64
+import hashlib
+import hmac
 import itertools
 import json
 import os
@@ -183,6 +185,26 @@ def ssh_key(role):
     return call(role, "POST", "/api/v1/ssh-keys", {"name": new("key"), "public_key": public_key()})["id"]
 
 
+# Where nobody listens, on this machine: what is sent there has failed at once.
+UNHEARD = "https://127.0.0.1:1/"
+
+
+def webhook(role):
+    """An endpoint that hears of nothing but tests."""
+    return call(role, "POST", "/api/v1/webhooks", {"url": UNHEARD, "event_types": ["webhooks.endpoint_disabled"]})["webhook"]["id"]
+
+
+def webhook_delivery(role, endpoint):
+    """A delivery that has ended, so that it can be asked for again."""
+    made = call(role, "POST", f"/api/v1/webhooks/{endpoint}/test")["id"]
+    until = time.monotonic() + 3 * PATIENCE_SECONDS
+    while time.monotonic() < until:
+        if call(role, "GET", f"/api/v1/webhook-deliveries/{made}")["state"] != "pending":
+            return made
+        time.sleep(0.2)
+    sys.exit("fuzz: preparing: the test of a webhook does not end")
+
+
 def allocation(role, sku, state="active"):
     """An allocation of the role's person, once it is in the state."""
     made = call(role, "POST", "/api/v1/allocations", {"sku": sku, "name": new("allocation")}, patient=True)["id"]
@@ -193,6 +215,50 @@ def allocation(role, sku, state="active"):
 def give_back(allocation_id):
     """Frees an allocation's node, unless the allocation ends already."""
     attempt("admin", "POST", f"/api/v1/admin/allocations/{allocation_id}/force-release", REASON)
+
+
+def budgeted_project(role):
+    made = project(role)
+    call(role, "PUT", f"/api/v1/projects/{made}/budget", {"amount_minor": 1000, "period": "month"}, patient=True)
+    return made
+
+
+def await_state(role, path, *states):
+    until = time.monotonic() + 3 * PATIENCE_SECONDS
+    while time.monotonic() < until:
+        found = call(role, "GET", path)
+        if found["state"] in states:
+            return found
+        time.sleep(0.1)
+    sys.exit(f"fuzz: preparing: {path} is {found['state']} and not {' or '.join(states)}")
+
+
+def payment(role, amount_minor):
+    """A deposit that was paid on the stand-in's page and is credited."""
+    made = call(role, "POST", "/api/v1/payments/checkout", {"amount_minor": amount_minor})
+    path = f"/api/v1/payments/{made['id']}"
+    page = await_state(role, path, "open")["checkout_url"]
+    try:
+        urllib.request.urlopen(page, urllib.parse.urlencode({"outcome": "pay"}).encode()).close()
+    except urllib.error.HTTPError:
+        pass  # where the browser is sent afterwards need not be there
+    return await_state(role, path, "credited")["id"]
+
+
+def refund(role, payment_id):
+    made = call(role, "POST", f"/api/v1/payments/{payment_id}/refunds", {"amount_minor": 1, "reason": "fuzzing"})["id"]
+    return await_state(role, f"/api/v1/refunds/{made}", "succeeded")["id"]
+
+
+def stripe_event(secret):
+    """The body of an event that Stripe might send and that nobody acts on, and its signature."""
+    body = json.dumps({
+        "id": new("evt"), "object": "event", "type": "customer.created", "created": int(time.time()), "api_version": "2023-10-16", "livemode": False,
+        "data": {"object": {"id": new("cus"), "object": "customer"}},
+    }).encode()
+    at = int(time.time())
+    signed = hmac.new(secret.encode(), b"%d." % at + body, hashlib.sha256).hexdigest()
+    return body, f"t={at},v1={signed}"
 
 
 def pending_user():
