@@ -148,6 +148,9 @@ func (r *fundsReview) next() *time.Time {
 			next = at
 		}
 	}
+	if at := r.topUp.next; at != nil && at.After(r.now) && (next == nil || at.Before(*next)) {
+		next = at
+	}
 	return next
 }
 

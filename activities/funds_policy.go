@@ -17,8 +17,9 @@ import (
 const (
 	// policyChannel is where a trigger tells of every value that is set: its key, and its tenant if it holds for one alone.
 	policyChannel = "policy_changed"
-	// budgetKey is what the trigger on budgets names.
+	// budgetKey is what the trigger on budgets names, topUpKey what those on automatic top-ups and saved cards do.
 	budgetKey = "project.budget"
+	topUpKey  = "billing.auto_topup"
 	// listenAgain is how long to wait before listening anew.
 	listenAgain = 5 * time.Second
 )
@@ -72,7 +73,7 @@ func (f *Funds) listen(ctx context.Context, log *slog.Logger) error {
 
 // movesLadder says whether a value of the key decides where the rungs are.
 func movesLadder(key string) bool {
-	return key == budgetKey || key == authored.BillingLowBalanceThresholdMinor.Name || key == authored.BillingAutoReleaseGraceSeconds.Name
+	return key == budgetKey || key == topUpKey || key == authored.PaymentsAutoTopupLeadSeconds.Name || key == authored.BillingLowBalanceThresholdMinor.Name || key == authored.BillingAutoReleaseGraceSeconds.Name
 }
 
 // tellAll has the accounts of a tenant, or of everybody, looked at.

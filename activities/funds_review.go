@@ -34,6 +34,9 @@ func (f *Funds) Review(ctx context.Context, in workflows.ReviewFundsIn) (workflo
 		if err := r.judgeBudgets(ctx, tx); err != nil {
 			return err
 		}
+		if err := r.judgeTopUp(ctx, tx); err != nil {
+			return err
+		}
 		review, err = r.answer(ctx, tx)
 		return err
 	})
@@ -50,6 +53,9 @@ type fundsReview struct {
 	verdict  billing.Verdict
 	budgets  []queries.JudgedBudget
 	rate     money.Micros
+	// lead is how long before the threshold the card is charged, chargeWithin for how long that may be tried.
+	lead, chargeWithin time.Duration
+	topUp    topUp
 }
 
 // open locks the account and reads everything that decides.
@@ -70,7 +76,10 @@ func (f *Funds) open(ctx context.Context, tx pgx.Tx, in workflows.ReviewFundsIn)
 	if err != nil {
 		return nil, err
 	}
-	r := &fundsReview{in: in, currency: account.Currency, ladder: billing.Ladder{ThresholdMicros: threshold, Grace: values.Seconds(authored.BillingAutoReleaseGraceSeconds)}}
+	r := &fundsReview{
+		in: in, currency: account.Currency, ladder: billing.Ladder{ThresholdMicros: threshold, Grace: values.Seconds(authored.BillingAutoReleaseGraceSeconds)},
+		lead: values.Seconds(authored.PaymentsAutoTopupLeadSeconds), chargeWithin: values.Seconds(authored.PaymentsCheckoutTTLSeconds),
+	}
 	if r.funds, err = queries.ReadFunds(ctx, tx, in.TenantID, in.AccountID); err != nil {
 		return nil, err
 	}
@@ -111,7 +120,7 @@ func (r *fundsReview) answer(ctx context.Context, tx pgx.Tx) (workflows.FundsRev
 	review := workflows.FundsReview{
 		At: r.now, Currency: r.currency, BalanceMicros: r.funds.BalanceMicros, AvailableMicros: r.verdict.AvailableMicros, RateMicrosPerHour: r.rate,
 		LowAt: r.verdict.LowAt, PendingAt: r.verdict.PendingAt, ZeroAt: r.verdict.ZeroAt, Next: r.next(),
-		Releases: r.releases(),
+		Releases: r.releases(), TopUp: r.topUp.charge,
 	}
 	for _, draw := range r.funds.Draws {
 		if draw.Runs(r.now) {

@@ -34,15 +34,19 @@ type Payments struct {
 	Log    *slog.Logger
 }
 
-// Bind registers the steps of Payment, Refund and Dispute.
+// Bind registers the steps of Payment, Refund, Dispute and Card.
 func (p *Payments) Bind(registry worker.ActivityRegistry) {
 	workflows.StepRecordPayment.Bind(registry, p.Record)
 	workflows.StepOpenCheckout.Bind(registry, p.OpenCheckout)
+	workflows.StepChargeCard.Bind(registry, p.Charge)
 	workflows.StepLookPayment.Bind(registry, p.Look)
 	workflows.StepAuthoriseRefund.Bind(registry, p.AuthoriseRefund)
 	workflows.StepSendRefund.Bind(registry, p.SendRefund)
 	workflows.StepSettleRefund.Bind(registry, p.SettleRefund)
 	workflows.StepLookDispute.Bind(registry, p.LookDispute)
+	workflows.StepRecordCard.Bind(registry, p.RecordCard)
+	workflows.StepOpenCardPage.Bind(registry, p.OpenCardPage)
+	workflows.StepLookCard.Bind(registry, p.LookCard)
 }
 
 // What our objects are called in Stripe's metadata.
@@ -51,6 +55,7 @@ const (
 	metadataRefund  = "refund_id"
 	metadataTenant  = "tenant_id"
 	metadataAccount = "account_id"
+	metadataCard    = "card_id"
 )
 
 // product is what a customer reads on Stripe's page and on receipts.
@@ -59,6 +64,10 @@ const product = "GPUaaS balance"
 // Record writes a payment that is asked for, with its audit row. A repeat answers how it stands. Faults: AccountNotFound, CurrencyMismatch,
 // CurrencyUnsupported, DepositOutOfRange, TenantClosed.
 func (p *Payments) Record(ctx context.Context, in workflows.OpenPayment) (workflows.PaymentStanding, error) {
+	// What could be paid and not posted is refused before anybody pays it.
+	if err := p.Ledger.knowProvider(ctx, in.Currency); err != nil {
+		return workflows.PaymentStanding{}, err
+	}
 	err := store.InTx(ctx, p.Pool, func(ctx context.Context, tx pgx.Tx) error {
 		values, err := policy.ReadForTenant(ctx, tx, in.TenantID)
 		if err != nil {
@@ -88,19 +97,12 @@ func (p *Payments) Record(ctx context.Context, in workflows.OpenPayment) (workfl
 
 // acceptable refuses a deposit that cannot be taken.
 func (p *Payments) acceptable(ctx context.Context, tx pgx.Tx, in workflows.OpenPayment, values policy.Values) error {
-	account, err := queries.GetAccount(ctx, tx, in.AccountID)
-	if err != nil || account.TenantID != in.TenantID {
-		return orFault(errors.Join(err, missingWhen(account.TenantID != in.TenantID)), fault.AccountNotFound)
+	account, err := openAccount(ctx, tx, in.TenantID, in.AccountID)
+	if err != nil {
+		return err
 	}
 	if account.Currency != in.Currency {
 		return fault.Newf(fault.CurrencyMismatch, "The account is kept in %s.", account.Currency)
-	}
-	status, err := queries.ShareTenant(ctx, tx, in.TenantID)
-	if err != nil {
-		return orFault(err, fault.TenantNotFound)
-	}
-	if status == queries.TenantClosed {
-		return fault.New(fault.TenantClosed, "")
 	}
 	if _, err := payment.Units(in.Currency, in.AmountMicros); err != nil {
 		return fault.Wrap(err, fault.CurrencyUnsupported, "")
@@ -130,7 +132,7 @@ func (p *Payments) OpenCheckout(ctx context.Context, in workflows.OpenPayment) (
 	}
 	session, err := p.openPage(ctx, row, in)
 	if errors.Is(err, fault.PaymentRefused) {
-		return workflows.PaymentStanding{}, errors.Join(err, p.end(ctx, row.ID, payment.Failed, reasonOf(err), ""))
+		return workflows.PaymentStanding{}, errors.Join(err, p.end(ctx, row, payment.Failed, reasonOf(err), ""))
 	}
 	if err != nil {
 		return workflows.PaymentStanding{}, err
@@ -187,7 +189,9 @@ func (p *Payments) standing(ctx context.Context, paymentID id.Payment) (workflow
 		return workflows.PaymentStanding{}, err
 	}
 	again, err := p.Policy.Int(ctx, authored.PaymentsReconcileSeconds)
-	standing := workflows.PaymentStanding{State: row.State, AccountID: row.AccountID, CorrelationID: row.CorrelationID, LookAgainSeconds: again}
+	standing := workflows.PaymentStanding{
+		State: row.State, AccountID: row.AccountID, CorrelationID: row.CorrelationID, LookAgainSeconds: again, Automatic: row.Method == queries.PaymentByAutoTopUp,
+	}
 	if row.ExpiresAt != nil {
 		standing.ExpiresAt = milliseconds(*row.ExpiresAt)
 	}
@@ -213,9 +217,12 @@ func (p *Payments) Look(ctx context.Context, in workflows.PaymentInput) (workflo
 
 // follow makes what Stripe says of a payment true here.
 func (p *Payments) follow(ctx context.Context, row queries.Payment) error {
+	if row.Method == queries.PaymentByAutoTopUp {
+		return p.followCharge(ctx, row)
+	}
 	if row.CheckoutSessionID == nil {
-		if row.ExpiresAt != nil && p.Now().After(*row.ExpiresAt) {
-			return p.end(ctx, row.ID, payment.Expired, "never_opened", "")
+		if p.expired(row) {
+			return p.end(ctx, row, payment.Expired, "never_opened", "")
 		}
 		return nil
 	}
@@ -224,21 +231,41 @@ func (p *Payments) follow(ctx context.Context, row queries.Payment) error {
 	case err != nil:
 		return err
 	case page.Paid():
-		return p.credit(ctx, row, page.PaymentIntent.ID, page.Currency, page.AmountTotal)
+		return p.creditPage(ctx, row, page)
 	case page.Complete() && page.PaymentIntent.Processing():
 		_, err := queries.MovePayment(ctx, p.Pool, row, payment.Processing, "", page.PaymentIntent.ID)
 		return err
 	case page.Complete():
-		return p.end(ctx, row.ID, payment.Failed, page.PaymentIntent.FailureCode, page.PaymentIntent.ID)
+		return p.end(ctx, row, payment.Failed, page.PaymentIntent.FailureCode, page.PaymentIntent.ID)
 	case page.Expired():
-		return p.end(ctx, row.ID, payment.Expired, "", "")
+		return p.end(ctx, row, payment.Expired, "", "")
 	default:
 		return nil
 	}
 }
 
-// credit posts a payment that was made. Where it does not fit what was asked for, nothing is posted and an operator has to look.
-func (p *Payments) credit(ctx context.Context, row queries.Payment, intent, currency string, units int64) error {
+func (p *Payments) expired(row queries.Payment) bool {
+	return row.ExpiresAt != nil && p.Now().After(*row.ExpiresAt)
+}
+
+// creditPage posts what was paid on a page, and keeps the card where somebody wanted it saved.
+func (p *Payments) creditPage(ctx context.Context, row queries.Payment, page stripe.Checkout) error {
+	keep := func(context.Context, pgx.Tx) error { return nil }
+	if row.SaveCard && page.Card != nil {
+		keep = func(ctx context.Context, tx pgx.Tx) error {
+			return p.keepCard(ctx, tx, cardOfPayment(row), *page.Card)
+		}
+	}
+	paid := page.PaymentIntent // what was received counts, whatever the page says
+	if err := p.credit(ctx, row, paid.ID, paid.Currency, paid.AmountReceived, keep); err != nil || !row.SaveCard {
+		return err
+	}
+	return p.forgetLeaving(ctx, row.AccountID)
+}
+
+// credit posts a payment that was made, and what comes with it. Where it does not fit what was asked for, nothing is posted and an operator
+// has to look.
+func (p *Payments) credit(ctx context.Context, row queries.Payment, intent, currency string, units int64, with func(context.Context, pgx.Tx) error) error {
 	if err := p.Ledger.knowProvider(ctx, row.Currency); err != nil {
 		return err
 	}
@@ -257,7 +284,10 @@ func (p *Payments) credit(ctx context.Context, row queries.Payment, intent, curr
 		if odd != "" {
 			return p.endIn(ctx, tx, row, payment.Held, odd, "")
 		}
-		return p.post(ctx, tx, row, intent)
+		if err := p.post(ctx, tx, row, intent); err != nil {
+			return err
+		}
+		return with(ctx, tx)
 	})
 }
 
@@ -348,10 +378,13 @@ type depositFailed struct {
 	Reason string        `json:"reason"`
 }
 
-// end writes that a payment came to nothing, with its event.
-func (p *Payments) end(ctx context.Context, paymentID id.Payment, to payment.State, reason, intent string) error {
+// end writes that a payment came to nothing, with its event. It holds the account first, as everything does that decides about one.
+func (p *Payments) end(ctx context.Context, row queries.Payment, to payment.State, reason, intent string) error {
 	return store.InTx(ctx, p.Pool, func(ctx context.Context, tx pgx.Tx) error {
-		row, err := queries.HoldPayment(ctx, tx, paymentID)
+		if _, err := queries.LockAccount(ctx, tx, row.TenantID, row.AccountID); err != nil {
+			return err
+		}
+		row, err := queries.HoldPayment(ctx, tx, row.ID)
 		if err != nil {
 			return err
 		}
@@ -363,6 +396,11 @@ func (p *Payments) endIn(ctx context.Context, tx pgx.Tx, row queries.Payment, to
 	moved, err := queries.MovePayment(ctx, tx, row, to, reason, intent)
 	if err != nil || !moved {
 		return err
+	}
+	if row.Method == queries.PaymentByAutoTopUp {
+		if err := p.noteFailedTopUp(ctx, tx, row, to, reason); err != nil {
+			return err
+		}
 	}
 	return queries.InsertOutbox(ctx, tx, queries.Event{
 		Type: event.PaymentsDepositFailed, Fact: workflows.PaymentWorkflowID(row.ID) + "/" + string(to), AggregateID: string(row.AccountID),

@@ -90,6 +90,11 @@ func (w *Webhooks) find(ctx context.Context, event stripe.Event, route *workflow
 		}
 		return err
 	case "checkout.session", "payment_intent":
+		if named, parseErr := id.Parse[id.Card](event.Metadata[metadataCard]); parseErr == nil {
+			found, err := queries.GetCard(ctx, w.Pool, "", named)
+			route.CardID, route.TenantID, route.About = found.ID, found.TenantID, string(found.ID)
+			return err
+		}
 		found, err := queries.PaymentOf(ctx, w.Pool, event.ObjectID, event.PaymentIntentID)
 		if named, parseErr := id.Parse[id.Payment](event.Metadata[metadataPayment]); errors.Is(err, pgx.ErrNoRows) && parseErr == nil {
 			found, err = queries.GetPayment(ctx, w.Pool, "", named)
@@ -110,6 +115,8 @@ func (w *Webhooks) Tell(ctx context.Context, route workflows.EventRoute) (workfl
 		workflowID, kind, input = workflows.PaymentWorkflowID(route.PaymentID), workflows.PaymentType, workflows.PaymentInput{PaymentID: route.PaymentID}
 	case route.RefundID != "":
 		workflowID, kind, input = workflows.RefundWorkflowID(route.RefundID), workflows.RefundType, workflows.RefundInput{RefundID: route.RefundID}
+	case route.CardID != "":
+		workflowID, kind, input = workflows.CardWorkflowID(route.CardID), workflows.CardType, workflows.CardInput{CardID: route.CardID}
 	case route.DisputeID != "":
 		workflowID, kind = workflows.DisputeWorkflowID(route.DisputeID), workflows.DisputeType
 		input = workflows.DisputeInput{DisputeID: route.DisputeID, StripeDisputeID: route.StripeDisputeID}
@@ -170,8 +177,27 @@ func (w *Webhooks) Sweep(ctx context.Context, in workflows.SweepIn) (workflows.S
 		}
 		out.Begun++
 	}
+	if out.Leaving, err = w.tellLeaving(ctx); err != nil {
+		return out, err
+	}
 	out.LookAgainSeconds, err = w.Policy.Int(ctx, authored.PaymentsReconcileSeconds)
 	return out, err
+}
+
+// tellLeaving begins the workflows of the cards that Stripe is still to forget: those of a tenant that was closed, and those whose
+// removal nobody could begin.
+func (w *Webhooks) tellLeaving(ctx context.Context) (told int, err error) {
+	cards, err := queries.LeavingCards(ctx, w.Pool, "", undoneMost)
+	if err != nil {
+		return 0, err
+	}
+	for _, card := range cards {
+		if err := temporal.TellCard(ctx, w.Temporal, card.ID, "it leaves"); err != nil {
+			return told, err
+		}
+		told++
+	}
+	return told, nil
 }
 
 func (w *Webhooks) since(ctx context.Context, asked, now time.Time) (time.Time, error) {

@@ -312,6 +312,8 @@ func (s *server) operations() {
 	s.billingOperations()
 	s.statementOperations()
 	s.paymentOperations()
+	s.cardOperations()
+	s.receiptOperations()
 	s.refundOperations()
 	s.ledgerChainOperations()
 	s.nodeOperations()

@@ -138,6 +138,7 @@ var underWay = map[string]string{
 	// Whoever creates a user does not wait for the credit.
 	"opening credits": `SELECT count(*)::text FROM opening_credits AS claimed JOIN accounts ON accounts.id = claimed.account_id JOIN tenants ON tenants.id = accounts.tenant_id
 		WHERE tenants.status <> 'closed' AND NOT EXISTS (SELECT FROM ledger_entries WHERE kind = 'opening_credit' AND credit_account_id = claimed.account_id)`,
+	"cards":              `SELECT count(*)::text FROM cards WHERE state = 'leaving'`,
 	"refunds":            `SELECT count(*)::text FROM refunds WHERE state = 'pending'`,
 	"webhooks":           `SELECT count(*)::text FROM webhook_deliveries WHERE state = 'pending'`,
 	"events of Stripe's": `SELECT count(*)::text FROM stripe_events WHERE event_id NOT IN (SELECT event_id FROM stripe_event_outcomes)`,

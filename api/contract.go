@@ -18,10 +18,19 @@ func (s *server) completeContract() {
 		content := exchange.Post.RequestBody.Content
 		content[formType] = content["application/json"]
 	}
-	if document := s.huma.OpenAPI().Paths["/api/v1/billing/statements/{month}/document"]; document != nil && document.Get != nil {
-		binary := &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}
-		document.Get.Responses["200"].Content = map[string]*huma.MediaType{"application/pdf": binary, "text/csv": binary}
-		delete(document.Get.Responses["200"].Headers, "Content-Type") // the content says it
+	for path, kinds := range map[string][]string{
+		"/api/v1/billing/statements/{month}/document":    {"application/pdf", "text/csv"},
+		"/api/v1/payments/{payment_id}/receipt/document": {"application/pdf"},
+		"/api/v1/refunds/{refund_id}/receipt/document":   {"application/pdf"},
+	} {
+		if document := s.huma.OpenAPI().Paths[path]; document != nil && document.Get != nil {
+			content := map[string]*huma.MediaType{}
+			for _, kind := range kinds {
+				content[kind] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}
+			}
+			document.Get.Responses["200"].Content = content
+			delete(document.Get.Responses["200"].Headers, "Content-Type") // the content says it
+		}
 	}
 	if told := s.huma.OpenAPI().Paths["/api/v1/payments/webhook"]; told != nil && told.Post != nil {
 		told.Post.RequestBody.Required = true

@@ -22,7 +22,7 @@ type paymentBody struct {
 	TenantID      id.Tenant  `json:"tenant_id" pattern:"^tenant_[a-z2-7]{26}$"`
 	AccountID     id.Account `json:"account_id" pattern:"^acct_[a-z2-7]{26}$"`
 	UserID        string     `json:"user_id,omitempty" doc:"Who asked for it."`
-	Method        string     `json:"method" enum:"checkout"`
+	Method        string     `json:"method" enum:"checkout,auto_topup"`
 	State         string     `json:"state" enum:"requested,open,processing,credited,failed,expired,held"`
 	StateReason   string     `json:"state_reason,omitempty" doc:"What the payment provider said."`
 	AmountMinor   int64      `json:"amount_minor"`
@@ -57,6 +57,7 @@ type createCheckoutIn struct {
 		TenantID    id.Tenant `json:"tenant_id,omitempty" pattern:"^tenant_[a-z2-7]{26}$"`
 		AmountMinor int64     `json:"amount_minor" minimum:"1" maximum:"100000000000"`
 		Currency    string    `json:"currency,omitempty" pattern:"^[a-z]{3}$"`
+		SaveCard    bool      `json:"save_card,omitempty" doc:"Save the card that is paid with, as the one that an automatic top-up charges."`
 		SuccessURL  string    `json:"success_url,omitempty" minLength:"1" maxLength:"2000"`
 		CancelURL   string    `json:"cancel_url,omitempty" minLength:"1" maxLength:"2000"`
 	}
@@ -112,12 +113,12 @@ func (s *server) createCheckout(ctx context.Context, in *createCheckoutIn) (*pay
 	paymentID := deriveID[id.Payment](s, string(at.TenantID), string(who.UserID), "createCheckout", in.IdempotencyKey)
 	asked := workflows.OpenPayment{
 		PaymentID: paymentID, TenantID: at.TenantID, AccountID: account.ID, UserID: who.UserID, Currency: account.Currency, AmountMicros: amount,
-		Actor: who.Actor(), CorrelationID: telemetry.Correlation(ctx),
+		SaveCard: in.Body.SaveCard, Actor: who.Actor(), CorrelationID: telemetry.Correlation(ctx),
 	}
-	if asked.SuccessURL, err = s.ownPage(in.Body.SuccessURL, paymentID, "paid"); err != nil {
+	if asked.SuccessURL, err = s.ownPage(in.Body.SuccessURL, "payment", string(paymentID), "paid"); err != nil {
 		return nil, err
 	}
-	if asked.CancelURL, err = s.ownPage(in.Body.CancelURL, paymentID, "cancelled"); err != nil {
+	if asked.CancelURL, err = s.ownPage(in.Body.CancelURL, "payment", string(paymentID), "cancelled"); err != nil {
 		return nil, err
 	}
 	var reply workflows.PaymentReply
@@ -141,13 +142,13 @@ func (s *server) createCheckout(ctx context.Context, in *createCheckoutIn) (*pay
 }
 
 // ownPage is where a browser is sent back to: a page of this site, or refused.
-func (s *server) ownPage(asked string, paymentID id.Payment, outcome string) (string, error) {
+func (s *server) ownPage(asked, noun, id, outcome string) (string, error) {
 	own, err := url.Parse(s.config.SignIn.PublicURL)
 	if err != nil {
 		return "", err
 	}
 	if asked == "" {
-		return own.JoinPath(billingPage).String() + "?" + url.Values{"payment": {string(paymentID)}, "outcome": {outcome}}.Encode(), nil
+		return own.JoinPath(billingPage).String() + "?" + url.Values{noun: {id}, "outcome": {outcome}}.Encode(), nil
 	}
 	page, err := url.Parse(asked)
 	if err != nil || page.Scheme != own.Scheme || page.Host != own.Host || page.User != nil {

@@ -147,8 +147,17 @@ var routes = []route{
 	// It is signed over its exact bytes, and deduplicated by the event that it tells.
 	{receiveWebhook, "POST", "/api/v1/payments/webhook", public(), webhooks, plain, 200},
 	{"createRefund", "POST", "/api/v1/payments/{payment_id}/refunds", member(aPayment, identity.BillingWrite), financial, required, 201},
+	{"getPaymentReceipt", "GET", "/api/v1/payments/{payment_id}/receipt", member(aPayment, identity.BillingRead), general, plain, 200},
+	{"getPaymentReceiptDocument", "GET", "/api/v1/payments/{payment_id}/receipt/document", member(aPayment, identity.BillingRead), general, plain, 200},
 	{"listRefunds", "GET", "/api/v1/refunds", member(theTenant, identity.BillingRead), general, plain, 200},
 	{"getRefund", "GET", "/api/v1/refunds/{refund_id}", member(aRefund, identity.BillingRead), general, plain, 200},
+	{"getRefundReceipt", "GET", "/api/v1/refunds/{refund_id}/receipt", member(aRefund, identity.BillingRead), general, plain, 200},
+	{"getRefundReceiptDocument", "GET", "/api/v1/refunds/{refund_id}/receipt/document", member(aRefund, identity.BillingRead), general, plain, 200},
+	{"createCard", "POST", "/api/v1/billing/card", member(theNamedTenant, identity.BillingWrite), financial, required, 201},
+	{"getCard", "GET", "/api/v1/billing/card", member(theTenant, identity.BillingRead), general, plain, 200},
+	{"deleteCard", "DELETE", "/api/v1/billing/card", member(theTenant, identity.BillingWrite).ending(), general, keyed, 204},
+	{"getAutoTopUp", "GET", "/api/v1/billing/auto-topup", member(theTenant, identity.BillingRead), general, plain, 200},
+	{"putAutoTopUp", "PUT", "/api/v1/billing/auto-topup", member(theTenant, identity.BillingWrite), general, keyed, 200},
 	{"adminListPayments", "GET", "/api/v1/admin/payments", operator(identity.PlatformRead), overview, plain, 200},
 	{"adminListDisputes", "GET", "/api/v1/admin/disputes", operator(identity.PlatformRead), overview, plain, 200},
 

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 
+	enums "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/gpuaas/gpuaas/domain/billing"
@@ -61,6 +63,7 @@ func (f *fundsRun) run(ctx workflow.Context) error {
 		f.hear()
 		review := f.review(ctx)
 		f.release(ctx, review)
+		f.topUp(ctx, review)
 		if f.changed.Len() == 0 && review.Costing == 0 && len(review.Releases) == 0 {
 			return nil // what is told from now on makes the server refuse the end, or starts the next watch
 		}
@@ -132,6 +135,23 @@ func (f *fundsRun) release(ctx workflow.Context, review FundsReview) {
 	}
 }
 
+// topUp has the saved card charged for a deposit that the review recorded. The payment outlives this watch; one that runs already is told
+// nothing.
+func (f *fundsRun) topUp(ctx workflow.Context, review FundsReview) {
+	if review.TopUp == "" {
+		return
+	}
+	f.now = doing{sentence: "has the saved card charged", waitingFor: string(review.TopUp)}
+	ctx = workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
+		WorkflowID: PaymentWorkflowID(review.TopUp), TaskQueue: PaymentsQueue, ParentClosePolicy: enums.PARENT_CLOSE_POLICY_ABANDON,
+		WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE, StaticSummary: "Automatic top-up of " + string(f.input.AccountID),
+	})
+	started := workflow.ExecuteChildWorkflow(ctx, PaymentType, PaymentInput{PaymentID: review.TopUp, Charge: true}).GetChildWorkflowExecution()
+	if err := started.Get(ctx, nil); err != nil && !temporal.IsWorkflowExecutionAlreadyStartedError(err) {
+		f.trouble(ctx, PaymentType, err)
+	}
+}
+
 // sleep waits until the review means something else, or until a change is told.
 func (f *fundsRun) sleep(ctx workflow.Context, review FundsReview) {
 	heard := func() bool { return f.changed.Len() > 0 }
@@ -193,6 +213,9 @@ func (f *fundsRun) show(ctx workflow.Context) {
 				fmt.Fprintf(&text, ", found %d ms late, %d micros written off", rung.LateMS, rung.WrittenOffMicros)
 			}
 			text.WriteString("\n")
+		}
+		if review.TopUp != "" {
+			fmt.Fprintf(&text, "- the saved card is charged by `%s`\n", review.TopUp)
 		}
 		for _, order := range review.Releases {
 			fmt.Fprintf(&text, "- `%s` is to end as of %s: %s\n", order.AllocationID, order.AskedAt.Format(time.RFC3339Nano), order.Reason)

@@ -74,6 +74,8 @@ type FundsReview struct {
 	Next *time.Time `json:"next,omitempty"`
 	// Releases are the allocations that have to end.
 	Releases []FundsRelease `json:"releases,omitempty"`
+	// TopUp is an automatic deposit that is recorded and waits for the saved card to be charged.
+	TopUp id.Payment `json:"top_up,omitempty"`
 }
 
 // FundsRung is a rung that an account stands on. Late and WrittenOffMicros say how far behind its instant the end of money was

@@ -43,6 +43,7 @@ type treasury struct {
 	after    func(call int) error // the effect happened, the answer is lost
 	deaf     map[id.Allocation]int
 	calls    int
+	topping  *topping
 	clock    func() time.Time // the world's own, where no test environment runs
 	heard    map[id.Allocation]int
 	runs     int
@@ -87,6 +88,7 @@ func (f *treasury) newRun() {
 	env.SetStartTime(from)
 	env.SetTestTimeout(60 * time.Second)
 	env.RegisterWorkflow(workflows.Funds)
+	env.RegisterWorkflowWithOptions(f.charge, workflow.RegisterOptions{Name: workflows.PaymentType})
 	f.env = env
 	workflows.StepReviewFunds.Bind(env, f.review)
 	env.OnSignalExternalWorkflow(mock.Anything, mock.Anything, mock.Anything, mock.Anything, mock.Anything).Return(
@@ -243,6 +245,7 @@ func (f *treasury) judge() workflows.FundsReview {
 			review.Standing = append(review.Standing, workflows.FundsRung{Rung: rung, Crossing: standing.Crossing, At: standing.At, Deadline: standing.Deadline})
 		}
 	}
+	f.judgeTopUp(&review, funds)
 	if verdict.Depleted {
 		for _, m := range f.meters {
 			if m.end == nil && m.rate > 0 {

@@ -18,7 +18,7 @@ const (
 	AllocationsQueue = "allocations"
 	// ProvisioningQueue runs Node, the login probe and, in noop mode, the node tasks: provisioning-worker.
 	ProvisioningQueue = "provisioning"
-	// PaymentsQueue runs Payment, Refund, Dispute and StripeSweep with their steps: webhook-worker.
+	// PaymentsQueue runs Payment, Refund, Dispute, Card and StripeSweep with their steps: webhook-worker.
 	PaymentsQueue = "payments"
 	// WebhooksQueue runs WebhookEvent and its steps: webhook-worker.
 	WebhooksQueue = "webhooks"

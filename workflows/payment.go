@@ -27,7 +27,7 @@ type paymentRun struct {
 	told bool
 }
 
-// Payment opens a page on which a deposit is paid and credits it when the provider says that it was. Events tell it when to look; where none
+// Payment opens a page on which a deposit is paid, or charges the saved card, and credits it when the provider says that it was paid. Events tell it when to look; where none
 // arrives it looks by itself. A payment that has ended is looked at again when an event says so.
 func Payment(root workflow.Context, in PaymentInput) error {
 	// A cancellation in Temporal takes nothing back that somebody may have paid.
@@ -41,6 +41,12 @@ func Payment(root workflow.Context, in PaymentInput) error {
 	letHandlersStart(ctx)
 	await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) })
 	watch := newWatch(ctx)
+	if in.Charge {
+		in.Charge = false
+		p.standing = insist(ctx, p, StepChargeCard, "Charge the saved card for "+string(p.id), in)
+		p.opened = !p.standing.State.Ended()
+		p.show(ctx)
+	}
 	for {
 		if p.opened {
 			watch.wait(ctx, p.standing.LookAgainSeconds, p.standing.ExpiresAt)
@@ -48,9 +54,9 @@ func Payment(root workflow.Context, in PaymentInput) error {
 		watch.drain()
 		p.standing, p.opened = insist(ctx, p, StepLookPayment, "Ask how "+string(p.id)+" stands", in), true
 		p.show(ctx)
-		if p.standing.State == payment.Credited && !p.told {
+		if because := p.news(); because != "" && !p.told {
 			p.told = true
-			tellMoved(ctx, p, p.standing.AccountID, "a deposit was credited", p.standing.CorrelationID)
+			tellMoved(ctx, p, p.standing.AccountID, because, p.standing.CorrelationID)
 		}
 		// A payment without a state was never recorded: nothing was asked for.
 		if (p.standing.State == "" || p.standing.State.Ended()) && watch.quiet() {
@@ -62,6 +68,18 @@ func Payment(root workflow.Context, in PaymentInput) error {
 	}
 	await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) })
 	return nil
+}
+
+// news is what the watch over the account's money has to hear of the payment; nothing while it is open.
+func (p *paymentRun) news() string {
+	switch {
+	case p.standing.State == payment.Credited:
+		return "a deposit was credited"
+	case p.standing.State.Ended() && p.standing.Automatic:
+		return "an automatic top-up came to nothing"
+	default:
+		return ""
+	}
 }
 
 // continueLooking begins a fresh history, whose first act is to look: what is told meanwhile is not lost.

@@ -42,6 +42,8 @@ const LookSignal = "look"
 // PaymentInput starts a payment's workflow, by whoever asks for the payment or by an event about it.
 type PaymentInput struct {
 	PaymentID id.Payment `json:"payment_id"`
+	// Charge has the saved card charged first: an automatic top-up that Funds recorded.
+	Charge bool `json:"charge,omitempty"`
 	// ContinueAfterEvents continues the run as new at this history length; 0 leaves it to the server's suggestion.
 	ContinueAfterEvents int `json:"continue_after_events,omitempty"`
 }
@@ -75,6 +77,8 @@ type PaymentStanding struct {
 	AccountID     id.Account    `json:"account_id,omitempty"`
 	CorrelationID string        `json:"correlation_id,omitempty"`
 	ExpiresAt     time.Time     `json:"expires_at"`
+	// Automatic is an automatic top-up: whoever watches the account's money hears of its failure, too.
+	Automatic bool `json:"automatic,omitempty"`
 	// LookAgainSeconds is after how long to ask again where no webhook tells.
 	LookAgainSeconds int64 `json:"look_again_seconds"`
 }
@@ -162,6 +166,7 @@ type EventRoute struct {
 	PaymentID       id.Payment `json:"payment_id,omitempty"`
 	RefundID        id.Refund  `json:"refund_id,omitempty"`
 	DisputeID       id.Dispute `json:"dispute_id,omitempty"`
+	CardID          id.Card    `json:"card_id,omitempty"`
 	StripeDisputeID string     `json:"stripe_dispute_id,omitempty"`
 	TenantID        id.Tenant  `json:"tenant_id,omitempty"`
 	// Outcome is what is written down once whoever it is for was told.
@@ -185,9 +190,10 @@ type SweepIn struct {
 // SweepOut is what a sweep found, and from when on the next one asks.
 type SweepOut struct {
 	Next time.Time `json:"next"`
-	// Asked are events of which no webhook told, Begun those that are worked on now.
+	// Asked are events of which no webhook told, Begun those that are worked on now, Leaving cards that the provider is told to forget.
 	Asked            int   `json:"asked"`
 	Begun            int   `json:"begun"`
+	Leaving          int   `json:"leaving,omitempty"`
 	LookAgainSeconds int64 `json:"look_again_seconds"`
 }
 
@@ -200,6 +206,8 @@ var (
 	StepRecordPayment = Step[OpenPayment, PaymentStanding]{Name: "payments.record", Queue: PaymentsQueue, StartToClose: 10 * time.Second, Retry: retryAlways}
 	// StepOpenCheckout opens the page at the provider and writes it down; a refusal ends the payment.
 	StepOpenCheckout = Step[OpenPayment, PaymentStanding]{Name: "payments.open_checkout", Queue: PaymentsQueue, StartToClose: 30 * time.Second, Retry: retryProvider}
+	// StepChargeCard charges the saved card for an automatic top-up, once, and credits nothing: that follows a look. A refusal ends it.
+	StepChargeCard = Step[PaymentInput, PaymentStanding]{Name: "payments.charge", Queue: PaymentsQueue, StartToClose: 30 * time.Second, Retry: retryProvider}
 	// StepLookPayment asks the provider how the payment stands and makes it so here: a payment that was made is credited, once.
 	StepLookPayment = Step[PaymentInput, PaymentStanding]{Name: "payments.look", Queue: PaymentsQueue, StartToClose: 30 * time.Second, Retry: retryProvider}
 
@@ -213,7 +221,7 @@ var (
 	// StepLookDispute asks the provider how the dispute stands and makes it so here.
 	StepLookDispute = Step[DisputeInput, DisputeStanding]{Name: "disputes.look", Queue: PaymentsQueue, StartToClose: 30 * time.Second, Retry: retryProvider}
 
-	// StepSweep stores events of which no webhook told, and begins what nobody has begun.
+	// StepSweep stores events of which no webhook told, begins what nobody has begun, and has the provider forget the cards that leave.
 	StepSweep = Step[SweepIn, SweepOut]{Name: "webhooks.sweep", Queue: PaymentsQueue, StartToClose: 2 * time.Minute, Retry: retryProvider}
 )
 

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/gpuaas/gpuaas/domain/payment"
@@ -28,6 +30,7 @@ const (
 type till struct {
 	t   *testing.T
 	env *testsuite.TestWorkflowEnvironment
+	mu  sync.Mutex
 
 	provider       payment.State
 	payment        payment.State
@@ -37,18 +40,33 @@ type till struct {
 	dispute        payment.DisputeState
 	// credits, takings, returns and bites count what was posted, told how often Funds was told, looks how often the provider was asked.
 	credits, takings, returns, bites, told, looks int
-	refuse                                        error
-	fail, lose                                    map[string]int
-	replies                                       []*workflows.Fault
+	// charges counts how often the saved card was charged, forgotten how often the provider forgot one.
+	charges, forgotten int
+	declined           bool
+	card, cardProvider payment.CardState
+	refuse             error
+	fail, lose         map[string]int
+	replies            []*workflows.Fault
 }
 
 func newTill(t *testing.T) *till {
 	suite := testsuite.WorkflowTestSuite{}
 	suite.SetLogger(quiet{})
-	d := &till{t: t, env: suite.NewTestWorkflowEnvironment(), provider: payment.Open, refundProvider: payment.RefundPending,
-		disputed: payment.DisputeOpen, fail: map[string]int{}, lose: map[string]int{}}
+	d := emptyTill(t)
+	d.env = suite.NewTestWorkflowEnvironment()
 	d.env.SetStartTime(start)
-	bindTill(d, workflows.StepRecordPayment, func(workflows.OpenPayment) (workflows.PaymentStanding, error) {
+	d.bind(d.env)
+	return d
+}
+
+func emptyTill(t *testing.T) *till {
+	return &till{t: t, provider: payment.Open, refundProvider: payment.RefundPending, cardProvider: payment.CardOpen, disputed: payment.DisputeOpen,
+		fail: map[string]int{}, lose: map[string]int{}}
+}
+
+// bind registers every step that the till answers.
+func (d *till) bind(registry worker.ActivityRegistry) {
+	bindTill(d, registry, workflows.StepRecordPayment, func(workflows.OpenPayment) (workflows.PaymentStanding, error) {
 		if d.refuse != nil {
 			return workflows.PaymentStanding{}, d.refuse
 		}
@@ -57,13 +75,48 @@ func newTill(t *testing.T) *till {
 		}
 		return d.paymentStanding(), nil
 	})
-	bindTill(d, workflows.StepOpenCheckout, func(workflows.OpenPayment) (workflows.PaymentStanding, error) {
+	bindTill(d, registry, workflows.StepOpenCheckout, func(workflows.OpenPayment) (workflows.PaymentStanding, error) {
 		if d.payment == payment.Requested {
 			d.payment = payment.Open
 		}
 		return d.paymentStanding(), nil
 	})
-	bindTill(d, workflows.StepLookPayment, func(workflows.PaymentInput) (workflows.PaymentStanding, error) {
+	bindTill(d, registry, workflows.StepChargeCard, func(workflows.PaymentInput) (workflows.PaymentStanding, error) {
+		if d.payment == payment.Requested {
+			d.charges++
+			if d.payment = payment.Processing; d.declined {
+				d.payment, d.provider = payment.Failed, payment.Failed
+			}
+		}
+		return d.paymentStanding(), nil
+	})
+	bindTill(d, registry, workflows.StepRecordCard, func(workflows.OpenCard) (workflows.CardStanding, error) {
+		if d.refuse != nil {
+			return workflows.CardStanding{}, d.refuse
+		}
+		if d.card == "" {
+			d.card = payment.CardRequested
+		}
+		return d.cardStanding(), nil
+	})
+	bindTill(d, registry, workflows.StepOpenCardPage, func(workflows.OpenCard) (workflows.CardStanding, error) {
+		if d.card == payment.CardRequested {
+			d.card = payment.CardOpen
+		}
+		return d.cardStanding(), nil
+	})
+	bindTill(d, registry, workflows.StepLookCard, func(workflows.CardInput) (workflows.CardStanding, error) {
+		d.looks++
+		switch {
+		case d.card == payment.CardOpen:
+			d.card = d.cardProvider
+		case d.card == payment.CardLeaving:
+			d.card = payment.CardGone
+			d.forgotten++
+		}
+		return d.cardStanding(), nil
+	})
+	bindTill(d, registry, workflows.StepLookPayment, func(workflows.PaymentInput) (workflows.PaymentStanding, error) {
 		d.looks++
 		if d.payment != "" && d.payment != payment.Credited {
 			if d.payment = d.provider; d.payment == payment.Credited {
@@ -72,7 +125,7 @@ func newTill(t *testing.T) *till {
 		}
 		return d.paymentStanding(), nil
 	})
-	bindTill(d, workflows.StepAuthoriseRefund, func(workflows.RefundRequest) (workflows.Moved, error) {
+	bindTill(d, registry, workflows.StepAuthoriseRefund, func(workflows.RefundRequest) (workflows.Moved, error) {
 		if d.refuse != nil {
 			return workflows.Moved{}, d.refuse
 		}
@@ -82,18 +135,18 @@ func newTill(t *testing.T) *till {
 		}
 		return workflows.Moved{Changed: true, AccountID: someAccount}, nil
 	})
-	bindTill(d, workflows.StepSendRefund, func(workflows.RefundRef) (workflows.RefundNews, error) {
+	bindTill(d, registry, workflows.StepSendRefund, func(workflows.RefundRef) (workflows.RefundNews, error) {
 		d.looks++
 		return workflows.RefundNews{Known: d.refund != "", State: d.refundProvider, LookAgainSeconds: 300}, nil
 	})
-	bindTill(d, workflows.StepSettleRefund, func(in workflows.SettleRefund) (workflows.Moved, error) {
+	bindTill(d, registry, workflows.StepSettleRefund, func(in workflows.SettleRefund) (workflows.Moved, error) {
 		if in.State == payment.RefundFailed && d.refund != payment.RefundFailed {
 			d.returns++
 		}
 		d.refund = in.State
 		return workflows.Moved{Changed: in.State == payment.RefundFailed, AccountID: someAccount}, nil
 	})
-	bindTill(d, workflows.StepLookDispute, func(workflows.DisputeInput) (workflows.DisputeStanding, error) {
+	bindTill(d, registry, workflows.StepLookDispute, func(workflows.DisputeInput) (workflows.DisputeStanding, error) {
 		d.looks++
 		changed := d.dispute != d.disputed
 		if changed {
@@ -102,17 +155,18 @@ func newTill(t *testing.T) *till {
 		d.dispute = d.disputed
 		return workflows.DisputeStanding{State: d.dispute, LookAgainSeconds: 300, Moved: workflows.Moved{Changed: changed, AccountID: someAccount}}, nil
 	})
-	bindTill(d, workflows.StepTellFunds, func(in workflows.TellFundsIn) (workflows.Nothing, error) {
-		require.EqualValues(t, someAccount, in.AccountID)
+	bindTill(d, registry, workflows.StepTellFunds, func(in workflows.TellFundsIn) (workflows.Nothing, error) {
+		require.EqualValues(d.t, someAccount, in.AccountID)
 		d.told++
 		return workflows.Nothing{}, nil
 	})
-	return d
 }
 
 // bindTill binds a step that fails and loses its answer as often as the test says.
-func bindTill[In, Out any](d *till, step workflows.Step[In, Out], do func(In) (Out, error)) {
-	step.Bind(d.env, func(_ context.Context, in In) (Out, error) {
+func bindTill[In, Out any](d *till, registry worker.ActivityRegistry, step workflows.Step[In, Out], do func(In) (Out, error)) {
+	step.Bind(registry, func(_ context.Context, in In) (Out, error) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
 		var none Out
 		if d.fail[step.Name]--; d.fail[step.Name] >= 0 {
 			return none, errors.New("it is away")
@@ -126,9 +180,17 @@ func bindTill[In, Out any](d *till, step workflows.Step[In, Out], do func(In) (O
 }
 
 func (d *till) paymentStanding() workflows.PaymentStanding {
-	standing := workflows.PaymentStanding{State: d.payment, LookAgainSeconds: 300}
+	standing := workflows.PaymentStanding{State: d.payment, LookAgainSeconds: 300, Automatic: d.charges > 0}
 	if d.payment != "" {
 		standing.AccountID, standing.ExpiresAt = someAccount, start.Add(24*time.Hour)
+	}
+	return standing
+}
+
+func (d *till) cardStanding() workflows.CardStanding {
+	standing := workflows.CardStanding{State: d.card, LookAgainSeconds: 300}
+	if d.card != "" {
+		standing.ExpiresAt = start.Add(time.Hour)
 	}
 	return standing
 }
@@ -154,6 +216,8 @@ func (d *till) ask(update string, request any) {
 				case workflows.PaymentReply:
 					d.replies = append(d.replies, reply.Fault)
 				case workflows.RefundReply:
+					d.replies = append(d.replies, reply.Fault)
+				case workflows.CardReply:
 					d.replies = append(d.replies, reply.Fault)
 				}
 			},

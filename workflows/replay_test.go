@@ -15,7 +15,7 @@ import (
 func TestStoredHistoriesReplay(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join("testdata", "histories", "*.json"))
 	require.NoError(t, err)
-	require.GreaterOrEqual(t, len(files), 13, "the stored histories")
+	require.GreaterOrEqual(t, len(files), 27, "the stored histories")
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			replayer := worker.NewWorkflowReplayer()
@@ -26,6 +26,12 @@ func TestStoredHistoriesReplay(t *testing.T) {
 			replayer.RegisterWorkflow(workflows.Funds)
 			replayer.RegisterWorkflow(workflows.Adjustment)
 			replayer.RegisterWorkflow(workflows.WebhookDelivery)
+			replayer.RegisterWorkflow(workflows.Payment)
+			replayer.RegisterWorkflow(workflows.Refund)
+			replayer.RegisterWorkflow(workflows.Dispute)
+			replayer.RegisterWorkflow(workflows.Card)
+			replayer.RegisterWorkflow(workflows.WebhookEvent)
+			replayer.RegisterWorkflow(workflows.StripeSweep)
 			require.NoError(t, replayer.ReplayWorkflowHistoryFromJSONFile(quiet{}, file))
 		})
 	}

@@ -14,7 +14,7 @@ func WebhookEvent(ctx workflow.Context, in WebhookEventInput) error {
 	w := webhookRun{in.EventID}
 	route := insist(ctx, w, StepRouteEvent, "Find whom "+in.EventID+" is for", in)
 	workflow.SetCurrentDetails(ctx, fmt.Sprintf("`%s`: %s %s", in.EventID, route.Outcome, route.About))
-	if route.PaymentID != "" || route.RefundID != "" || route.DisputeID != "" {
+	if route.PaymentID != "" || route.RefundID != "" || route.DisputeID != "" || route.CardID != "" {
 		insist(ctx, w, StepTellEvent, "Tell "+route.About, route)
 	}
 	insist(ctx, w, StepNoteEvent, "Write down what became of "+in.EventID, route)

@@ -165,6 +165,69 @@ func (e AuditRowResult) Valid() bool {
 	}
 }
 
+// Defines values for AutoTopUpStatus.
+const (
+	Armed    AutoTopUpStatus = "armed"
+	Capped   AutoTopUpStatus = "capped"
+	Charging AutoTopUpStatus = "charging"
+	NoCard   AutoTopUpStatus = "no_card"
+	Off      AutoTopUpStatus = "off"
+	Paused   AutoTopUpStatus = "paused"
+	Waiting  AutoTopUpStatus = "waiting"
+)
+
+// Valid indicates whether the value is a known member of the AutoTopUpStatus enum.
+func (e AutoTopUpStatus) Valid() bool {
+	switch e {
+	case Armed:
+		return true
+	case Capped:
+		return true
+	case Charging:
+		return true
+	case NoCard:
+		return true
+	case Off:
+		return true
+	case Paused:
+		return true
+	case Waiting:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CardState.
+const (
+	CardStateExpired   CardState = "expired"
+	CardStateGone      CardState = "gone"
+	CardStateLeaving   CardState = "leaving"
+	CardStateOpen      CardState = "open"
+	CardStateRequested CardState = "requested"
+	CardStateSaved     CardState = "saved"
+)
+
+// Valid indicates whether the value is a known member of the CardState enum.
+func (e CardState) Valid() bool {
+	switch e {
+	case CardStateExpired:
+		return true
+	case CardStateGone:
+		return true
+	case CardStateLeaving:
+		return true
+	case CardStateOpen:
+		return true
+	case CardStateRequested:
+		return true
+	case CardStateSaved:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for CreateInvitationRequestRole.
 const (
 	CreateInvitationRequestRoleAdmin   CreateInvitationRequestRole = "admin"
@@ -503,13 +566,16 @@ func (e NodeState) Valid() bool {
 
 // Defines values for PaymentMethod.
 const (
-	Checkout PaymentMethod = "checkout"
+	PaymentMethodAutoTopup PaymentMethod = "auto_topup"
+	PaymentMethodCheckout  PaymentMethod = "checkout"
 )
 
 // Valid indicates whether the value is a known member of the PaymentMethod enum.
 func (e PaymentMethod) Valid() bool {
 	switch e {
-	case Checkout:
+	case PaymentMethodAutoTopup:
+		return true
+	case PaymentMethodCheckout:
 		return true
 	default:
 		return false
@@ -705,6 +771,42 @@ func (e ReadinessStatus) Valid() bool {
 	case NotReady:
 		return true
 	case Ready:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ReceiptKind.
+const (
+	ReceiptKindDeposit ReceiptKind = "deposit"
+	ReceiptKindRefund  ReceiptKind = "refund"
+)
+
+// Valid indicates whether the value is a known member of the ReceiptKind enum.
+func (e ReceiptKind) Valid() bool {
+	switch e {
+	case ReceiptKindDeposit:
+		return true
+	case ReceiptKindRefund:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ReceiptMethod.
+const (
+	ReceiptMethodAutoTopup ReceiptMethod = "auto_topup"
+	ReceiptMethodCheckout  ReceiptMethod = "checkout"
+)
+
+// Valid indicates whether the value is a known member of the ReceiptMethod enum.
+func (e ReceiptMethod) Valid() bool {
+	switch e {
+	case ReceiptMethodAutoTopup:
+		return true
+	case ReceiptMethodCheckout:
 		return true
 	default:
 		return false
@@ -1034,19 +1136,19 @@ func (e UserStatus) Valid() bool {
 
 // Defines values for WebhookDisabledBecause.
 const (
-	Asked   WebhookDisabledBecause = "asked"
-	Failing WebhookDisabledBecause = "failing"
-	Gone    WebhookDisabledBecause = "gone"
+	WebhookDisabledBecauseAsked   WebhookDisabledBecause = "asked"
+	WebhookDisabledBecauseFailing WebhookDisabledBecause = "failing"
+	WebhookDisabledBecauseGone    WebhookDisabledBecause = "gone"
 )
 
 // Valid indicates whether the value is a known member of the WebhookDisabledBecause enum.
 func (e WebhookDisabledBecause) Valid() bool {
 	switch e {
-	case Asked:
+	case WebhookDisabledBecauseAsked:
 		return true
-	case Failing:
+	case WebhookDisabledBecauseFailing:
 		return true
-	case Gone:
+	case WebhookDisabledBecauseGone:
 		return true
 	default:
 		return false
@@ -1609,6 +1711,44 @@ type AuditRow struct {
 // AuditRowResult defines model for AuditRow.Result.
 type AuditRowResult string
 
+// AutoTopUp defines model for AutoTopUp.
+type AutoTopUp struct {
+	AccountID   string `json:"account_id"`
+	AmountMinor int64  `json:"amount_minor"`
+
+	// ChargedMinor What was charged by itself in this calendar month (UTC), or is being charged.
+	ChargedMinor int64  `json:"charged_minor"`
+	Currency     string `json:"currency"`
+	Enabled      bool   `json:"enabled"`
+
+	// Failures How many charges in a row came to nothing.
+	Failures               int64      `json:"failures"`
+	MaximumAmountMinor     int64      `json:"maximum_amount_minor"`
+	MaximumMonthlyCapMinor int64      `json:"maximum_monthly_cap_minor"`
+	MaximumThresholdMinor  int64      `json:"maximum_threshold_minor"`
+	MinimumAmountMinor     int64      `json:"minimum_amount_minor"`
+	MinimumThresholdMinor  int64      `json:"minimum_threshold_minor"`
+	MonthEndsAt            time.Time  `json:"month_ends_at"`
+	MonthlyCapMinor        int64      `json:"monthly_cap_minor"`
+	PausedAt               *time.Time `json:"paused_at,omitempty"`
+
+	// PausedReason What the payment provider or a bank said.
+	PausedReason *string `json:"paused_reason,omitempty"`
+
+	// PaymentID The charge that is under way.
+	PaymentID *string `json:"payment_id,omitempty"`
+
+	// RetryAt Before this no other one is made.
+	RetryAt *time.Time `json:"retry_at,omitempty"`
+
+	// Status Why the card is charged when the balance comes near the threshold, or why not.
+	Status         AutoTopUpStatus `json:"status"`
+	ThresholdMinor int64           `json:"threshold_minor"`
+}
+
+// AutoTopUpStatus Why the card is charged when the balance comes near the threshold, or why not.
+type AutoTopUpStatus string
+
 // Balance defines model for Balance.
 type Balance struct {
 	AccountID string `json:"account_id"`
@@ -1636,6 +1776,34 @@ type BrokenLedgerBlock struct {
 	Number int64  `json:"number"`
 	Reason string `json:"reason"`
 }
+
+// Card defines model for Card.
+type Card struct {
+	AccountID string  `json:"account_id"`
+	Brand     *string `json:"brand,omitempty"`
+
+	// CheckoutURL Where it is saved, while that is open.
+	CheckoutURL *string   `json:"checkout_url,omitempty"`
+	CreatedAt   time.Time `json:"created_at"`
+	ExpMonth    *int64    `json:"exp_month,omitempty"`
+	ExpYear     *int64    `json:"exp_year,omitempty"`
+
+	// ExpiresAt Until when the page is open.
+	ExpiresAt *time.Time `json:"expires_at,omitempty"`
+	ID        string     `json:"id"`
+
+	// Last4 The last digits of its number; no more of it is known here.
+	Last4    *string    `json:"last4,omitempty"`
+	SavedAt  *time.Time `json:"saved_at,omitempty"`
+	State    CardState  `json:"state"`
+	TenantID string     `json:"tenant_id"`
+
+	// UserID Who saved it.
+	UserID string `json:"user_id"`
+}
+
+// CardState defines model for Card.State.
+type CardState string
 
 // Closing defines model for Closing.
 type Closing struct {
@@ -1679,6 +1847,18 @@ type CreateAllocationRequest struct {
 	SSHKeys *[]string `json:"ssh_keys,omitempty"`
 }
 
+// CreateCardRequest defines model for CreateCardRequest.
+type CreateCardRequest struct {
+	// CancelURL Where it is sent when nobody saved one; a page of this site.
+	CancelURL *string `json:"cancel_url,omitempty"`
+
+	// SuccessURL Where the browser is sent after saving; a page of this site.
+	SuccessURL *string `json:"success_url,omitempty"`
+
+	// TenantID Whose card it is; your own tenant's when absent.
+	TenantID *string `json:"tenant_id,omitempty"`
+}
+
 // CreateCheckoutRequest defines model for CreateCheckoutRequest.
 type CreateCheckoutRequest struct {
 	// AmountMinor Between billing.minimum_deposit_minor and billing.maximum_deposit_minor.
@@ -1689,6 +1869,9 @@ type CreateCheckoutRequest struct {
 
 	// Currency That of the account; refused where it is another.
 	Currency *string `json:"currency,omitempty"`
+
+	// SaveCard Save the card that is paid with, as the one that an automatic top-up charges; it takes the place of the one before.
+	SaveCard *bool `json:"save_card,omitempty"`
 
 	// SuccessURL Where the browser is sent after paying; a page of this site.
 	SuccessURL *string `json:"success_url,omitempty"`
@@ -2525,6 +2708,19 @@ type ProjectMemberList struct {
 	NextCursor *string         `json:"next_cursor,omitempty"`
 }
 
+// PutAutoTopUpRequest defines model for PutAutoTopUpRequest.
+type PutAutoTopUpRequest struct {
+	// AmountMinor What is charged at once; between billing.minimum_deposit_minor and billing.maximum_deposit_minor.
+	AmountMinor int64 `json:"amount_minor"`
+	Enabled     bool  `json:"enabled"`
+
+	// MonthlyCapMinor The most in a calendar month (UTC); from the amount to payments.auto_topup_maximum_cap_minor.
+	MonthlyCapMinor int64 `json:"monthly_cap_minor"`
+
+	// ThresholdMinor The balance that is not to be reached; from billing.low_balance_threshold_minor to payments.auto_topup_maximum_threshold_minor.
+	ThresholdMinor int64 `json:"threshold_minor"`
+}
+
 // PutProjectBudgetRequest defines model for PutProjectBudgetRequest.
 type PutProjectBudgetRequest struct {
 	AmountMinor    int64                         `json:"amount_minor"`
@@ -2574,6 +2770,42 @@ type Readiness struct {
 
 // ReadinessStatus defines model for Readiness.Status.
 type ReadinessStatus string
+
+// Receipt defines model for Receipt.
+type Receipt struct {
+	AccountID    string      `json:"account_id"`
+	AmountMicros int64       `json:"amount_micros"`
+	Currency     string      `json:"currency"`
+	Kind         ReceiptKind `json:"kind"`
+
+	// LedgerEntryID The entry that every figure is of.
+	LedgerEntryID int64         `json:"ledger_entry_id"`
+	Method        ReceiptMethod `json:"method"`
+
+	// Number D for a deposit or R for a refund, the year of the entry, and the entry.
+	Number    string    `json:"number"`
+	PaymentID string    `json:"payment_id"`
+	PostedAt  time.Time `json:"posted_at"`
+
+	// Reason Of a refund alone.
+	Reason *string `json:"reason,omitempty"`
+
+	// RefundID Of a refund alone.
+	RefundID *string `json:"refund_id,omitempty"`
+	Seller   Seller  `json:"seller"`
+
+	// SettledAt When the money was received, or was on its way back for good.
+	SettledAt  time.Time    `json:"settled_at"`
+	Tax        StatementTax `json:"tax"`
+	TenantID   string       `json:"tenant_id"`
+	TenantName string       `json:"tenant_name"`
+}
+
+// ReceiptKind defines model for Receipt.Kind.
+type ReceiptKind string
+
+// ReceiptMethod defines model for Receipt.Method.
+type ReceiptMethod string
 
 // RefreshTokenRequest defines model for RefreshTokenRequest.
 type RefreshTokenRequest struct {
@@ -3902,6 +4134,27 @@ type RefreshTokenParams struct {
 	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
 }
 
+// GetAutoTopUpParams defines parameters for GetAutoTopUp.
+type GetAutoTopUpParams struct {
+	// ProjectID Only this project's.
+	ProjectID *InProject `form:"project_id,omitempty" json:"project_id,omitempty"`
+
+	// TenantID This tenant's; your own when absent.
+	TenantID *InTenant `form:"tenant_id,omitempty" json:"tenant_id,omitempty"`
+}
+
+// PutAutoTopUpParams defines parameters for PutAutoTopUp.
+type PutAutoTopUpParams struct {
+	// ProjectID Only this project's.
+	ProjectID *InProject `form:"project_id,omitempty" json:"project_id,omitempty"`
+
+	// TenantID This tenant's; your own when absent.
+	TenantID *InTenant `form:"tenant_id,omitempty" json:"tenant_id,omitempty"`
+
+	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
+	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
+}
+
 // GetBalanceParams defines parameters for GetBalance.
 type GetBalanceParams struct {
 	// ProjectID Only this project's.
@@ -3909,6 +4162,33 @@ type GetBalanceParams struct {
 
 	// TenantID This tenant's; your own when absent.
 	TenantID *InTenant `form:"tenant_id,omitempty" json:"tenant_id,omitempty"`
+}
+
+// DeleteCardParams defines parameters for DeleteCard.
+type DeleteCardParams struct {
+	// ProjectID Only this project's.
+	ProjectID *InProject `form:"project_id,omitempty" json:"project_id,omitempty"`
+
+	// TenantID This tenant's; your own when absent.
+	TenantID *InTenant `form:"tenant_id,omitempty" json:"tenant_id,omitempty"`
+
+	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
+	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
+}
+
+// GetCardParams defines parameters for GetCard.
+type GetCardParams struct {
+	// ProjectID Only this project's.
+	ProjectID *InProject `form:"project_id,omitempty" json:"project_id,omitempty"`
+
+	// TenantID This tenant's; your own when absent.
+	TenantID *InTenant `form:"tenant_id,omitempty" json:"tenant_id,omitempty"`
+}
+
+// CreateCardParams defines parameters for CreateCard.
+type CreateCardParams struct {
+	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
+	XIdempotencyKey IdempotencyKeyRequired `json:"X-Idempotency-Key"`
 }
 
 // ListLedgerEntriesParams defines parameters for ListLedgerEntries.
@@ -4531,6 +4811,12 @@ type ExchangeTokenFormdataRequestBody = ExchangeTokenRequest
 
 // RefreshTokenJSONRequestBody defines body for RefreshToken for application/json ContentType.
 type RefreshTokenJSONRequestBody = RefreshTokenRequest
+
+// PutAutoTopUpJSONRequestBody defines body for PutAutoTopUp for application/json ContentType.
+type PutAutoTopUpJSONRequestBody = PutAutoTopUpRequest
+
+// CreateCardJSONRequestBody defines body for CreateCard for application/json ContentType.
+type CreateCardJSONRequestBody = CreateCardRequest
 
 // CreateInvitationJSONRequestBody defines body for CreateInvitation for application/json ContentType.
 type CreateInvitationJSONRequestBody = CreateInvitationRequest
@@ -5448,10 +5734,63 @@ type ClientInterface interface {
 	// Corresponds with POST /api/v1/auth/token/refresh (the `RefreshToken` operationId).
 	RefreshToken(ctx context.Context, params *RefreshTokenParams, body RefreshTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetAutoTopUp Show when the saved card is charged by itself
+	//
+	// Corresponds with GET /api/v1/billing/auto-topup (the `GetAutoTopUp` operationId).
+	GetAutoTopUp(ctx context.Context, params *GetAutoTopUpParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PutAutoTopUpWithBody Have the saved card charged by itself
+	//
+	// While something costs money and the balance is about to reach the threshold, the amount is charged to the saved card: one charge at a time, and never more than the cap in a calendar month (UTC). After payments.auto_topup_failures charges in a row that came to nothing it is paused; setting it again ends the pause.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /api/v1/billing/auto-topup (the `PutAutoTopUp` operationId).
+	PutAutoTopUpWithBody(ctx context.Context, params *PutAutoTopUpParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// PutAutoTopUp Have the saved card charged by itself
+	//
+	// While something costs money and the balance is about to reach the threshold, the amount is charged to the saved card: one charge at a time, and never more than the cap in a calendar month (UTC). After payments.auto_topup_failures charges in a row that came to nothing it is paused; setting it again ends the pause.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /api/v1/billing/auto-topup (the `PutAutoTopUp` operationId).
+	PutAutoTopUp(ctx context.Context, params *PutAutoTopUpParams, body PutAutoTopUpJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetBalance Show a tenant's balance
 	//
 	// Corresponds with GET /api/v1/billing/balance (the `GetBalance` operationId).
 	GetBalance(ctx context.Context, params *GetBalanceParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DeleteCard Remove the saved card
+	//
+	// It is not charged any more from now on, and the payment provider is told to forget it.
+	//
+	// Corresponds with DELETE /api/v1/billing/card (the `DeleteCard` operationId).
+	DeleteCard(ctx context.Context, params *DeleteCardParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetCard Show the saved card
+	//
+	// Corresponds with GET /api/v1/billing/card (the `GetCard` operationId).
+	GetCard(ctx context.Context, params *GetCardParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateCardWithBody Open a page on which a card is saved
+	//
+	// The card is saved once the payment provider says so, and takes the place of the one before. Its number is never seen here.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/billing/card (the `CreateCard` operationId).
+	CreateCardWithBody(ctx context.Context, params *CreateCardParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// CreateCard Open a page on which a card is saved
+	//
+	// The card is saved once the payment provider says so, and takes the place of the one before. Its number is never seen here.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/billing/card (the `CreateCard` operationId).
+	CreateCard(ctx context.Context, params *CreateCardParams, body CreateCardJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListLedgerEntries List your account's ledger entries
 	//
@@ -5632,6 +5971,16 @@ type ClientInterface interface {
 	// Corresponds with GET /api/v1/payments/{payment_id} (the `GetPayment` operationId).
 	GetPayment(ctx context.Context, paymentID PaymentID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetPaymentReceipt Show the receipt of a deposit
+	//
+	// Corresponds with GET /api/v1/payments/{payment_id}/receipt (the `GetPaymentReceipt` operationId).
+	GetPaymentReceipt(ctx context.Context, paymentID PaymentID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetPaymentReceiptDocument Download the receipt of a deposit
+	//
+	// Corresponds with GET /api/v1/payments/{payment_id}/receipt/document (the `GetPaymentReceiptDocument` operationId).
+	GetPaymentReceiptDocument(ctx context.Context, paymentID PaymentID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// CreateRefundWithBody Have a payment, or a part of it, paid back
 	//
 	// Never more than was paid less what was refunded, nor than the balance less what has accrued. The amount leaves the balance at once; it returns where the payment provider or a bank does not take the refund.
@@ -5762,6 +6111,16 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /api/v1/refunds/{refund_id} (the `GetRefund` operationId).
 	GetRefund(ctx context.Context, refundID string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetRefundReceipt Show the receipt of a refund
+	//
+	// Corresponds with GET /api/v1/refunds/{refund_id}/receipt (the `GetRefundReceipt` operationId).
+	GetRefundReceipt(ctx context.Context, refundID string, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetRefundReceiptDocument Download the receipt of a refund
+	//
+	// Corresponds with GET /api/v1/refunds/{refund_id}/receipt/document (the `GetRefundReceiptDocument` operationId).
+	GetRefundReceiptDocument(ctx context.Context, refundID string, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListServiceAccounts List a tenant's service accounts
 	//
@@ -7924,11 +8283,134 @@ func (c *Client) RefreshToken(ctx context.Context, params *RefreshTokenParams, b
 	return c.Client.Do(req)
 }
 
+// GetAutoTopUp Show when the saved card is charged by itself
+//
+// Corresponds with GET /api/v1/billing/auto-topup (the `GetAutoTopUp` operationId).
+func (c *Client) GetAutoTopUp(ctx context.Context, params *GetAutoTopUpParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetAutoTopUpRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PutAutoTopUpWithBody Have the saved card charged by itself
+//
+// While something costs money and the balance is about to reach the threshold, the amount is charged to the saved card: one charge at a time, and never more than the cap in a calendar month (UTC). After payments.auto_topup_failures charges in a row that came to nothing it is paused; setting it again ends the pause.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /api/v1/billing/auto-topup (the `PutAutoTopUp` operationId).
+func (c *Client) PutAutoTopUpWithBody(ctx context.Context, params *PutAutoTopUpParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPutAutoTopUpRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// PutAutoTopUp Have the saved card charged by itself
+//
+// While something costs money and the balance is about to reach the threshold, the amount is charged to the saved card: one charge at a time, and never more than the cap in a calendar month (UTC). After payments.auto_topup_failures charges in a row that came to nothing it is paused; setting it again ends the pause.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /api/v1/billing/auto-topup (the `PutAutoTopUp` operationId).
+func (c *Client) PutAutoTopUp(ctx context.Context, params *PutAutoTopUpParams, body PutAutoTopUpJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewPutAutoTopUpRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // GetBalance Show a tenant's balance
 //
 // Corresponds with GET /api/v1/billing/balance (the `GetBalance` operationId).
 func (c *Client) GetBalance(ctx context.Context, params *GetBalanceParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetBalanceRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DeleteCard Remove the saved card
+//
+// It is not charged any more from now on, and the payment provider is told to forget it.
+//
+// Corresponds with DELETE /api/v1/billing/card (the `DeleteCard` operationId).
+func (c *Client) DeleteCard(ctx context.Context, params *DeleteCardParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDeleteCardRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetCard Show the saved card
+//
+// Corresponds with GET /api/v1/billing/card (the `GetCard` operationId).
+func (c *Client) GetCard(ctx context.Context, params *GetCardParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetCardRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateCardWithBody Open a page on which a card is saved
+//
+// The card is saved once the payment provider says so, and takes the place of the one before. Its number is never seen here.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/billing/card (the `CreateCard` operationId).
+func (c *Client) CreateCardWithBody(ctx context.Context, params *CreateCardParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateCardRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// CreateCard Open a page on which a card is saved
+//
+// The card is saved once the payment provider says so, and takes the place of the one before. Its number is never seen here.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/billing/card (the `CreateCard` operationId).
+func (c *Client) CreateCard(ctx context.Context, params *CreateCardParams, body CreateCardJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewCreateCardRequest(c.Server, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -8368,6 +8850,36 @@ func (c *Client) GetPayment(ctx context.Context, paymentID PaymentID, reqEditors
 	return c.Client.Do(req)
 }
 
+// GetPaymentReceipt Show the receipt of a deposit
+//
+// Corresponds with GET /api/v1/payments/{payment_id}/receipt (the `GetPaymentReceipt` operationId).
+func (c *Client) GetPaymentReceipt(ctx context.Context, paymentID PaymentID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetPaymentReceiptRequest(c.Server, paymentID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetPaymentReceiptDocument Download the receipt of a deposit
+//
+// Corresponds with GET /api/v1/payments/{payment_id}/receipt/document (the `GetPaymentReceiptDocument` operationId).
+func (c *Client) GetPaymentReceiptDocument(ctx context.Context, paymentID PaymentID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetPaymentReceiptDocumentRequest(c.Server, paymentID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // CreateRefundWithBody Have a payment, or a part of it, paid back
 //
 // Never more than was paid less what was refunded, nor than the balance less what has accrued. The amount leaves the balance at once; it returns where the payment provider or a bank does not take the refund.
@@ -8679,6 +9191,36 @@ func (c *Client) ListRefunds(ctx context.Context, params *ListRefundsParams, req
 // Corresponds with GET /api/v1/refunds/{refund_id} (the `GetRefund` operationId).
 func (c *Client) GetRefund(ctx context.Context, refundID string, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetRefundRequest(c.Server, refundID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetRefundReceipt Show the receipt of a refund
+//
+// Corresponds with GET /api/v1/refunds/{refund_id}/receipt (the `GetRefundReceipt` operationId).
+func (c *Client) GetRefundReceipt(ctx context.Context, refundID string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetRefundReceiptRequest(c.Server, refundID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetRefundReceiptDocument Download the receipt of a refund
+//
+// Corresponds with GET /api/v1/refunds/{refund_id}/receipt/document (the `GetRefundReceiptDocument` operationId).
+func (c *Client) GetRefundReceiptDocument(ctx context.Context, refundID string, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetRefundReceiptDocumentRequest(c.Server, refundID)
 	if err != nil {
 		return nil, err
 	}
@@ -13709,6 +14251,166 @@ func NewRefreshTokenRequestWithBody(server string, params *RefreshTokenParams, c
 	return req, nil
 }
 
+// NewGetAutoTopUpRequest constructs an http.Request for the GetAutoTopUp method
+func NewGetAutoTopUpRequest(server string, params *GetAutoTopUpParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/billing/auto-topup")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.ProjectID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "project_id", *params.ProjectID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.TenantID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "tenant_id", *params.TenantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewPutAutoTopUpRequest calls the generic PutAutoTopUp builder with application/json body
+func NewPutAutoTopUpRequest(server string, params *PutAutoTopUpParams, body PutAutoTopUpJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewPutAutoTopUpRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewPutAutoTopUpRequestWithBody constructs an http.Request for the PutAutoTopUp method, with any body, and a specified content type
+func NewPutAutoTopUpRequestWithBody(server string, params *PutAutoTopUpParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/billing/auto-topup")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.ProjectID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "project_id", *params.ProjectID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.TenantID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "tenant_id", *params.TenantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.XIdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", *params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewGetBalanceRequest constructs an http.Request for the GetBalance method
 func NewGetBalanceRequest(server string, params *GetBalanceParams) (*http.Request, error) {
 	var err error
@@ -13770,6 +14472,206 @@ func NewGetBalanceRequest(server string, params *GetBalanceParams) (*http.Reques
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewDeleteCardRequest constructs an http.Request for the DeleteCard method
+func NewDeleteCardRequest(server string, params *DeleteCardParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/billing/card")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.ProjectID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "project_id", *params.ProjectID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.TenantID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "tenant_id", *params.TenantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.XIdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", *params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetCardRequest constructs an http.Request for the GetCard method
+func NewGetCardRequest(server string, params *GetCardParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/billing/card")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.ProjectID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "project_id", *params.ProjectID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.TenantID != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "tenant_id", *params.TenantID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewCreateCardRequest calls the generic CreateCard builder with application/json body
+func NewCreateCardRequest(server string, params *CreateCardParams, body CreateCardJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewCreateCardRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewCreateCardRequestWithBody constructs an http.Request for the CreateCard method, with any body, and a specified content type
+func NewCreateCardRequestWithBody(server string, params *CreateCardParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/billing/card")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("X-Idempotency-Key", headerParam0)
+
 	}
 
 	return req, nil
@@ -15053,6 +15955,74 @@ func NewGetPaymentRequest(server string, paymentID PaymentID) (*http.Request, er
 	return req, nil
 }
 
+// NewGetPaymentReceiptRequest constructs an http.Request for the GetPaymentReceipt method
+func NewGetPaymentReceiptRequest(server string, paymentID PaymentID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "payment_id", paymentID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/payments/%s/receipt", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetPaymentReceiptDocumentRequest constructs an http.Request for the GetPaymentReceiptDocument method
+func NewGetPaymentReceiptDocumentRequest(server string, paymentID PaymentID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "payment_id", paymentID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/payments/%s/receipt/document", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewCreateRefundRequest calls the generic CreateRefund builder with application/json body
 func NewCreateRefundRequest(server string, paymentID PaymentID, params *CreateRefundParams, body CreateRefundJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -15877,6 +16847,74 @@ func NewGetRefundRequest(server string, refundID string) (*http.Request, error) 
 	}
 
 	operationPath := fmt.Sprintf("/api/v1/refunds/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetRefundReceiptRequest constructs an http.Request for the GetRefundReceipt method
+func NewGetRefundReceiptRequest(server string, refundID string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "refund_id", refundID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/refunds/%s/receipt", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetRefundReceiptDocumentRequest constructs an http.Request for the GetRefundReceiptDocument method
+func NewGetRefundReceiptDocumentRequest(server string, refundID string) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "refund_id", refundID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/refunds/%s/receipt/document", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -18942,12 +19980,71 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /api/v1/auth/token/refresh (the `RefreshToken` operationId).
 	RefreshTokenWithResponse(ctx context.Context, params *RefreshTokenParams, body RefreshTokenJSONRequestBody, reqEditors ...RequestEditorFn) (*RefreshTokenResponse, error)
 
+	// GetAutoTopUpWithResponse Show when the saved card is charged by itself
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/billing/auto-topup (the `GetAutoTopUp` operationId).
+	GetAutoTopUpWithResponse(ctx context.Context, params *GetAutoTopUpParams, reqEditors ...RequestEditorFn) (*GetAutoTopUpResponse, error)
+
+	// PutAutoTopUpWithBodyWithResponse Have the saved card charged by itself
+	//
+	// While something costs money and the balance is about to reach the threshold, the amount is charged to the saved card: one charge at a time, and never more than the cap in a calendar month (UTC). After payments.auto_topup_failures charges in a row that came to nothing it is paused; setting it again ends the pause.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/billing/auto-topup (the `PutAutoTopUp` operationId).
+	PutAutoTopUpWithBodyWithResponse(ctx context.Context, params *PutAutoTopUpParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutAutoTopUpResponse, error)
+
+	// PutAutoTopUpWithResponse Have the saved card charged by itself
+	//
+	// While something costs money and the balance is about to reach the threshold, the amount is charged to the saved card: one charge at a time, and never more than the cap in a calendar month (UTC). After payments.auto_topup_failures charges in a row that came to nothing it is paused; setting it again ends the pause.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/billing/auto-topup (the `PutAutoTopUp` operationId).
+	PutAutoTopUpWithResponse(ctx context.Context, params *PutAutoTopUpParams, body PutAutoTopUpJSONRequestBody, reqEditors ...RequestEditorFn) (*PutAutoTopUpResponse, error)
+
 	// GetBalanceWithResponse Show a tenant's balance
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /api/v1/billing/balance (the `GetBalance` operationId).
 	GetBalanceWithResponse(ctx context.Context, params *GetBalanceParams, reqEditors ...RequestEditorFn) (*GetBalanceResponse, error)
+
+	// DeleteCardWithResponse Remove the saved card
+	//
+	// It is not charged any more from now on, and the payment provider is told to forget it.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /api/v1/billing/card (the `DeleteCard` operationId).
+	DeleteCardWithResponse(ctx context.Context, params *DeleteCardParams, reqEditors ...RequestEditorFn) (*DeleteCardResponse, error)
+
+	// GetCardWithResponse Show the saved card
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/billing/card (the `GetCard` operationId).
+	GetCardWithResponse(ctx context.Context, params *GetCardParams, reqEditors ...RequestEditorFn) (*GetCardResponse, error)
+
+	// CreateCardWithBodyWithResponse Open a page on which a card is saved
+	//
+	// The card is saved once the payment provider says so, and takes the place of the one before. Its number is never seen here.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/billing/card (the `CreateCard` operationId).
+	CreateCardWithBodyWithResponse(ctx context.Context, params *CreateCardParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateCardResponse, error)
+
+	// CreateCardWithResponse Open a page on which a card is saved
+	//
+	// The card is saved once the payment provider says so, and takes the place of the one before. Its number is never seen here.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/billing/card (the `CreateCard` operationId).
+	CreateCardWithResponse(ctx context.Context, params *CreateCardParams, body CreateCardJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateCardResponse, error)
 
 	// ListLedgerEntriesWithResponse List your account's ledger entries
 	//
@@ -19158,6 +20255,20 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /api/v1/payments/{payment_id} (the `GetPayment` operationId).
 	GetPaymentWithResponse(ctx context.Context, paymentID PaymentID, reqEditors ...RequestEditorFn) (*GetPaymentResponse, error)
 
+	// GetPaymentReceiptWithResponse Show the receipt of a deposit
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/payments/{payment_id}/receipt (the `GetPaymentReceipt` operationId).
+	GetPaymentReceiptWithResponse(ctx context.Context, paymentID PaymentID, reqEditors ...RequestEditorFn) (*GetPaymentReceiptResponse, error)
+
+	// GetPaymentReceiptDocumentWithResponse Download the receipt of a deposit
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/payments/{payment_id}/receipt/document (the `GetPaymentReceiptDocument` operationId).
+	GetPaymentReceiptDocumentWithResponse(ctx context.Context, paymentID PaymentID, reqEditors ...RequestEditorFn) (*GetPaymentReceiptDocumentResponse, error)
+
 	// CreateRefundWithBodyWithResponse Have a payment, or a part of it, paid back
 	//
 	// Never more than was paid less what was refunded, nor than the balance less what has accrued. The amount leaves the balance at once; it returns where the payment provider or a bank does not take the refund.
@@ -19306,6 +20417,20 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /api/v1/refunds/{refund_id} (the `GetRefund` operationId).
 	GetRefundWithResponse(ctx context.Context, refundID string, reqEditors ...RequestEditorFn) (*GetRefundResponse, error)
+
+	// GetRefundReceiptWithResponse Show the receipt of a refund
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/refunds/{refund_id}/receipt (the `GetRefundReceipt` operationId).
+	GetRefundReceiptWithResponse(ctx context.Context, refundID string, reqEditors ...RequestEditorFn) (*GetRefundReceiptResponse, error)
+
+	// GetRefundReceiptDocumentWithResponse Download the receipt of a refund
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/refunds/{refund_id}/receipt/document (the `GetRefundReceiptDocument` operationId).
+	GetRefundReceiptDocumentWithResponse(ctx context.Context, refundID string, reqEditors ...RequestEditorFn) (*GetRefundReceiptDocumentResponse, error)
 
 	// ListServiceAccountsWithResponse List a tenant's service accounts
 	//
@@ -23153,6 +24278,107 @@ func (r RefreshTokenResponse) ContentType() string {
 	return ""
 }
 
+// GetAutoTopUpResponse200Headers the declared response headers of an HTTP 200 response for GetAutoTopUp
+type GetAutoTopUpResponse200Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	XCorrelationID  string
+}
+
+type GetAutoTopUpResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AutoTopUp
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetAutoTopUpResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetAutoTopUpResponse) GetJSON200() *AutoTopUp {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetAutoTopUpResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetAutoTopUpResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetAutoTopUpResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetAutoTopUpResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// PutAutoTopUpResponse200Headers the declared response headers of an HTTP 200 response for PutAutoTopUp
+type PutAutoTopUpResponse200Headers struct {
+	IdempotencyReplayed *string
+	RateLimit           *string
+	RateLimitPolicy     *string
+	XCorrelationID      string
+}
+
+type PutAutoTopUpResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AutoTopUp
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *PutAutoTopUpResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r PutAutoTopUpResponse) GetJSON200() *AutoTopUp {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r PutAutoTopUpResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r PutAutoTopUpResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r PutAutoTopUpResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r PutAutoTopUpResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // GetBalanceResponse200Headers the declared response headers of an HTTP 200 response for GetBalance
 type GetBalanceResponse200Headers struct {
 	RateLimit       *string
@@ -23197,6 +24423,151 @@ func (r GetBalanceResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetBalanceResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// DeleteCardResponse204Headers the declared response headers of an HTTP 204 response for DeleteCard
+type DeleteCardResponse204Headers struct {
+	IdempotencyReplayed *string
+	RateLimit           *string
+	RateLimitPolicy     *string
+	XCorrelationID      string
+}
+
+type DeleteCardResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// Headers204 the parsed response headers for an HTTP 204 response
+	Headers204 *DeleteCardResponse204Headers
+}
+
+// GetBody returns the raw response body bytes
+func (r DeleteCardResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DeleteCardResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DeleteCardResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DeleteCardResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetCardResponse200Headers the declared response headers of an HTTP 200 response for GetCard
+type GetCardResponse200Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	XCorrelationID  string
+}
+
+type GetCardResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Card
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetCardResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetCardResponse) GetJSON200() *Card {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetCardResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetCardResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetCardResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetCardResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// CreateCardResponse201Headers the declared response headers of an HTTP 201 response for CreateCard
+type CreateCardResponse201Headers struct {
+	IdempotencyReplayed *string
+	RateLimit           *string
+	RateLimitPolicy     *string
+	XCorrelationID      string
+}
+
+type CreateCardResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *Card
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *CreateCardResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r CreateCardResponse) GetJSON201() *Card {
+	return r.JSON201
+}
+
+// GetBody returns the raw response body bytes
+func (r CreateCardResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r CreateCardResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r CreateCardResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r CreateCardResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -24189,6 +25560,100 @@ func (r GetPaymentResponse) ContentType() string {
 	return ""
 }
 
+// GetPaymentReceiptResponse200Headers the declared response headers of an HTTP 200 response for GetPaymentReceipt
+type GetPaymentReceiptResponse200Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	XCorrelationID  string
+}
+
+type GetPaymentReceiptResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Receipt
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetPaymentReceiptResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetPaymentReceiptResponse) GetJSON200() *Receipt {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetPaymentReceiptResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetPaymentReceiptResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetPaymentReceiptResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetPaymentReceiptResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetPaymentReceiptDocumentResponse200Headers the declared response headers of an HTTP 200 response for GetPaymentReceiptDocument
+type GetPaymentReceiptDocumentResponse200Headers struct {
+	ContentDisposition *string
+	RateLimit          *string
+	RateLimitPolicy    *string
+	XCorrelationID     string
+}
+
+type GetPaymentReceiptDocumentResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetPaymentReceiptDocumentResponse200Headers
+}
+
+// GetBody returns the raw response body bytes
+func (r GetPaymentReceiptDocumentResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetPaymentReceiptDocumentResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetPaymentReceiptDocumentResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetPaymentReceiptDocumentResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // CreateRefundResponse201Headers the declared response headers of an HTTP 201 response for CreateRefund
 type CreateRefundResponse201Headers struct {
 	IdempotencyReplayed *string
@@ -24877,6 +26342,100 @@ func (r GetRefundResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r GetRefundResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetRefundReceiptResponse200Headers the declared response headers of an HTTP 200 response for GetRefundReceipt
+type GetRefundReceiptResponse200Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	XCorrelationID  string
+}
+
+type GetRefundReceiptResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Receipt
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetRefundReceiptResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetRefundReceiptResponse) GetJSON200() *Receipt {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetRefundReceiptResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetRefundReceiptResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetRefundReceiptResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetRefundReceiptResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetRefundReceiptDocumentResponse200Headers the declared response headers of an HTTP 200 response for GetRefundReceiptDocument
+type GetRefundReceiptDocumentResponse200Headers struct {
+	ContentDisposition *string
+	RateLimit          *string
+	RateLimitPolicy    *string
+	XCorrelationID     string
+}
+
+type GetRefundReceiptDocumentResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetRefundReceiptDocumentResponse200Headers
+}
+
+// GetBody returns the raw response body bytes
+func (r GetRefundReceiptDocumentResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetRefundReceiptDocumentResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetRefundReceiptDocumentResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetRefundReceiptDocumentResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -28162,6 +29721,49 @@ func (c *ClientWithResponses) RefreshTokenWithResponse(ctx context.Context, para
 	return ParseRefreshTokenResponse(rsp)
 }
 
+// GetAutoTopUpWithResponse Show when the saved card is charged by itself
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/billing/auto-topup (the `GetAutoTopUp` operationId).
+func (c *ClientWithResponses) GetAutoTopUpWithResponse(ctx context.Context, params *GetAutoTopUpParams, reqEditors ...RequestEditorFn) (*GetAutoTopUpResponse, error) {
+	rsp, err := c.GetAutoTopUp(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetAutoTopUpResponse(rsp)
+}
+
+// PutAutoTopUpWithBodyWithResponse Have the saved card charged by itself
+//
+// While something costs money and the balance is about to reach the threshold, the amount is charged to the saved card: one charge at a time, and never more than the cap in a calendar month (UTC). After payments.auto_topup_failures charges in a row that came to nothing it is paused; setting it again ends the pause.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/billing/auto-topup (the `PutAutoTopUp` operationId).
+func (c *ClientWithResponses) PutAutoTopUpWithBodyWithResponse(ctx context.Context, params *PutAutoTopUpParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PutAutoTopUpResponse, error) {
+	rsp, err := c.PutAutoTopUpWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePutAutoTopUpResponse(rsp)
+}
+
+// PutAutoTopUpWithResponse Have the saved card charged by itself
+//
+// While something costs money and the balance is about to reach the threshold, the amount is charged to the saved card: one charge at a time, and never more than the cap in a calendar month (UTC). After payments.auto_topup_failures charges in a row that came to nothing it is paused; setting it again ends the pause.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/billing/auto-topup (the `PutAutoTopUp` operationId).
+func (c *ClientWithResponses) PutAutoTopUpWithResponse(ctx context.Context, params *PutAutoTopUpParams, body PutAutoTopUpJSONRequestBody, reqEditors ...RequestEditorFn) (*PutAutoTopUpResponse, error) {
+	rsp, err := c.PutAutoTopUp(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParsePutAutoTopUpResponse(rsp)
+}
+
 // GetBalanceWithResponse Show a tenant's balance
 //
 // Returns a wrapper object for the known response body format(s).
@@ -28173,6 +29775,64 @@ func (c *ClientWithResponses) GetBalanceWithResponse(ctx context.Context, params
 		return nil, err
 	}
 	return ParseGetBalanceResponse(rsp)
+}
+
+// DeleteCardWithResponse Remove the saved card
+//
+// It is not charged any more from now on, and the payment provider is told to forget it.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /api/v1/billing/card (the `DeleteCard` operationId).
+func (c *ClientWithResponses) DeleteCardWithResponse(ctx context.Context, params *DeleteCardParams, reqEditors ...RequestEditorFn) (*DeleteCardResponse, error) {
+	rsp, err := c.DeleteCard(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDeleteCardResponse(rsp)
+}
+
+// GetCardWithResponse Show the saved card
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/billing/card (the `GetCard` operationId).
+func (c *ClientWithResponses) GetCardWithResponse(ctx context.Context, params *GetCardParams, reqEditors ...RequestEditorFn) (*GetCardResponse, error) {
+	rsp, err := c.GetCard(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetCardResponse(rsp)
+}
+
+// CreateCardWithBodyWithResponse Open a page on which a card is saved
+//
+// The card is saved once the payment provider says so, and takes the place of the one before. Its number is never seen here.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/billing/card (the `CreateCard` operationId).
+func (c *ClientWithResponses) CreateCardWithBodyWithResponse(ctx context.Context, params *CreateCardParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*CreateCardResponse, error) {
+	rsp, err := c.CreateCardWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateCardResponse(rsp)
+}
+
+// CreateCardWithResponse Open a page on which a card is saved
+//
+// The card is saved once the payment provider says so, and takes the place of the one before. Its number is never seen here.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/billing/card (the `CreateCard` operationId).
+func (c *ClientWithResponses) CreateCardWithResponse(ctx context.Context, params *CreateCardParams, body CreateCardJSONRequestBody, reqEditors ...RequestEditorFn) (*CreateCardResponse, error) {
+	rsp, err := c.CreateCard(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseCreateCardResponse(rsp)
 }
 
 // ListLedgerEntriesWithResponse List your account's ledger entries
@@ -28534,6 +30194,32 @@ func (c *ClientWithResponses) GetPaymentWithResponse(ctx context.Context, paymen
 	return ParseGetPaymentResponse(rsp)
 }
 
+// GetPaymentReceiptWithResponse Show the receipt of a deposit
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/payments/{payment_id}/receipt (the `GetPaymentReceipt` operationId).
+func (c *ClientWithResponses) GetPaymentReceiptWithResponse(ctx context.Context, paymentID PaymentID, reqEditors ...RequestEditorFn) (*GetPaymentReceiptResponse, error) {
+	rsp, err := c.GetPaymentReceipt(ctx, paymentID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetPaymentReceiptResponse(rsp)
+}
+
+// GetPaymentReceiptDocumentWithResponse Download the receipt of a deposit
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/payments/{payment_id}/receipt/document (the `GetPaymentReceiptDocument` operationId).
+func (c *ClientWithResponses) GetPaymentReceiptDocumentWithResponse(ctx context.Context, paymentID PaymentID, reqEditors ...RequestEditorFn) (*GetPaymentReceiptDocumentResponse, error) {
+	rsp, err := c.GetPaymentReceiptDocument(ctx, paymentID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetPaymentReceiptDocumentResponse(rsp)
+}
+
 // CreateRefundWithBodyWithResponse Have a payment, or a part of it, paid back
 //
 // Never more than was paid less what was refunded, nor than the balance less what has accrued. The amount leaves the balance at once; it returns where the payment provider or a bank does not take the refund.
@@ -28795,6 +30481,32 @@ func (c *ClientWithResponses) GetRefundWithResponse(ctx context.Context, refundI
 		return nil, err
 	}
 	return ParseGetRefundResponse(rsp)
+}
+
+// GetRefundReceiptWithResponse Show the receipt of a refund
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/refunds/{refund_id}/receipt (the `GetRefundReceipt` operationId).
+func (c *ClientWithResponses) GetRefundReceiptWithResponse(ctx context.Context, refundID string, reqEditors ...RequestEditorFn) (*GetRefundReceiptResponse, error) {
+	rsp, err := c.GetRefundReceipt(ctx, refundID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetRefundReceiptResponse(rsp)
+}
+
+// GetRefundReceiptDocumentWithResponse Download the receipt of a refund
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/refunds/{refund_id}/receipt/document (the `GetRefundReceiptDocument` operationId).
+func (c *ClientWithResponses) GetRefundReceiptDocumentWithResponse(ctx context.Context, refundID string, reqEditors ...RequestEditorFn) (*GetRefundReceiptDocumentResponse, error) {
+	rsp, err := c.GetRefundReceiptDocument(ctx, refundID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetRefundReceiptDocumentResponse(rsp)
 }
 
 // ListServiceAccountsWithResponse List a tenant's service accounts
@@ -33371,6 +35083,119 @@ func ParseRefreshTokenResponse(rsp *http.Response) (*RefreshTokenResponse, error
 	return response, nil
 }
 
+// ParseGetAutoTopUpResponse parses an HTTP response from a GetAutoTopUpWithResponse call
+func ParseGetAutoTopUpResponse(rsp *http.Response) (*GetAutoTopUpResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetAutoTopUpResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AutoTopUp
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetAutoTopUpResponse200Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParsePutAutoTopUpResponse parses an HTTP response from a PutAutoTopUpWithResponse call
+func ParsePutAutoTopUpResponse(rsp *http.Response) (*PutAutoTopUpResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &PutAutoTopUpResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AutoTopUp
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers PutAutoTopUpResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseGetBalanceResponse parses an HTTP response from a GetBalanceWithResponse call
 func ParseGetBalanceResponse(rsp *http.Response) (*GetBalanceResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -33419,6 +35244,169 @@ func ParseGetBalanceResponse(rsp *http.Response) (*GetBalanceResponse, error) {
 			headers.XCorrelationID = value
 		}
 		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseDeleteCardResponse parses an HTTP response from a DeleteCardWithResponse call
+func ParseDeleteCardResponse(rsp *http.Response) (*DeleteCardResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DeleteCardResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		var headers DeleteCardResponse204Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers204 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetCardResponse parses an HTTP response from a GetCardWithResponse call
+func ParseGetCardResponse(rsp *http.Response) (*GetCardResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetCardResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Card
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetCardResponse200Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseCreateCardResponse parses an HTTP response from a CreateCardWithResponse call
+func ParseCreateCardResponse(rsp *http.Response) (*CreateCardResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &CreateCardResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest Card
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers CreateCardResponse201Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers201 = &headers
 	}
 
 	return response, nil
@@ -34503,6 +36491,109 @@ func ParseGetPaymentResponse(rsp *http.Response) (*GetPaymentResponse, error) {
 	return response, nil
 }
 
+// ParseGetPaymentReceiptResponse parses an HTTP response from a GetPaymentReceiptWithResponse call
+func ParseGetPaymentReceiptResponse(rsp *http.Response) (*GetPaymentReceiptResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetPaymentReceiptResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Receipt
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetPaymentReceiptResponse200Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetPaymentReceiptDocumentResponse parses an HTTP response from a GetPaymentReceiptDocumentWithResponse call
+func ParseGetPaymentReceiptDocumentResponse(rsp *http.Response) (*GetPaymentReceiptDocumentResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetPaymentReceiptDocumentResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetPaymentReceiptDocumentResponse200Headers
+		if values := rsp.Header.Values("Content-Disposition"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Disposition", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentDisposition = &value
+		}
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseCreateRefundResponse parses an HTTP response from a CreateRefundWithResponse call
 func ParseCreateRefundResponse(rsp *http.Response) (*CreateRefundResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -35254,6 +37345,109 @@ func ParseGetRefundResponse(rsp *http.Response) (*GetRefundResponse, error) {
 	switch {
 	case rsp.StatusCode == 200:
 		var headers GetRefundResponse200Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetRefundReceiptResponse parses an HTTP response from a GetRefundReceiptWithResponse call
+func ParseGetRefundReceiptResponse(rsp *http.Response) (*GetRefundReceiptResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetRefundReceiptResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Receipt
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetRefundReceiptResponse200Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetRefundReceiptDocumentResponse parses an HTTP response from a GetRefundReceiptDocumentWithResponse call
+func ParseGetRefundReceiptDocumentResponse(rsp *http.Response) (*GetRefundReceiptDocumentResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetRefundReceiptDocumentResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetRefundReceiptDocumentResponse200Headers
+		if values := rsp.Header.Values("Content-Disposition"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Disposition", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentDisposition = &value
+		}
 		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {

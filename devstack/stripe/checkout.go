@@ -131,12 +131,15 @@ const (
 	OutcomeDecline = "decline"
 	OutcomeDelay   = "delay" // a method that settles later, such as a bank debit
 	OutcomeExpire  = "expire"
-	// OutcomePayThenDecline pays with a card that is declined whenever it is charged without its holder.
-	OutcomePayThenDecline = "pay_then_decline"
+	// OutcomePayThenDecline pays with a card that is declined whenever it is charged without its holder, OutcomePayThenAuthenticate with one
+	// whose bank then wants to see its holder.
+	OutcomePayThenDecline      = "pay_then_decline"
+	OutcomePayThenAuthenticate = "pay_then_authenticate"
 )
 
 // attend is what a customer does on the page of a session.
 func (c *change) attend(session object, outcome string) error {
+	outcomes := []string{OutcomePay, OutcomeDecline, OutcomeDelay, OutcomePayThenDecline, OutcomePayThenAuthenticate}
 	if text(session, "status") != "open" || whole(session, "expires_at") <= c.now && outcome != OutcomeExpire {
 		return badRequest("", "This Checkout Session is not open any more.")
 	}
@@ -144,7 +147,7 @@ func (c *change) attend(session object, outcome string) error {
 		_, err := c.expire(session)
 		return err
 	}
-	if !slices.Contains([]string{OutcomePay, OutcomeDecline, OutcomeDelay, OutcomePayThenDecline}, outcome) {
+	if !slices.Contains(outcomes, outcome) {
 		return badRequest("", "There is no outcome %q.", outcome)
 	}
 	session["customer_details"] = object{"address": nil, "email": "customer@example.com", "name": "Ada Example", "phone": nil, "tax_exempt": "none", "tax_ids": []any{}}
@@ -162,7 +165,7 @@ func (c *change) attend(session object, outcome string) error {
 	if outcome == OutcomeDecline {
 		return c.decline(intent)
 	}
-	method, err := c.method(text(session, "customer"), outcome == OutcomePayThenDecline)
+	method, err := c.method(text(session, "customer"), outcome)
 	if err != nil {
 		return err
 	}
@@ -192,7 +195,7 @@ func (c *change) setUp(session object, outcome string) error {
 	if outcome == OutcomeDecline {
 		return c.happened("setup_intent.setup_failed", setup)
 	}
-	method, err := c.method(text(session, "customer"), outcome == OutcomePayThenDecline)
+	method, err := c.method(text(session, "customer"), outcome)
 	if err != nil {
 		return err
 	}
@@ -206,16 +209,16 @@ func (c *change) setUp(session object, outcome string) error {
 	return c.happened("checkout.session.completed", session)
 }
 
-// declines marks a card that is declined without its holder.
-const declines = "declines_off_session"
+// offSession marks a card with what its bank says when it is charged without its holder.
+const offSession = "off_session"
 
-func (c *change) method(customer string, declined bool) (object, error) {
+func (c *change) method(customer, outcome string) (object, error) {
 	fields := object{"metadata": object{}}
 	if customer != "" {
 		fields["customer"] = customer
 	}
-	if declined {
-		fields["metadata"] = object{declines: "true"}
+	if outcome == OutcomePayThenDecline || outcome == OutcomePayThenAuthenticate {
+		fields["metadata"] = object{offSession: outcome}
 	}
 	made, err := c.fresh("payment_method", "pm", fields)
 	if err != nil {

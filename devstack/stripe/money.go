@@ -42,23 +42,52 @@ func createIntent(c *change, _ string) (object, error) {
 	if err != nil {
 		return nil, err
 	}
-	if part(saved, "metadata")[declines] == "true" {
-		if err := c.decline(intent); err != nil {
-			return nil, err
-		}
-		return nil, &apiError{status: http.StatusPaymentRequired, kind: "card_error", code: "card_declined", decline: "generic_decline",
-			message: "Your card was declined.", intent: intent}
+	switch part(saved, "metadata")[offSession] {
+	case OutcomePayThenDecline:
+		return nil, c.refuse(intent, refusal{code: "card_declined", decline: "generic_decline", message: "Your card was declined."})
+	case OutcomePayThenAuthenticate:
+		return nil, c.refuse(intent, refusal{code: "authentication_required", decline: "authentication_required",
+			message: "Your card was declined. This transaction requires authentication."})
 	}
 	intent["payment_method"] = method
 	return intent, c.succeed(intent)
 }
 
+// refusal is what a bank says instead of paying.
+type refusal struct{ code, decline, message string }
+
+// refuse answers a charge as Stripe does where the bank refused it: with an error that carries the attempt.
+func (c *change) refuse(intent object, said refusal) error {
+	if err := c.fail(intent, said); err != nil {
+		return err
+	}
+	return &apiError{status: http.StatusPaymentRequired, kind: "card_error", code: said.code, decline: said.decline, message: said.message, intent: intent}
+}
+
 // decline is an attempt that the customer's bank refused.
 func (c *change) decline(intent object) error {
+	return c.fail(intent, refusal{code: "card_declined", decline: "generic_decline", message: "Your card was declined."})
+}
+
+func (c *change) fail(intent object, said refusal) error {
 	intent["status"] = "requires_payment_method"
-	intent["last_payment_error"] = object{"type": "card_error", "code": "card_declined", "decline_code": "generic_decline", "message": "Your card was declined."}
+	intent["last_payment_error"] = object{"type": "card_error", "code": said.code, "decline_code": said.decline, "message": said.message}
 	c.put(intent)
 	return c.happened("payment_intent.payment_failed", intent)
+}
+
+// cancelIntent gives up an attempt, so that nobody can pay it any more.
+func cancelIntent(c *change, id string) (object, error) {
+	intent, err := c.find("payment_intent", id)
+	if err != nil {
+		return nil, err
+	}
+	if status := text(intent, "status"); status == "succeeded" || status == "canceled" || status == "processing" {
+		return nil, badRequest("payment_intent_unexpected_state", "You cannot cancel this PaymentIntent because it has a status of %s.", status)
+	}
+	intent["status"], intent["canceled_at"], intent["cancellation_reason"] = "canceled", c.now, c.given["cancellation_reason"]
+	c.put(intent)
+	return intent, c.happened("payment_intent.canceled", intent)
 }
 
 // succeed pays a PaymentIntent: a charge is made for it.

@@ -19,6 +19,7 @@ var pages = template.Must(template.New("").Parse(`
 <button name="outcome" value="pay">{{if eq .Mode "setup"}}Save the card 4242{{else}}Pay with the card 4242{{end}}</button>
 <button name="outcome" value="decline">Have the card declined</button>
 <button name="outcome" value="pay_then_decline">Use a card that is declined when it is charged later</button>
+<button name="outcome" value="pay_then_authenticate">Use a card whose bank wants to see you when it is charged later</button>
 {{if ne .Mode "setup"}}<button name="outcome" value="delay">Pay by a bank debit that settles later</button>{{end}}
 <button name="outcome" value="expire">Let the page expire</button></form>
 {{else}}<p>This page is {{.Status}}.</p>{{end}}{{with .Back}}<p><a href="{{.}}">Back</a></p>{{end}}{{end}}

@@ -224,6 +224,7 @@ type order struct {
 	Outcome       string  `json:"outcome"`
 	Reason        string  `json:"reason"`
 	Amount        int64   `json:"amount"`
+	Currency      string  `json:"currency"`
 }
 
 // control carries out an order: faults, pay, settle, refund, dispute, close_dispute or deliver.
@@ -270,6 +271,13 @@ func (c *change) obey(what string, asked order) (object, error) {
 		session, err := c.find("checkout.session", asked.Session)
 		if err != nil {
 			return nil, err
+		}
+		// What is paid may be something else than what was asked for, as with a coupon or a price in the customer's own currency.
+		if asked.Amount != 0 {
+			session["amount_total"] = asked.Amount
+		}
+		if asked.Currency != "" {
+			session["currency"] = asked.Currency
 		}
 		return session, c.attend(session, asked.Outcome)
 	case "settle":

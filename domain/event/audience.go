@@ -41,6 +41,7 @@ var audiences = map[Type]Audience{
 	PaymentsDisputeOpened:             Billing,
 	PaymentsDisputeClosed:             Billing,
 	WebhooksEndpointDisabled:          Members,
+	PaymentsAutoTopUpPaused:           Billing,
 }
 
 // Audience of an event; Nobody for one that this release does not know.

@@ -33,6 +33,7 @@ const (
 	PaymentsDisputeOpened             Type = "payments.dispute_opened"
 	PaymentsDisputeClosed             Type = "payments.dispute_closed"
 	WebhooksEndpointDisabled          Type = "webhooks.endpoint_disabled"
+	PaymentsAutoTopUpPaused           Type = "payments.auto_topup_paused"
 )
 
 // Stream is the stream a subject belongs to: its first word in capitals.

@@ -221,6 +221,12 @@ const (
 	PaymentDisputed Code = "payment_disputed"
 	// SavedCardMissing (409): No card is saved that could be charged.
 	SavedCardMissing Code = "saved_card_missing"
+	// ReceiptNotFound (404): There is no receipt: nothing was received, or paid back for good.
+	ReceiptNotFound Code = "receipt_not_found"
+	// CardNotFound (404): There is no such card.
+	CardNotFound Code = "card_not_found"
+	// AutoTopupOutOfRange (422): An automatic top-up takes a threshold, an amount and a monthly cap within limits; details name them.
+	AutoTopupOutOfRange Code = "auto_topup_out_of_range"
 	// StorageObjectNotFound (404): There is no such file.
 	StorageObjectNotFound Code = "storage_object_not_found"
 	// StoragePathTraversal (400): The path leaves the project's storage.
@@ -377,6 +383,9 @@ var codes = []Code{
 	RefundExceedsPayment,
 	PaymentDisputed,
 	SavedCardMissing,
+	ReceiptNotFound,
+	CardNotFound,
+	AutoTopupOutOfRange,
 	StorageObjectNotFound,
 	StoragePathTraversal,
 	StorageAlreadyExists,
@@ -505,6 +514,9 @@ var catalogue = map[Code]Entry{
 	RefundExceedsPayment:        {Code: RefundExceedsPayment, HTTPStatus: 409, Retryable: false, Sentence: "More than was paid, less what was refunded, cannot be refunded.", Group: GroupPayments},
 	PaymentDisputed:             {Code: PaymentDisputed, HTTPStatus: 409, Retryable: false, Sentence: "A payment of this account is disputed; until that is decided nothing is launched and nothing refunded.", Group: GroupPayments},
 	SavedCardMissing:            {Code: SavedCardMissing, HTTPStatus: 409, Retryable: false, Sentence: "No card is saved that could be charged.", Group: GroupPayments},
+	ReceiptNotFound:             {Code: ReceiptNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no receipt: nothing was received, or paid back for good.", Group: GroupPayments},
+	CardNotFound:                {Code: CardNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no such card.", Group: GroupPayments},
+	AutoTopupOutOfRange:         {Code: AutoTopupOutOfRange, HTTPStatus: 422, Retryable: false, Sentence: "An automatic top-up takes a threshold, an amount and a monthly cap within limits; details name them.", Group: GroupPayments},
 	StorageObjectNotFound:       {Code: StorageObjectNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no such file.", Group: GroupStorage},
 	StoragePathTraversal:        {Code: StoragePathTraversal, HTTPStatus: 400, Retryable: false, Sentence: "The path leaves the project's storage.", Group: GroupStorage},
 	StorageAlreadyExists:        {Code: StorageAlreadyExists, HTTPStatus: 409, Retryable: false, Sentence: "A file with this path already exists.", Group: GroupStorage},

@@ -43,6 +43,8 @@ type (
 	Webhook string
 	// Delivery names one event on its way to one webhook ("dlv_…").
 	Delivery string
+	// Card names a card that a tenant saved at the payment provider ("card_…").
+	Card string
 	// SKU is the operator's own slug for a kind of node, such as "h100-8x".
 	SKU string
 )
@@ -50,7 +52,7 @@ type (
 // Kind is any identifier that carries a prefix.
 type Kind interface {
 	Allocation | Node | User | Tenant | Project | Account | Price | Adjustment | Credential | SSHKey | Invitation | Payment | Refund | Dispute | Webhook |
-		Delivery
+		Delivery | Card
 }
 
 var encoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
@@ -117,6 +119,8 @@ func prefix[K Kind]() string {
 		return "hook_"
 	case Delivery:
 		return "dlv_"
+	case Card:
+		return "card_"
 	default:
 		return "adj_"
 	}

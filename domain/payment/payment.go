@@ -1,5 +1,5 @@
-// Package payment says what a payment, a refund and a dispute can be, and how an amount is counted by the payment provider. It imports
-// money and the standard library.
+// Package payment says what a payment, a refund, a dispute and a saved card can be, and how an amount is counted by the payment provider. It
+// imports money and the standard library.
 package payment
 
 import (
@@ -58,6 +58,24 @@ const (
 	DisputeWon  DisputeState = "won"
 	DisputeLost DisputeState = "lost"
 )
+
+// CardState is how a saved card stands.
+type CardState string
+
+// The states of a card. One that leaves is not charged any more, and is gone once the provider has forgotten it.
+const (
+	CardRequested CardState = "requested"
+	CardOpen      CardState = "open"
+	CardSaved     CardState = "saved"
+	CardExpired   CardState = "expired"
+	CardLeaving   CardState = "leaving"
+	CardGone      CardState = "gone"
+)
+
+// Ended says whether nothing more is expected of a card by itself.
+func (s CardState) Ended() bool {
+	return slices.Contains([]CardState{CardSaved, CardExpired, CardGone}, s)
+}
 
 // ErrUnsupported says that an amount cannot be charged in its currency.
 var ErrUnsupported = errors.New("the amount cannot be charged in this currency")

@@ -153,6 +153,54 @@ var (
 		Unit:    "seconds",
 		Meaning: "For how long the page on which a deposit is paid stays open.",
 	}
+	// PaymentsAutoTopupMaximumThresholdMinor is "payments.auto_topup_maximum_threshold_minor". The highest balance below which a tenant can have its saved card charged by itself.
+	PaymentsAutoTopupMaximumThresholdMinor = IntKey{
+		Name:    "payments.auto_topup_maximum_threshold_minor",
+		Default: 100000,
+		Min:     0,
+		Max:     100000000,
+		Unit:    "minor units of the currency",
+		Meaning: "The highest balance below which a tenant can have its saved card charged by itself.",
+		Tenant:  true,
+	}
+	// PaymentsAutoTopupMaximumCapMinor is "payments.auto_topup_maximum_cap_minor". The most that a tenant can have charged to its saved card by itself in a calendar month.
+	PaymentsAutoTopupMaximumCapMinor = IntKey{
+		Name:    "payments.auto_topup_maximum_cap_minor",
+		Default: 500000,
+		Min:     50,
+		Max:     1000000000,
+		Unit:    "minor units of the currency",
+		Meaning: "The most that a tenant can have charged to its saved card by itself in a calendar month.",
+		Tenant:  true,
+	}
+	// PaymentsAutoTopupLeadSeconds is "payments.auto_topup_lead_seconds". How long before the balance is projected to reach the tenant's threshold its saved card is charged.
+	PaymentsAutoTopupLeadSeconds = IntKey{
+		Name:    "payments.auto_topup_lead_seconds",
+		Default: 300,
+		Min:     0,
+		Max:     86400,
+		Unit:    "seconds",
+		Meaning: "How long before the balance is projected to reach the tenant's threshold its saved card is charged.",
+	}
+	// PaymentsAutoTopupFailures is "payments.auto_topup_failures". How many automatic charges in a row may fail before no more is charged until somebody sets the automatic top-up again.
+	PaymentsAutoTopupFailures = IntKey{
+		Name:    "payments.auto_topup_failures",
+		Default: 3,
+		Min:     1,
+		Max:     20,
+		Unit:    "charges",
+		Meaning: "How many automatic charges in a row may fail before no more is charged until somebody sets the automatic top-up again.",
+	}
+	// PaymentsAutoTopupRetrySeconds is "payments.auto_topup_retry_seconds". How long after an automatic charge failed the next one is made at the earliest.
+	PaymentsAutoTopupRetrySeconds = IntKey{
+		Name:    "payments.auto_topup_retry_seconds",
+		Default: 3600,
+		Min:     1,
+		Max:     604800,
+		Unit:    "seconds",
+		Meaning: "How long after an automatic charge failed the next one is made at the earliest.",
+		Danger:  "Banks hold frequent attempts against the customer; below 600 seconds is for tests.",
+	}
 	// PaymentsReconcileSeconds is "payments.reconcile_seconds". After how long the payment provider is asked about a payment, a refund, or events of which no webhook told.
 	PaymentsReconcileSeconds = IntKey{
 		Name:    "payments.reconcile_seconds",
@@ -711,6 +759,11 @@ var keys = []Key{
 	BillingTaxName,
 	BillingTaxBasisPoints,
 	PaymentsCheckoutTTLSeconds,
+	PaymentsAutoTopupMaximumThresholdMinor,
+	PaymentsAutoTopupMaximumCapMinor,
+	PaymentsAutoTopupLeadSeconds,
+	PaymentsAutoTopupFailures,
+	PaymentsAutoTopupRetrySeconds,
 	PaymentsReconcileSeconds,
 	IdentitySignUp,
 	IdentityInvitationTTLSeconds,

@@ -11,17 +11,20 @@ import (
 )
 
 func (c *command) walletCommand() *cobra.Command {
-	return group("wallet", "Put money in, and get it back", c.depositCommand(), c.depositsCommand(), c.paymentCommand(), c.refundCommand(), c.refundsCommand(), c.refundShowCommand())
+	return group("wallet", "Put money in, and get it back", c.depositCommand(), c.depositsCommand(), c.paymentCommand(), c.refundCommand(), c.refundsCommand(), c.refundShowCommand(),
+		c.receiptCommand(), c.cardCommand(), c.autoTopUpCommand())
 }
 
 func (c *command) depositCommand() *cobra.Command {
 	var tenant string
+	var save bool
 	cmd := &cobra.Command{
 		Use: "deposit AMOUNT", Short: "Open a page on which a deposit is paid",
 		Long: "Open a page on which a deposit is paid. AMOUNT is in the account's currency itself, with at most two decimals: 25 or 12.50. The deposit is\nin the balance once the payment provider says that it was paid.",
 		Args: exact(1, "an amount"),
 	}
 	cmd.Flags().StringVar(&tenant, "tenant", "", "into this tenant's account (default: the context's, or your own)")
+	cmd.Flags().BoolVar(&save, "save-card", false, "save the card that is paid with, for automatic top-ups")
 	cmd.RunE = func(cmd *cobra.Command, arguments []string) error {
 		minor, err := minorUnits(arguments[0])
 		if err != nil {
@@ -37,7 +40,7 @@ func (c *command) depositCommand() *cobra.Command {
 		}
 		var paid client.Payment
 		body, err := decode(&paid)(api.CreateCheckout(cmd.Context(), &client.CreateCheckoutParams{XIdempotencyKey: newKey()},
-			client.CreateCheckoutRequest{AmountMinor: minor, TenantID: in}))
+			client.CreateCheckoutRequest{AmountMinor: minor, TenantID: in, SaveCard: &save}))
 		if err != nil {
 			return err
 		}

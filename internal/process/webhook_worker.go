@@ -32,7 +32,7 @@ func (c WebhookWorkerConfig) Check() []string {
 	return append(append(append(c.Database.Check(), c.Temporal.Check()...), c.Worker.Check()...), c.Stripe.Check()...)
 }
 
-// RunWebhookWorker runs Payment, Refund, Dispute and WebhookEvent with their steps, and the sweep for what no webhook told, until ctx ends.
+// RunWebhookWorker runs Payment, Refund, Dispute, Card and WebhookEvent with their steps, and the sweep for what no webhook told, until ctx ends.
 // It alone holds the secret key of Stripe.
 func RunWebhookWorker(ctx context.Context, config WebhookWorkerConfig) error {
 	log := config.Log.logger("webhook-worker")
@@ -59,6 +59,7 @@ func RunWebhookWorker(ctx context.Context, config WebhookWorkerConfig) error {
 			registry.RegisterWorkflowWithOptions(workflows.Payment, workflow.RegisterOptions{Name: workflows.PaymentType})
 			registry.RegisterWorkflowWithOptions(workflows.Refund, workflow.RegisterOptions{Name: workflows.RefundType})
 			registry.RegisterWorkflowWithOptions(workflows.Dispute, workflow.RegisterOptions{Name: workflows.DisputeType})
+			registry.RegisterWorkflowWithOptions(workflows.Card, workflow.RegisterOptions{Name: workflows.CardType})
 			registry.RegisterWorkflowWithOptions(workflows.StripeSweep, workflow.RegisterOptions{Name: workflows.StripeSweepType})
 			payments.Bind(registry)
 			webhooks.BindSweep(registry)

@@ -19,7 +19,7 @@ import (
 
 // Config is how Stripe is reached.
 type Config struct {
-	SecretKey string `env:"STRIPE_SECRET_KEY,required,notEmpty" usage:"secret key of the Stripe account, sk_live_… or sk_test_…; a restricted key needs customers, Checkout, PaymentIntents, refunds, disputes and events"`
+	SecretKey string `env:"STRIPE_SECRET_KEY,required,notEmpty" usage:"secret key of the Stripe account, sk_live_… or sk_test_…; a restricted key needs customers, Checkout, PaymentIntents, PaymentMethods, SetupIntents, refunds, disputes and events"`
 	APIURL    string `env:"STRIPE_API_URL" envDefault:"https://api.stripe.com" usage:"where Stripe's API is; the stand-in's address in development"`
 }
 
@@ -185,7 +185,10 @@ type Intent struct {
 	Card        *Card
 }
 
-// Paid says that Stripe has the money; Processing that a bank still works on it.
+// IntentCanceled is the status of an attempt that was given up.
+const IntentCanceled = string(stripego.PaymentIntentStatusCanceled)
+
+// Paid says that Stripe has the money.
 func (i Intent) Paid() bool { return i.Status == string(stripego.PaymentIntentStatusSucceeded) }
 
 // Processing says that a bank still works on it.
@@ -206,16 +209,41 @@ func card(found *stripego.PaymentMethod) *Card {
 	return &Card{PaymentMethodID: found.ID, Brand: string(found.Card.Brand), Last4: found.Card.Last4, ExpMonth: found.Card.ExpMonth, ExpYear: found.Card.ExpYear}
 }
 
-// ChargeCard charges a saved card without its holder. Faults: PaymentRefused where the bank declines.
+// ChargeCard charges a saved card without its holder. Faults: PaymentRefused where the bank declines or wants to see the holder; the attempt
+// is answered with it.
 func (c *Client) ChargeCard(ctx context.Context, key, customer, method, currency string, amount int64, about Metadata) (Intent, error) {
 	made, err := c.api.PaymentIntents.New(&stripego.PaymentIntentParams{
 		Params: params(ctx, key), Customer: stripego.String(customer), PaymentMethod: stripego.String(method), Currency: stripego.String(currency),
 		Amount: stripego.Int64(amount), OffSession: stripego.Bool(true), Confirm: stripego.Bool(true), Metadata: about,
 	})
+	var answered *stripego.Error
+	if errors.As(err, &answered) && answered.PaymentIntent != nil {
+		return intent(answered.PaymentIntent), classify("charge a saved card", err)
+	}
 	if err != nil {
 		return Intent{}, classify("charge a saved card", err)
 	}
 	return intent(made), nil
+}
+
+// FindIntent finds the attempt that was made for a customer since an instant under a value of our metadata; nil for none. Stripe forgets
+// idempotency keys after a day, and attempts never.
+func (c *Client) FindIntent(ctx context.Context, customer string, since time.Time, field, value string) (*Intent, error) {
+	asked := &stripego.PaymentIntentListParams{Customer: stripego.String(customer), CreatedRange: &stripego.RangeQueryParams{GreaterThanOrEqual: since.Unix()}}
+	asked.Context, asked.Limit = ctx, stripego.Int64(100)
+	pages := c.api.PaymentIntents.List(asked)
+	for pages.Next() {
+		if found := intent(pages.PaymentIntent()); found.Metadata[field] == value {
+			return &found, nil
+		}
+	}
+	return nil, classify("list payments", pages.Err())
+}
+
+// CancelIntent gives up an attempt, so that it cannot be paid any more. Fault: PaymentRefused where it was paid, or is given up already.
+func (c *Client) CancelIntent(ctx context.Context, id string) error {
+	_, err := c.api.PaymentIntents.Cancel(id, &stripego.PaymentIntentCancelParams{Params: params(ctx, "")})
+	return classify("give up a payment", err)
 }
 
 // GetIntent reads an attempt to be paid.

@@ -6,6 +6,7 @@ import (
 	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/client"
 
+	"github.com/gpuaas/gpuaas/domain/id"
 	"github.com/gpuaas/gpuaas/workflows"
 )
 
@@ -17,5 +18,13 @@ func BeginWebhookEvent(ctx context.Context, cluster client.Client, eventID strin
 		WorkflowIDReusePolicy:    enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
 		StaticSummary:            "Event " + eventID,
 	}, workflows.WebhookEventType, workflows.WebhookEventInput{EventID: eventID})
+	return err
+}
+
+// TellCard has the workflow of a card look, starting it where it does not run.
+func TellCard(ctx context.Context, cluster client.Client, cardID id.Card, because string) error {
+	_, err := cluster.SignalWithStartWorkflow(ctx, workflows.CardWorkflowID(cardID), workflows.LookSignal, because, client.StartWorkflowOptions{
+		TaskQueue: workflows.PaymentsQueue, StaticSummary: "Card " + string(cardID), WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+	}, workflows.CardType, workflows.CardInput{CardID: cardID})
 	return err
 }

@@ -14,7 +14,7 @@ import (
 const ConstraintAccountOpen = "ledger_account_open"
 
 // CloseTenant closes an active tenant, to be erased at an instant, and ends at once what could act for it: invitations, service
-// accounts, and the tokens of those and of people who belong nowhere else. False when the tenant is not active.
+// accounts, the tokens of those and of people who belong nowhere else, its automatic top-up and its saved card. False when the tenant is not active.
 func CloseTenant(ctx context.Context, db DB, tenant id.Tenant, reason string, eraseAt time.Time) (bool, error) {
 	changed, err := execute(ctx, db, "TenantClose", pgx.NamedArgs{"tenant_id": tenant, "reason": reason, "erase_at": eraseAt})
 	if err != nil || changed == 0 {
@@ -24,7 +24,7 @@ func CloseTenant(ctx context.Context, db DB, tenant id.Tenant, reason string, er
 	if err != nil {
 		return false, err
 	}
-	for _, statement := range []string{"ClosingRevokeInvitations", "ClosingDisableServiceAccounts", "ClosingRevokeCredentials"} {
+	for _, statement := range []string{"ClosingRevokeInvitations", "ClosingDisableServiceAccounts", "ClosingRevokeCredentials", "ClosingStopAutoTopUp", "ClosingDropCards"} {
 		if _, err := execute(ctx, db, statement, pgx.NamedArgs{"tenant_id": tenant, "user_ids": people}); err != nil {
 			return false, err
 		}
@@ -79,7 +79,7 @@ func EraseTenant(ctx context.Context, db DB, tenant id.Tenant) (bool, error) {
 	for _, statement := range []string{
 		"EraseTenantProjects", "EraseTenantKeys", "EraseTenantAllocations", "EraseTenantInvitations", "EraseTenantMembers",
 		"EraseTenantProjectMembers", "EraseTenantAnswers", "EraseTenantNotifications",
-		"EraseTenantStripeCustomer", "EraseTenantStripeEvents", "EraseTenantWebhooks",
+		"EraseTenantStripeCustomer", "EraseTenantStripeEvents", "EraseTenantWebhooks", "EraseTenantCards",
 	} {
 		if _, err := execute(ctx, db, statement, pgx.NamedArgs{"tenant_id": tenant}); err != nil {
 			return false, err

@@ -28,6 +28,7 @@ func TenantSections() []ExportSection {
 		{"payments", "ExportTenantPayments"}, {"refunds", "ExportTenantPaymentRefunds"}, {"disputes", "ExportTenantDisputes"},
 		{"webhook_endpoints", "ExportTenantWebhooks"}, {"webhook_deliveries", "ExportTenantWebhookDeliveries"},
 		{"webhook_attempts", "ExportTenantWebhookAttempts"},
+		{"cards", "ExportTenantCards"}, {"auto_topups", "ExportTenantAutoTopUps"},
 	}
 }
 

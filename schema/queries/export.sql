@@ -209,3 +209,15 @@ SELECT key, to_jsonb(t) - 'key' AS document
 FROM (SELECT delivery_id || '/' || lpad(round::text, 10, '0') || '/' || lpad(number::text, 10, '0') AS key, delivery_id, round, number, outcome, status_code,
     latency_ms, detail, response, started_at FROM webhook_attempts WHERE tenant_id = @tenant_id) AS t
 WHERE key > @after ORDER BY key LIMIT @limit;
+
+-- name: ExportTenantCards
+SELECT id AS key, to_jsonb(t) AS document
+FROM (SELECT id, account_id, user_id, state, brand, last4, exp_month, exp_year, expires_at, saved_at, gone_at, created_at
+  FROM cards WHERE tenant_id = @tenant_id) AS t
+WHERE id > @after ORDER BY id LIMIT @limit;
+
+-- name: ExportTenantAutoTopUps
+SELECT account_id AS key, to_jsonb(t) AS document
+FROM (SELECT account_id, user_id, enabled, threshold_micros, amount_micros, monthly_cap_micros, failures, retry_at, paused_at, paused_reason, updated_at
+  FROM auto_topups WHERE tenant_id = @tenant_id) AS t
+WHERE account_id > @after ORDER BY account_id LIMIT @limit;

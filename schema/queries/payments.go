@@ -18,7 +18,7 @@ const (
 	PaymentByAutoTopUp = "auto_topup"
 )
 
-// Payment is a row of payments. UserID is nil for an automatic one.
+// Payment is a row of payments. UserID is nil for an automatic one, and CardID for every other.
 type Payment struct {
 	ID                id.Payment
 	TenantID          id.Tenant
@@ -28,6 +28,7 @@ type Payment struct {
 	Currency          string
 	AmountMicros      money.Micros
 	SaveCard          bool
+	CardID            *id.Card
 	State             payment.State
 	StateReason       string
 	CheckoutSessionID *string
@@ -44,7 +45,7 @@ type Payment struct {
 func InsertPayment(ctx context.Context, db DB, p Payment) (bool, error) {
 	changed, err := execute(ctx, db, "PaymentInsert", pgx.NamedArgs{
 		"id": p.ID, "tenant_id": p.TenantID, "account_id": p.AccountID, "user_id": p.UserID, "method": p.Method, "currency": p.Currency,
-		"amount_micros": p.AmountMicros, "save_card": p.SaveCard, "correlation_id": p.CorrelationID, "expires_at": p.ExpiresAt,
+		"amount_micros": p.AmountMicros, "save_card": p.SaveCard, "card_id": p.CardID, "correlation_id": p.CorrelationID, "expires_at": p.ExpiresAt,
 	})
 	return changed == 1, err
 }

@@ -1,28 +1,28 @@
 -- name: PaymentInsert
-INSERT INTO payments (id, tenant_id, account_id, user_id, method, currency, amount_micros, save_card, correlation_id, expires_at)
-VALUES (@id, @tenant_id, @account_id, @user_id, @method, @currency, @amount_micros, @save_card, @correlation_id, @expires_at)
+INSERT INTO payments (id, tenant_id, account_id, user_id, method, currency, amount_micros, save_card, card_id, correlation_id, expires_at)
+VALUES (@id, @tenant_id, @account_id, @user_id, @method, @currency, @amount_micros, @save_card, @card_id, @correlation_id, @expires_at)
 ON CONFLICT (id) DO NOTHING;
 
 -- name: PaymentGet
-SELECT id, tenant_id, account_id, user_id, method, currency, amount_micros, save_card, state, state_reason, checkout_session_id, checkout_url,
+SELECT id, tenant_id, account_id, user_id, method, currency, amount_micros, save_card, card_id, state, state_reason, checkout_session_id, checkout_url,
   payment_intent_id, entry_id, correlation_id, expires_at, credited_at, created_at
 FROM payments WHERE id = @id AND (@tenant_id::text IS NULL OR tenant_id = @tenant_id);
 
 -- name: PaymentHold
 -- Held until the end of the transaction, so that what is decided about it holds.
-SELECT id, tenant_id, account_id, user_id, method, currency, amount_micros, save_card, state, state_reason, checkout_session_id, checkout_url,
+SELECT id, tenant_id, account_id, user_id, method, currency, amount_micros, save_card, card_id, state, state_reason, checkout_session_id, checkout_url,
   payment_intent_id, entry_id, correlation_id, expires_at, credited_at, created_at
 FROM payments WHERE id = @id FOR NO KEY UPDATE;
 
 -- name: PaymentOf
 -- The payment that an object of the provider belongs to.
-SELECT id, tenant_id, account_id, user_id, method, currency, amount_micros, save_card, state, state_reason, checkout_session_id, checkout_url,
+SELECT id, tenant_id, account_id, user_id, method, currency, amount_micros, save_card, card_id, state, state_reason, checkout_session_id, checkout_url,
   payment_intent_id, entry_id, correlation_id, expires_at, credited_at, created_at
 FROM payments WHERE (checkout_session_id = @checkout_session_id AND @checkout_session_id <> '') OR (payment_intent_id = @payment_intent_id AND @payment_intent_id <> '')
 LIMIT 1;
 
 -- name: PaymentPage
-SELECT id, tenant_id, account_id, user_id, method, currency, amount_micros, save_card, state, state_reason, checkout_session_id, checkout_url,
+SELECT id, tenant_id, account_id, user_id, method, currency, amount_micros, save_card, card_id, state, state_reason, checkout_session_id, checkout_url,
   payment_intent_id, entry_id, correlation_id, expires_at, credited_at, created_at
 FROM payments
 WHERE tenant_id = @tenant_id AND (@before_id::text IS NULL OR (created_at, id) < (@before_time::timestamptz, @before_id))
@@ -30,7 +30,7 @@ ORDER BY created_at DESC, id DESC LIMIT @row_limit;
 
 -- name: PaymentPageOfAll
 -- Of all tenants, for operators.
-SELECT id, tenant_id, account_id, user_id, method, currency, amount_micros, save_card, state, state_reason, checkout_session_id, checkout_url,
+SELECT id, tenant_id, account_id, user_id, method, currency, amount_micros, save_card, card_id, state, state_reason, checkout_session_id, checkout_url,
   payment_intent_id, entry_id, correlation_id, expires_at, credited_at, created_at
 FROM payments
 WHERE (@state::text IS NULL OR state = @state) AND (@before_id::text IS NULL OR (created_at, id) < (@before_time::timestamptz, @before_id))

@@ -592,6 +592,24 @@ export const errorCatalogue = {
     sentence: "No card is saved that could be charged.",
     group: "payments",
   },
+  receipt_not_found: {
+    httpStatus: 404,
+    retryable: false,
+    sentence: "There is no receipt: nothing was received, or paid back for good.",
+    group: "payments",
+  },
+  card_not_found: {
+    httpStatus: 404,
+    retryable: false,
+    sentence: "There is no such card.",
+    group: "payments",
+  },
+  auto_topup_out_of_range: {
+    httpStatus: 422,
+    retryable: false,
+    sentence: "An automatic top-up takes a threshold, an amount and a monthly cap within limits; details name them.",
+    group: "payments",
+  },
   storage_object_not_found: {
     httpStatus: 404,
     retryable: false,

@@ -339,6 +339,52 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/billing/card": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show the saved card */
+        get: operations["getCard"];
+        put?: never;
+        /**
+         * Open a page on which a card is saved
+         * @description The card is saved once the payment provider says so, and takes the place of the one before. Its number is never seen here.
+         */
+        post: operations["createCard"];
+        /**
+         * Remove the saved card
+         * @description It is not charged any more from now on, and the payment provider is told to forget it.
+         */
+        delete: operations["deleteCard"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/billing/auto-topup": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show when the saved card is charged by itself */
+        get: operations["getAutoTopUp"];
+        /**
+         * Have the saved card charged by itself
+         * @description While something costs money and the balance is about to reach the threshold, the amount is charged to the saved card: one charge at a time, and never more than the cap in a calendar month (UTC). After payments.auto_topup_failures charges in a row that came to nothing it is paused; setting it again ends the pause.
+         */
+        put: operations["putAutoTopUp"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/tenants/{tenant_id}/export": {
         parameters: {
             query?: never;
@@ -1420,6 +1466,74 @@ export interface paths {
         post?: never;
         /** Let a project spend what its tenant has */
         delete: operations["deleteProjectBudget"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/payments/{payment_id}/receipt": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show the receipt of a deposit */
+        get: operations["getPaymentReceipt"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/payments/{payment_id}/receipt/document": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Download the receipt of a deposit */
+        get: operations["getPaymentReceiptDocument"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/refunds/{refund_id}/receipt": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show the receipt of a refund */
+        get: operations["getRefundReceipt"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/refunds/{refund_id}/receipt/document": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Download the receipt of a refund */
+        get: operations["getRefundReceiptDocument"];
+        put?: never;
+        post?: never;
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -2755,6 +2869,155 @@ export interface components {
         };
         /**
          * @example {
+         *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa"
+         *     }
+         */
+        CreateCardRequest: {
+            /** @description Whose card it is; your own tenant's when absent. */
+            tenant_id?: string;
+            /** @description Where the browser is sent after saving; a page of this site. */
+            success_url?: string;
+            /** @description Where it is sent when nobody saved one; a page of this site. */
+            cancel_url?: string;
+        };
+        /**
+         * @example {
+         *       "id": "card_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "account_id": "acct_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "state": "saved",
+         *       "brand": "visa",
+         *       "last4": "4242",
+         *       "exp_month": 4,
+         *       "exp_year": 2029,
+         *       "saved_at": "2026-01-05T09:35:02.400Z",
+         *       "created_at": "2026-01-05T09:33:27.112Z"
+         *     }
+         */
+        Card: {
+            id: string;
+            tenant_id: string;
+            account_id: string;
+            /** @description Who saved it. */
+            user_id: string;
+            /** @enum {string} */
+            state: "requested" | "open" | "saved" | "expired" | "leaving" | "gone";
+            brand?: string;
+            /** @description The last digits of its number; no more of it is known here. */
+            last4?: string;
+            /** Format: int64 */
+            exp_month?: number;
+            /** Format: int64 */
+            exp_year?: number;
+            /** @description Where it is saved, while that is open. */
+            checkout_url?: string;
+            /**
+             * Format: date-time
+             * @description Until when the page is open.
+             */
+            expires_at?: string;
+            /** Format: date-time */
+            saved_at?: string;
+            /** Format: date-time */
+            created_at: string;
+        };
+        /**
+         * @example {
+         *       "enabled": true,
+         *       "threshold_minor": 2000,
+         *       "amount_minor": 5000,
+         *       "monthly_cap_minor": 20000
+         *     }
+         */
+        PutAutoTopUpRequest: {
+            enabled: boolean;
+            /**
+             * Format: int64
+             * @description The balance that is not to be reached; from billing.low_balance_threshold_minor to payments.auto_topup_maximum_threshold_minor.
+             */
+            threshold_minor: number;
+            /**
+             * Format: int64
+             * @description What is charged at once; between billing.minimum_deposit_minor and billing.maximum_deposit_minor.
+             */
+            amount_minor: number;
+            /**
+             * Format: int64
+             * @description The most in a calendar month (UTC); from the amount to payments.auto_topup_maximum_cap_minor.
+             */
+            monthly_cap_minor: number;
+        };
+        /**
+         * @example {
+         *       "account_id": "acct_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "currency": "usd",
+         *       "enabled": true,
+         *       "status": "armed",
+         *       "threshold_minor": 2000,
+         *       "amount_minor": 5000,
+         *       "monthly_cap_minor": 20000,
+         *       "charged_minor": 10000,
+         *       "month_ends_at": "2026-02-01T00:00:00.000Z",
+         *       "failures": 0,
+         *       "minimum_threshold_minor": 500,
+         *       "maximum_threshold_minor": 100000,
+         *       "minimum_amount_minor": 1000,
+         *       "maximum_amount_minor": 100000,
+         *       "maximum_monthly_cap_minor": 500000
+         *     }
+         */
+        AutoTopUp: {
+            account_id: string;
+            currency: string;
+            enabled: boolean;
+            /**
+             * @description Why the card is charged when the balance comes near the threshold, or why not.
+             * @enum {string}
+             */
+            status: "off" | "armed" | "charging" | "waiting" | "paused" | "capped" | "no_card";
+            /** Format: int64 */
+            threshold_minor: number;
+            /** Format: int64 */
+            amount_minor: number;
+            /** Format: int64 */
+            monthly_cap_minor: number;
+            /**
+             * Format: int64
+             * @description What was charged by itself in this calendar month (UTC), or is being charged.
+             */
+            charged_minor: number;
+            /** Format: date-time */
+            month_ends_at: string;
+            /**
+             * Format: int64
+             * @description How many charges in a row came to nothing.
+             */
+            failures: number;
+            /**
+             * Format: date-time
+             * @description Before this no other one is made.
+             */
+            retry_at?: string;
+            /** Format: date-time */
+            paused_at?: string;
+            /** @description What the payment provider or a bank said. */
+            paused_reason?: string;
+            /** @description The charge that is under way. */
+            payment_id?: string;
+            /** Format: int64 */
+            minimum_threshold_minor: number;
+            /** Format: int64 */
+            maximum_threshold_minor: number;
+            /** Format: int64 */
+            minimum_amount_minor: number;
+            /** Format: int64 */
+            maximum_amount_minor: number;
+            /** Format: int64 */
+            maximum_monthly_cap_minor: number;
+        };
+        /**
+         * @example {
          *       "tenant": {
          *         "id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
          *         "kind": "organisation",
@@ -3519,6 +3782,8 @@ export interface components {
             amount_minor: number;
             /** @description That of the account; refused where it is another. */
             currency?: string;
+            /** @description Save the card that is paid with, as the one that an automatic top-up charges; it takes the place of the one before. */
+            save_card?: boolean;
             /** @description Where the browser is sent after paying; a page of this site. */
             success_url?: string;
             /** @description Where it is sent when nobody paid; a page of this site. */
@@ -3547,7 +3812,7 @@ export interface components {
             /** @description Who asked for it; absent for an automatic top-up. */
             user_id?: string;
             /** @enum {string} */
-            method: "checkout";
+            method: "checkout" | "auto_topup";
             /** @enum {string} */
             state: "requested" | "open" | "processing" | "credited" | "failed" | "expired" | "held";
             /** @description What the payment provider said. */
@@ -4084,6 +4349,65 @@ export interface components {
              * @enum {string}
              */
             role: "admin" | "member" | "viewer";
+        };
+        /**
+         * @example {
+         *       "number": "D-2026-0000004712",
+         *       "kind": "deposit",
+         *       "ledger_entry_id": 4712,
+         *       "posted_at": "2026-01-05T09:35:02.400Z",
+         *       "settled_at": "2026-01-05T09:35:02.398Z",
+         *       "account_id": "acct_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "tenant_name": "Acme",
+         *       "seller": {
+         *         "legal_name": "Example Compute Ltd.",
+         *         "address": "1 High Street\nLondon",
+         *         "tax_number": "GB123456789"
+         *       },
+         *       "amount_micros": 50000000,
+         *       "currency": "usd",
+         *       "tax": {
+         *         "name": "VAT",
+         *         "basis_points": 2000,
+         *         "contained_micros": 0
+         *       },
+         *       "payment_id": "pay_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "method": "checkout"
+         *     }
+         */
+        Receipt: {
+            /** @description D for a deposit or R for a refund, the year of the entry, and the entry. */
+            number: string;
+            /** @enum {string} */
+            kind: "deposit" | "refund";
+            /**
+             * Format: int64
+             * @description The entry that every figure is of.
+             */
+            ledger_entry_id: number;
+            /** Format: date-time */
+            posted_at: string;
+            /**
+             * Format: date-time
+             * @description When the money was received, or was on its way back for good.
+             */
+            settled_at: string;
+            account_id: string;
+            tenant_id: string;
+            tenant_name: string;
+            seller: components["schemas"]["Seller"];
+            /** Format: int64 */
+            amount_micros: number;
+            currency: string;
+            tax: components["schemas"]["StatementTax"];
+            payment_id: string;
+            /** @enum {string} */
+            method: "checkout" | "auto_topup";
+            /** @description Of a refund alone. */
+            refund_id?: string;
+            /** @description Of a refund alone. */
+            reason?: string;
         };
         /**
          * @description A role that a program may have.
@@ -5477,6 +5801,21 @@ export interface components {
                 };
             };
         };
+        /** @description not_found, payment_not_found, receipt_not_found. */
+        NotFoundOrPaymentNotFoundOrReceiptNotFound: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                RateLimit: components["headers"]["RateLimit"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "not_found" | "payment_not_found" | "receipt_not_found";
+                };
+            };
+        };
         /** @description not_found, policy_not_found. */
         NotFoundOrPolicyNotFound: {
             headers: {
@@ -5504,6 +5843,21 @@ export interface components {
                 "application/json": components["schemas"]["Fault"] & {
                     /** @enum {string} */
                     code: "not_found" | "project_not_found";
+                };
+            };
+        };
+        /** @description not_found, refund_not_found, receipt_not_found. */
+        NotFoundOrRefundNotFoundOrReceiptNotFound: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                RateLimit: components["headers"]["RateLimit"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "not_found" | "refund_not_found" | "receipt_not_found";
                 };
             };
         };
@@ -5642,6 +5996,21 @@ export interface components {
                 };
             };
         };
+        /** @description payment_refused: The payment provider refused; details say why. */
+        PaymentRefused: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                RateLimit: components["headers"]["RateLimit"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "payment_refused";
+                };
+            };
+        };
         /** @description rate_limit_exceeded: Too many requests; try again after the time in Retry-After. */
         RateLimitExceeded: {
             headers: {
@@ -5733,6 +6102,21 @@ export interface components {
                 };
             };
         };
+        /** @description tenant_not_found, project_not_found, card_not_found. */
+        TenantNotFoundOrProjectNotFoundOrCardNotFound: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                RateLimit: components["headers"]["RateLimit"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "tenant_not_found" | "project_not_found" | "card_not_found";
+                };
+            };
+        };
         /** @description token_invalid: The token is not one that this platform accepts. */
         TokenInvalid: {
             headers: {
@@ -5807,6 +6191,21 @@ export interface components {
                 "application/json": components["schemas"]["Fault"] & {
                     /** @enum {string} */
                     code: "token_scope_invalid" | "insufficient_permissions" | "user_suspended" | "approval_pending" | "tenant_suspended" | "tenant_closed";
+                };
+            };
+        };
+        /** @description token_scope_invalid, insufficient_permissions, user_suspended, approval_pending, tenant_suspended, tenant_closed, payments_disabled. */
+        TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosedOrPaymentsDisabled: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                RateLimit: components["headers"]["RateLimit"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "token_scope_invalid" | "insufficient_permissions" | "user_suspended" | "approval_pending" | "tenant_suspended" | "tenant_closed" | "payments_disabled";
                 };
             };
         };
@@ -7502,6 +7901,370 @@ export interface operations {
                     "application/json": components["schemas"]["Fault"] & {
                         /** @enum {string} */
                         code: "validation_error" | "currency_mismatch" | "amount_out_of_range";
+                    };
+                };
+            };
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getCard: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Only this project's.
+                 * @example proj_mfrggzdfmztwq2lknnwg23tpoa
+                 */
+                project_id?: components["parameters"]["InProject"];
+                /**
+                 * @description This tenant's; your own when absent.
+                 * @example tenant_mfrggzdfmztwq2lknnwg23tpoa
+                 */
+                tenant_id?: components["parameters"]["InTenant"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The card that an automatic top-up charges. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "card_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "account_id": "acct_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "state": "saved",
+                     *       "brand": "visa",
+                     *       "last4": "4242",
+                     *       "exp_month": 4,
+                     *       "exp_year": 2029,
+                     *       "saved_at": "2026-01-05T09:35:02.400Z",
+                     *       "created_at": "2026-01-05T09:33:27.112Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Card"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["TenantNotFoundOrProjectNotFoundOrCardNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    createCard: {
+        parameters: {
+            query?: never;
+            header: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key": components["parameters"]["IdempotencyKeyRequired"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa"
+                 *     }
+                 */
+                "application/json": components["schemas"]["CreateCardRequest"];
+            };
+        };
+        responses: {
+            /** @description The card to be, with the address of the page. */
+            201: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "card_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "account_id": "acct_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "user_id": "user_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "state": "saved",
+                     *       "brand": "visa",
+                     *       "last4": "4242",
+                     *       "exp_month": 4,
+                     *       "exp_year": 2029,
+                     *       "saved_at": "2026-01-05T09:35:02.400Z",
+                     *       "created_at": "2026-01-05T09:33:27.112Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Card"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyRequiredOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            402: components["responses"]["PaymentRefused"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosedOrPaymentsDisabled"];
+            404: components["responses"]["TenantNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            /** @description validation_error, return_url_refused. */
+            422: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "validation_error" | "return_url_refused";
+                    };
+                };
+            };
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    deleteCard: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Only this project's.
+                 * @example proj_mfrggzdfmztwq2lknnwg23tpoa
+                 */
+                project_id?: components["parameters"]["InProject"];
+                /**
+                 * @description This tenant's; your own when absent.
+                 * @example tenant_mfrggzdfmztwq2lknnwg23tpoa
+                 */
+                tenant_id?: components["parameters"]["InTenant"];
+            };
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It was removed. */
+            204: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["TenantNotFoundOrProjectNotFoundOrCardNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
+            413: components["responses"]["RequestTooLarge"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getAutoTopUp: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Only this project's.
+                 * @example proj_mfrggzdfmztwq2lknnwg23tpoa
+                 */
+                project_id?: components["parameters"]["InProject"];
+                /**
+                 * @description This tenant's; your own when absent.
+                 * @example tenant_mfrggzdfmztwq2lknnwg23tpoa
+                 */
+                tenant_id?: components["parameters"]["InTenant"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What is set, how it stands, and the limits. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "account_id": "acct_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "currency": "usd",
+                     *       "enabled": true,
+                     *       "status": "armed",
+                     *       "threshold_minor": 2000,
+                     *       "amount_minor": 5000,
+                     *       "monthly_cap_minor": 20000,
+                     *       "charged_minor": 10000,
+                     *       "month_ends_at": "2026-02-01T00:00:00.000Z",
+                     *       "failures": 0,
+                     *       "minimum_threshold_minor": 500,
+                     *       "maximum_threshold_minor": 100000,
+                     *       "minimum_amount_minor": 1000,
+                     *       "maximum_amount_minor": 100000,
+                     *       "maximum_monthly_cap_minor": 500000
+                     *     }
+                     */
+                    "application/json": components["schemas"]["AutoTopUp"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["TenantNotFoundOrProjectNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    putAutoTopUp: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Only this project's.
+                 * @example proj_mfrggzdfmztwq2lknnwg23tpoa
+                 */
+                project_id?: components["parameters"]["InProject"];
+                /**
+                 * @description This tenant's; your own when absent.
+                 * @example tenant_mfrggzdfmztwq2lknnwg23tpoa
+                 */
+                tenant_id?: components["parameters"]["InTenant"];
+            };
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "enabled": true,
+                 *       "threshold_minor": 2000,
+                 *       "amount_minor": 5000,
+                 *       "monthly_cap_minor": 20000
+                 *     }
+                 */
+                "application/json": components["schemas"]["PutAutoTopUpRequest"];
+            };
+        };
+        responses: {
+            /** @description What is set now. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "account_id": "acct_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "currency": "usd",
+                     *       "enabled": true,
+                     *       "status": "armed",
+                     *       "threshold_minor": 2000,
+                     *       "amount_minor": 5000,
+                     *       "monthly_cap_minor": 20000,
+                     *       "charged_minor": 10000,
+                     *       "month_ends_at": "2026-02-01T00:00:00.000Z",
+                     *       "failures": 0,
+                     *       "minimum_threshold_minor": 500,
+                     *       "maximum_threshold_minor": 100000,
+                     *       "minimum_amount_minor": 1000,
+                     *       "maximum_amount_minor": 100000,
+                     *       "maximum_monthly_cap_minor": 500000
+                     *     }
+                     */
+                    "application/json": components["schemas"]["AutoTopUp"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["TenantNotFoundOrProjectNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            /** @description idempotency_conflict, idempotency_in_flight, saved_card_missing. */
+            409: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "idempotency_conflict" | "idempotency_in_flight" | "saved_card_missing";
+                    };
+                };
+            };
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            /** @description validation_error, auto_topup_out_of_range. */
+            422: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "validation_error" | "auto_topup_out_of_range";
                     };
                 };
             };
@@ -10371,36 +11134,8 @@ export interface operations {
             };
             400: components["responses"]["InvalidRequestOrIdempotencyKeyRequiredOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
-            /** @description payment_refused: The payment provider refused; details say why. */
-            402: {
-                headers: {
-                    "X-Correlation-Id": components["headers"]["CorrelationId"];
-                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
-                    RateLimit: components["headers"]["RateLimit"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Fault"] & {
-                        /** @enum {string} */
-                        code: "payment_refused";
-                    };
-                };
-            };
-            /** @description token_scope_invalid, insufficient_permissions, user_suspended, approval_pending, tenant_suspended, tenant_closed, payments_disabled. */
-            403: {
-                headers: {
-                    "X-Correlation-Id": components["headers"]["CorrelationId"];
-                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
-                    RateLimit: components["headers"]["RateLimit"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Fault"] & {
-                        /** @enum {string} */
-                        code: "token_scope_invalid" | "insufficient_permissions" | "user_suspended" | "approval_pending" | "tenant_suspended" | "tenant_closed" | "payments_disabled";
-                    };
-                };
-            };
+            402: components["responses"]["PaymentRefused"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosedOrPaymentsDisabled"];
             404: components["responses"]["TenantNotFound"];
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
@@ -12253,6 +12988,198 @@ export interface operations {
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
             413: components["responses"]["RequestTooLarge"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getPaymentReceipt: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example pay_mfrggzdfmztwq2lknnwg23tpoa */
+                payment_id: components["parameters"]["PaymentId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The receipt. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "number": "D-2026-0000004712",
+                     *       "kind": "deposit",
+                     *       "ledger_entry_id": 4712,
+                     *       "posted_at": "2026-01-05T09:35:02.400Z",
+                     *       "settled_at": "2026-01-05T09:35:02.398Z",
+                     *       "account_id": "acct_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "tenant_name": "Acme",
+                     *       "seller": {
+                     *         "legal_name": "Example Compute Ltd.",
+                     *         "address": "1 High Street\nLondon",
+                     *         "tax_number": "GB123456789"
+                     *       },
+                     *       "amount_micros": 50000000,
+                     *       "currency": "usd",
+                     *       "tax": {
+                     *         "name": "VAT",
+                     *         "basis_points": 2000,
+                     *         "contained_micros": 0
+                     *       },
+                     *       "payment_id": "pay_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "method": "checkout"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Receipt"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["NotFoundOrPaymentNotFoundOrReceiptNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getPaymentReceiptDocument: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example pay_mfrggzdfmztwq2lknnwg23tpoa */
+                payment_id: components["parameters"]["PaymentId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The document, to be saved under the name that Content-Disposition proposes. */
+            200: {
+                headers: {
+                    "Content-Disposition"?: string;
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /** @example %PDF-1.3 */
+                    "application/pdf": string;
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["NotFoundOrPaymentNotFoundOrReceiptNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getRefundReceipt: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example ref_mfrggzdfmztwq2lknnwg23tpoa */
+                refund_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The receipt. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "number": "D-2026-0000004712",
+                     *       "kind": "deposit",
+                     *       "ledger_entry_id": 4712,
+                     *       "posted_at": "2026-01-05T09:35:02.400Z",
+                     *       "settled_at": "2026-01-05T09:35:02.398Z",
+                     *       "account_id": "acct_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "tenant_name": "Acme",
+                     *       "seller": {
+                     *         "legal_name": "Example Compute Ltd.",
+                     *         "address": "1 High Street\nLondon",
+                     *         "tax_number": "GB123456789"
+                     *       },
+                     *       "amount_micros": 50000000,
+                     *       "currency": "usd",
+                     *       "tax": {
+                     *         "name": "VAT",
+                     *         "basis_points": 2000,
+                     *         "contained_micros": 0
+                     *       },
+                     *       "payment_id": "pay_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "method": "checkout"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Receipt"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["NotFoundOrRefundNotFoundOrReceiptNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getRefundReceiptDocument: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example ref_mfrggzdfmztwq2lknnwg23tpoa */
+                refund_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The document, to be saved under the name that Content-Disposition proposes. */
+            200: {
+                headers: {
+                    "Content-Disposition"?: string;
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /** @example %PDF-1.3 */
+                    "application/pdf": string;
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["NotFoundOrRefundNotFoundOrReceiptNotFound"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];

@@ -34,6 +34,16 @@ export interface PolicyValues {
   "billing.tax_basis_points": number;
   /** For how long the page on which a deposit is paid stays open. Counted in seconds. */
   "payments.checkout_ttl_seconds": number;
+  /** The highest balance below which a tenant can have its saved card charged by itself. Counted in minor units of the currency. */
+  "payments.auto_topup_maximum_threshold_minor": number;
+  /** The most that a tenant can have charged to its saved card by itself in a calendar month. Counted in minor units of the currency. */
+  "payments.auto_topup_maximum_cap_minor": number;
+  /** How long before the balance is projected to reach the tenant's threshold its saved card is charged. Counted in seconds. */
+  "payments.auto_topup_lead_seconds": number;
+  /** How many automatic charges in a row may fail before no more is charged until somebody sets the automatic top-up again. Counted in charges. */
+  "payments.auto_topup_failures": number;
+  /** How long after an automatic charge failed the next one is made at the earliest. Counted in seconds. */
+  "payments.auto_topup_retry_seconds": number;
   /** After how long the payment provider is asked about a payment, a refund, or events of which no webhook told. Counted in seconds. */
   "payments.reconcile_seconds": number;
   /** Who may use the platform after a first sign-in: open lets everybody whom the issuer knows, approval makes them wait for an operator. */
@@ -175,6 +185,11 @@ export const policyDefaults: Readonly<PolicyValues> = {
   "billing.tax_name": "",
   "billing.tax_basis_points": 0,
   "payments.checkout_ttl_seconds": 3600,
+  "payments.auto_topup_maximum_threshold_minor": 100000,
+  "payments.auto_topup_maximum_cap_minor": 500000,
+  "payments.auto_topup_lead_seconds": 300,
+  "payments.auto_topup_failures": 3,
+  "payments.auto_topup_retry_seconds": 3600,
   "payments.reconcile_seconds": 300,
   "identity.sign_up": "open",
   "identity.invitation_ttl_seconds": 604800,
