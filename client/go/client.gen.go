@@ -1226,6 +1226,7 @@ const (
 	BillingBudgetExhausted            WebhookEventType = "billing.budget_exhausted"
 	BillingBudgetWarning              WebhookEventType = "billing.budget_warning"
 	BillingLowBalanceWarning          WebhookEventType = "billing.low_balance_warning"
+	PaymentsAutoTopupPaused           WebhookEventType = "payments.auto_topup_paused"
 	PaymentsBalanceCredited           WebhookEventType = "payments.balance_credited"
 	PaymentsDepositFailed             WebhookEventType = "payments.deposit_failed"
 	PaymentsDisputeClosed             WebhookEventType = "payments.dispute_closed"
@@ -1256,6 +1257,8 @@ func (e WebhookEventType) Valid() bool {
 	case BillingBudgetWarning:
 		return true
 	case BillingLowBalanceWarning:
+		return true
+	case PaymentsAutoTopupPaused:
 		return true
 	case PaymentsBalanceCredited:
 		return true

@@ -5288,7 +5288,7 @@ export interface components {
          * @example provisioning.active
          * @enum {string}
          */
-        WebhookEventType: "billing.auto_release_pending" | "billing.balance_adjusted" | "billing.balance_depleted" | "billing.budget_exhausted" | "billing.budget_warning" | "billing.low_balance_warning" | "payments.balance_credited" | "payments.deposit_failed" | "payments.dispute_closed" | "payments.dispute_opened" | "payments.refund_failed" | "payments.refund_settled" | "provisioning.active" | "provisioning.failed" | "provisioning.force_release_requested" | "provisioning.release_failed" | "provisioning.releasing.completed" | "provisioning.releasing.requested" | "provisioning.requested" | "webhooks.endpoint_disabled";
+        WebhookEventType: "billing.auto_release_pending" | "billing.balance_adjusted" | "billing.balance_depleted" | "billing.budget_exhausted" | "billing.budget_warning" | "billing.low_balance_warning" | "payments.auto_topup_paused" | "payments.balance_credited" | "payments.deposit_failed" | "payments.dispute_closed" | "payments.dispute_opened" | "payments.refund_failed" | "payments.refund_settled" | "provisioning.active" | "provisioning.failed" | "provisioning.force_release_requested" | "provisioning.release_failed" | "provisioning.releasing.completed" | "provisioning.releasing.requested" | "provisioning.requested" | "webhooks.endpoint_disabled";
         /**
          * @description pending: under way; delivered: answered with 2xx; failed: given up; skipped: the endpoint was disabled.
          * @example delivered
