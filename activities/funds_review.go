@@ -55,7 +55,7 @@ type fundsReview struct {
 	rate     money.Micros
 	// lead is how long before the threshold the card is charged, chargeWithin for how long that may be tried.
 	lead, chargeWithin time.Duration
-	topUp    topUp
+	topUp              topUp
 }
 
 // open locks the account and reads everything that decides.

@@ -4,6 +4,7 @@ package workflows_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -195,10 +196,11 @@ func TestServerSweeps(t *testing.T) {
 		workflows.StripeSweepInput{Sweeps: 2})
 	require.NoError(t, err)
 	temporaltest.Eventually(t, time.Minute, func() error {
-		if described, err := c.client.DescribeWorkflowExecution(ctx, id, ""); err != nil || described.GetWorkflowExecutionInfo().GetExecution().GetRunId() == first.GetRunID() {
-			return fmt.Errorf("the first run goes on: %v", err)
+		described, err := c.client.DescribeWorkflowExecution(ctx, id, "")
+		if err == nil && described.GetWorkflowExecutionInfo().GetExecution().GetRunId() == first.GetRunID() {
+			err = errors.New("the first run goes on")
 		}
-		return nil
+		return err
 	})
 	(&served{world: &world{t: t}, client: c.client}).record(ctx, id, first.GetRunID(), "stripe-sweep-continued")
 	require.NoError(t, c.client.TerminateWorkflow(ctx, id, "", "the test is over"))

@@ -107,10 +107,10 @@ func (d *till) bind(registry worker.ActivityRegistry) {
 	})
 	bindTill(d, registry, workflows.StepLookCard, func(workflows.CardInput) (workflows.CardStanding, error) {
 		d.looks++
-		switch {
-		case d.card == payment.CardOpen:
+		switch d.card {
+		case payment.CardOpen:
 			d.card = d.cardProvider
-		case d.card == payment.CardLeaving:
+		case payment.CardLeaving:
 			d.card = payment.CardGone
 			d.forgotten++
 		}
