@@ -255,7 +255,9 @@ func TestASavedCardIsChargedAndDeclined(t *testing.T) {
 	for name, want := range map[string]struct {
 		outcome string
 		refused bool
-	}{"a good card": {"pay", false}, "a bad card": {"pay_then_decline", true}} {
+		reason  string
+	}{"a good card": {"pay", false, ""}, "a bad card": {"pay_then_decline", true, "generic_decline"},
+		"a card that wants its holder": {"pay_then_authenticate", true, "authentication_required"}} {
 		setup, err := s.client.CreateCheckout(ctx, provider.NewCheckout{Key: "card/" + name, CustomerID: customer, SuccessURL: "https://a.example", CancelURL: "https://a.example", ExpiresAt: time.Now().Add(time.Hour)})
 		if err != nil {
 			t.Fatal(err)
@@ -264,12 +266,23 @@ func TestASavedCardIsChargedAndDeclined(t *testing.T) {
 		if setup, err = s.client.GetCheckout(ctx, setup.ID); err != nil || setup.Card == nil || !setup.Complete() {
 			t.Fatalf("%s: %+v, %v", name, setup, err)
 		}
-		charged, err := s.client.ChargeCard(ctx, "charge/"+name, customer, setup.Card.PaymentMethodID, "usd", 5000, provider.Metadata{"payment_id": "p"})
+		charged, err := s.client.ChargeCard(ctx, "charge/"+name, customer, setup.Card.PaymentMethodID, "usd", 5000, provider.Metadata{"payment_id": name})
 		if errors.Is(err, fault.PaymentRefused) != want.refused || !want.refused && (err != nil || !charged.Paid() || charged.AmountReceived != 5000) {
 			t.Errorf("%s: %+v, %v", name, charged, err)
 		}
-		if want.refused && fault.From(err).Details["reason"] != "generic_decline" {
+		if want.refused && fault.From(err).Details["reason"] != want.reason {
 			t.Errorf("%s is refused with %v", name, fault.From(err).Details)
+		}
+		found, err := s.client.FindIntent(ctx, customer, time.Now().Add(-time.Minute), "payment_id", name)
+		if err != nil || found == nil || found.ID != charged.ID {
+			t.Fatalf("%s is found as %+v, %v", name, found, err)
+		}
+		// What was refused is given up once, and what was paid never.
+		if given := s.client.CancelIntent(ctx, charged.ID); (given == nil) != want.refused {
+			t.Errorf("%s is given up: %v", name, given)
+		}
+		if found, err := s.client.GetIntent(ctx, charged.ID); err != nil || (found.Status == provider.IntentCanceled) != want.refused {
+			t.Errorf("%s is %+v in the end, %v", name, found, err)
 		}
 	}
 	s.requireValid()
