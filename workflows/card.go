@@ -13,6 +13,7 @@ import (
 // The input, id, update and steps of Card are in card_contract.go.
 
 type cardRun struct {
+	watch    *watch
 	id       id.Card
 	standing CardStanding
 	// opened says that the page was opened in this run, so that there is nothing to look at yet.
@@ -24,31 +25,29 @@ type cardRun struct {
 func Card(root workflow.Context, in CardInput) error {
 	// Who cancels this does not keep a card at the provider.
 	ctx, _ := workflow.NewDisconnectedContext(root)
-	c := &cardRun{id: in.CardID}
+	c := &cardRun{id: in.CardID, watch: newWatch(ctx)}
 	if err := workflow.SetUpdateHandlerWithOptions(ctx, OpenCardUpdate, c.open, workflow.UpdateHandlerOptions{
 		Validator: c.mayOpen, Description: "Somebody's wish to save a card; Postgres keeps it, with its audit row.",
 	}); err != nil {
 		return err
 	}
 	letHandlersStart(ctx)
-	await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) })
-	watch := newWatch(ctx)
+	c.watch.answered(ctx)
 	for {
 		if c.opened {
-			watch.wait(ctx, c.standing.LookAgainSeconds, c.standing.ExpiresAt)
+			c.watch.wait(ctx, c.standing.LookAgainSeconds, c.standing.ExpiresAt)
 		}
-		watch.drain()
+		c.watch.drain(ctx)
 		c.standing, c.opened = insist(ctx, c, StepLookCard, "Ask how "+string(c.id)+" stands", in), true
 		c.show(ctx)
 		// A card without a state was never recorded: nothing was asked for.
-		if (c.standing.State == "" || c.standing.State.Ended()) && watch.quiet() {
+		if (c.standing.State == "" || c.standing.State.Ended()) && c.watch.quiet() {
 			break
 		}
 		if historyIsLong(ctx, in.ContinueAfterEvents) {
 			return continueLooking(ctx, CardType, in)
 		}
 	}
-	await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) })
 	return nil
 }
 
@@ -60,6 +59,7 @@ func (c *cardRun) mayOpen(_ workflow.Context, asked OpenCard) error {
 }
 
 func (c *cardRun) open(ctx workflow.Context, asked OpenCard) (CardReply, error) {
+	c.watch.asked = true
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
 	standing, err := StepRecordCard.Run(ctx, "Record that a card is to be saved for "+string(asked.AccountID), asked)
 	if err == nil && standing.State == payment.CardRequested {

@@ -19,7 +19,7 @@ func Dispute(root workflow.Context, in DisputeInput) error {
 	watch := newWatch(ctx)
 	seen := payment.DisputeState("")
 	for {
-		watch.drain()
+		watch.drain(ctx)
 		standing := insist(ctx, d, StepLookDispute, "Ask how "+string(d.id)+" stands", in)
 		workflow.SetCurrentDetails(ctx, fmt.Sprintf("`%s` is **%s**", d.id, standing.State))
 		// An answer that was lost had moved money as well, so a state that is new to this run is told, too.

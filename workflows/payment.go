@@ -19,6 +19,7 @@ const lookAtMost = time.Hour
 const expiryMargin = 30 * time.Second
 
 type paymentRun struct {
+	watch    *watch
 	id       id.Payment
 	standing PaymentStanding
 	// opened says that the page was opened in this run, so that there is nothing to look at yet.
@@ -32,15 +33,14 @@ type paymentRun struct {
 func Payment(root workflow.Context, in PaymentInput) error {
 	// A cancellation in Temporal takes nothing back that somebody may have paid.
 	ctx, _ := workflow.NewDisconnectedContext(root)
-	p := &paymentRun{id: in.PaymentID}
+	p := &paymentRun{id: in.PaymentID, watch: newWatch(ctx)}
 	if err := workflow.SetUpdateHandlerWithOptions(ctx, OpenUpdate, p.open, workflow.UpdateHandlerOptions{
 		Validator: p.mayOpen, Description: "Somebody's wish to pay; Postgres keeps it, with its audit row.",
 	}); err != nil {
 		return err
 	}
 	letHandlersStart(ctx)
-	await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) })
-	watch := newWatch(ctx)
+	p.watch.answered(ctx)
 	if in.Charge {
 		in.Charge = false
 		p.standing = insist(ctx, p, StepChargeCard, "Charge the saved card for "+string(p.id), in)
@@ -49,9 +49,9 @@ func Payment(root workflow.Context, in PaymentInput) error {
 	}
 	for {
 		if p.opened {
-			watch.wait(ctx, p.standing.LookAgainSeconds, p.standing.ExpiresAt)
+			p.watch.wait(ctx, p.standing.LookAgainSeconds, p.standing.ExpiresAt)
 		}
-		watch.drain()
+		p.watch.drain(ctx)
 		p.standing, p.opened = insist(ctx, p, StepLookPayment, "Ask how "+string(p.id)+" stands", in), true
 		p.show(ctx)
 		if because := p.news(); because != "" && !p.told {
@@ -59,14 +59,13 @@ func Payment(root workflow.Context, in PaymentInput) error {
 			tellMoved(ctx, p, p.standing.AccountID, because, p.standing.CorrelationID)
 		}
 		// A payment without a state was never recorded: nothing was asked for.
-		if (p.standing.State == "" || p.standing.State.Ended()) && watch.quiet() {
+		if (p.standing.State == "" || p.standing.State.Ended()) && p.watch.quiet() {
 			break
 		}
 		if historyIsLong(ctx, in.ContinueAfterEvents) {
 			return continueLooking(ctx, PaymentType, in)
 		}
 	}
-	await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) })
 	return nil
 }
 
@@ -85,7 +84,7 @@ func (p *paymentRun) news() string {
 // continueLooking begins a fresh history, whose first act is to look: what is told meanwhile is not lost.
 func continueLooking(ctx workflow.Context, workflowType string, in any) error {
 	await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) })
-	newWatch(ctx).drain()
+	newWatch(ctx).drain(ctx)
 	return workflow.NewContinueAsNewError(ctx, workflowType, in)
 }
 
@@ -97,6 +96,7 @@ func (p *paymentRun) mayOpen(_ workflow.Context, asked OpenPayment) error {
 }
 
 func (p *paymentRun) open(ctx workflow.Context, asked OpenPayment) (PaymentReply, error) {
+	p.watch.asked = true
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
 	standing, err := StepRecordPayment.Run(ctx, fmt.Sprintf("Record a deposit of %d micros into %s", asked.AmountMicros, asked.AccountID), asked)
 	if err == nil && standing.State == payment.Requested {
@@ -125,9 +125,11 @@ func (p *paymentRun) waitFor(ctx workflow.Context, summary string, patience time
 	return pause(ctx, summary, patience, condition)
 }
 
-// watch waits for news: for a signal, and for ever longer where none comes.
+// watch waits for news: for a signal, and for ever longer where none comes. An update that is answered is news, too: it may come while a
+// look goes on that knew nothing of it, when the worker was away and the server hands it over behind the start that it came with.
 type watch struct {
 	news     workflow.ReceiveChannel
+	asked    bool
 	patience time.Duration
 }
 
@@ -145,11 +147,18 @@ func (w *watch) wait(ctx workflow.Context, seconds int64, by time.Time) {
 	pause(ctx, "Wait for news, or to ask by itself", patience, func() bool { return !w.quiet() })
 }
 
-// quiet says that nothing was told since the last look.
-func (w *watch) quiet() bool { return w.news.Len() == 0 }
+// quiet says that nothing was told or asked for since the last look.
+func (w *watch) quiet() bool { return w.news.Len() == 0 && !w.asked }
 
-// drain takes what was told: a thousand signals are one look, which comes after them.
-func (w *watch) drain() {
+// answered waits until every update has its answer: what they did is there for the look that follows.
+func (w *watch) answered(ctx workflow.Context) {
+	await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) })
+	w.asked = false
+}
+
+// drain takes what was told and asked for: a thousand signals are one look, which comes after them.
+func (w *watch) drain(ctx workflow.Context) {
+	w.answered(ctx)
 	for told := ""; w.news.ReceiveAsync(&told); {
 		w.patience = 0
 	}

@@ -46,6 +46,7 @@ type till struct {
 	card, cardProvider payment.CardState
 	refuse             error
 	fail, lose         map[string]int
+	late               time.Duration // of the request that the workflow was started for
 	replies            []*workflows.Fault
 }
 
@@ -205,7 +206,7 @@ func (d *till) at(after time.Duration, news bool, do func()) {
 	}, after)
 }
 
-// ask sends an update at the start.
+// ask sends an update when it is late, as the server does whose worker was away; otherwise at the start.
 func (d *till) ask(update string, request any) {
 	d.env.RegisterDelayedCallback(func() {
 		d.env.UpdateWorkflow(update, update, &testsuite.TestUpdateCallback{
@@ -222,7 +223,7 @@ func (d *till) ask(update string, request any) {
 				}
 			},
 		}, request)
-	}, 0)
+	}, d.late)
 }
 
 func (d *till) runPayment() {
@@ -337,6 +338,29 @@ func TestARefundArrivesOrComesBack(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// A request that reaches the workflow while its first look goes on, which knows nothing of it yet, is carried out all the same.
+func TestARequestThatIsLateIsCarriedOut(t *testing.T) {
+	for name, c := range map[string]struct {
+		look, record string
+		run          func(d *till)
+		done         func(d *till) bool
+	}{
+		"refund":  {workflows.StepSendRefund.Name, workflows.StepAuthoriseRefund.Name, (*till).runRefund, func(d *till) bool { return d.refund == payment.RefundSucceeded }},
+		"payment": {workflows.StepLookPayment.Name, workflows.StepRecordPayment.Name, (*till).runPayment, func(d *till) bool { return d.credits == 1 }},
+		"card":    {workflows.StepLookCard.Name, workflows.StepRecordCard.Name, (*till).runCard, func(d *till) bool { return d.card == payment.CardSaved }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newTill(t)
+			d.provider, d.refundProvider, d.cardProvider = payment.Credited, payment.RefundSucceeded, payment.CardSaved
+			// The first look is made again after a second, and the request, which came meanwhile, is written down after that.
+			d.late, d.fail[c.look], d.fail[c.record] = time.Second/2, 1, 5
+			c.run(d)
+			require.Equal(t, []*workflows.Fault{nil}, d.replies)
+			require.True(t, c.done(d))
+		})
 	}
 }
 

@@ -11,7 +11,8 @@ import (
 )
 
 type refundRun struct {
-	id id.Refund
+	id    id.Refund
+	watch *watch
 }
 
 // Refund pays a deposit, or a part of it, back: the amount leaves the balance for the pending account, then the provider is asked, and what
@@ -19,39 +20,41 @@ type refundRun struct {
 func Refund(root workflow.Context, in RefundInput) error {
 	// What was taken out of a balance arrives or comes back, whoever cancels this.
 	ctx, _ := workflow.NewDisconnectedContext(root)
-	r := &refundRun{id: in.RefundID}
+	r := &refundRun{id: in.RefundID, watch: newWatch(ctx)}
 	if err := workflow.SetUpdateHandlerWithOptions(ctx, AuthoriseUpdate, r.authorise, workflow.UpdateHandlerOptions{
 		Validator: r.mayAuthorise, Description: "Somebody's wish for their money; Postgres decides, under the account's lock.",
 	}); err != nil {
 		return err
 	}
 	letHandlersStart(ctx)
-	await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) })
-	watch := newWatch(ctx)
 	for {
-		watch.drain()
+		r.watch.drain(ctx)
 		news := insist(ctx, r, StepSendRefund, "Have "+string(r.id)+" paid back, or ask what became of it", RefundRef{RefundID: r.id})
-		if !news.Known {
-			break // refused: nothing was taken
+		// One that is not known was refused, or was never asked for: nothing was taken.
+		if news.Known {
+			r.follow(ctx, news)
 		}
-		r.show(ctx, news)
-		if news.State != payment.RefundPending {
-			moved := insist(ctx, r, StepSettleRefund, fmt.Sprintf("Post that %s %s", r.id, news.State),
-				SettleRefund{RefundID: r.id, State: news.State, FailureReason: news.FailureReason})
-			if moved.Changed {
-				tellMoved(ctx, r, moved.AccountID, "a refund came back", moved.CorrelationID)
-			}
-			if watch.quiet() {
-				break
-			}
+		if (!news.Known || news.State != payment.RefundPending) && r.watch.quiet() {
+			return nil
 		}
 		if historyIsLong(ctx, in.ContinueAfterEvents) {
 			return continueLooking(ctx, RefundType, in)
 		}
-		watch.wait(ctx, news.LookAgainSeconds, time.Time{})
+		r.watch.wait(ctx, news.LookAgainSeconds, time.Time{})
 	}
-	await(ctx, func() bool { return workflow.AllHandlersFinished(ctx) })
-	return nil
+}
+
+// follow posts what became of the refund, once it is known.
+func (r *refundRun) follow(ctx workflow.Context, news RefundNews) {
+	r.show(ctx, news)
+	if news.State == payment.RefundPending {
+		return
+	}
+	moved := insist(ctx, r, StepSettleRefund, fmt.Sprintf("Post that %s %s", r.id, news.State),
+		SettleRefund{RefundID: r.id, State: news.State, FailureReason: news.FailureReason})
+	if moved.Changed {
+		tellMoved(ctx, r, moved.AccountID, "a refund came back", moved.CorrelationID)
+	}
 }
 
 func (r *refundRun) mayAuthorise(_ workflow.Context, asked RefundRequest) error {
@@ -62,6 +65,7 @@ func (r *refundRun) mayAuthorise(_ workflow.Context, asked RefundRequest) error 
 }
 
 func (r *refundRun) authorise(ctx workflow.Context, asked RefundRequest) (RefundReply, error) {
+	r.watch.asked = true
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
 	moved, err := StepAuthoriseRefund.Run(ctx, fmt.Sprintf("Take %d micros out of the balance for %s", asked.AmountMicros, r.id), asked)
 	if refusal := refusalOf(err); refusal != nil {
