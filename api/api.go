@@ -316,6 +316,7 @@ func (s *server) operations() {
 	s.receiptOperations()
 	s.refundOperations()
 	s.ledgerChainOperations()
+	s.reconciliationOperations()
 	s.nodeOperations()
 	s.policyOperations()
 	s.overrideOperations()

@@ -13,7 +13,7 @@ import (
 func (s *scene) recipes() map[string]func(caller string) subject {
 	all := map[string]func(string) subject{}
 	for _, part := range []map[string]func(string) subject{s.plainRequests(), s.allocationRequests(), s.nodeRequests(), s.policyRequests(), s.operatorRequests(), s.tenancyRequests(), s.tokenRequests(), s.closingRequests(), s.paymentRequests(), s.eventRequests(),
-		s.webhookRequests()} {
+		s.webhookRequests(), s.reconciliationRequests()} {
 		maps.Copy(all, part)
 	}
 	return all

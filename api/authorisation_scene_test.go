@@ -38,8 +38,9 @@ func newScene(t *testing.T) *scene {
 	t.Helper()
 	s := &scene{world: newWorld(t, 400), credentials: map[string]string{}}
 	// No window ends while the rows are compared.
-	s.exec(`INSERT INTO policy_values (key, version, value, actor_user_id) VALUES
-		('billing.window_seconds', 1, '3600', 'platform'), ('webhooks.maximum_endpoints', 1, '1000', 'platform')`)
+	// Nothing is compared but by whoever asks for it.
+	s.exec(`INSERT INTO policy_values (key, version, value, actor_user_id) VALUES ('billing.window_seconds', 1, '3600', 'platform'),
+		('webhooks.maximum_endpoints', 1, '1000', 'platform'), ('reconciliation.interval_seconds', 1, '86400', 'platform')`)
 	for caller, name := range map[string]string{"owner": "olga", "user": "mia", "member": "max", "viewer": "vera", "billing": "bill",
 		"admin": "adam", "other_tenant": "eve", "suspended": "sam"} {
 		s.credentials[caller] = s.token(name)
@@ -139,6 +140,7 @@ var underWay = map[string]string{
 	"opening credits": `SELECT count(*)::text FROM opening_credits AS claimed JOIN accounts ON accounts.id = claimed.account_id JOIN tenants ON tenants.id = accounts.tenant_id
 		WHERE tenants.status <> 'closed' AND NOT EXISTS (SELECT FROM ledger_entries WHERE kind = 'opening_credit' AND credit_account_id = claimed.account_id)`,
 	"cards":              `SELECT count(*)::text FROM cards WHERE state = 'leaving'`,
+	"reconciliations":    `SELECT count(*)::text FROM reconciliation_runs WHERE state = 'running'`,
 	"refunds":            `SELECT count(*)::text FROM refunds WHERE state = 'pending'`,
 	"webhooks":           `SELECT count(*)::text FROM webhook_deliveries WHERE state = 'pending'`,
 	"events of Stripe's": `SELECT count(*)::text FROM stripe_events WHERE event_id NOT IN (SELECT event_id FROM stripe_event_outcomes)`,

@@ -194,6 +194,15 @@ var routes = []route{
 	{"replayDeadLetter", "POST", "/api/v1/admin/dead-letters/{letter_id}/replay", operator(identity.PlatformWrite), general, keyed, 204},
 	{"discardDeadLetter", "POST", "/api/v1/admin/dead-letters/{letter_id}/discard", operator(identity.PlatformWrite), general, keyed, 204},
 
+	{"listReconciliations", "GET", "/api/v1/admin/reconciliation/runs", operator(identity.PlatformRead), overview, plain, 200},
+	{"startReconciliation", "POST", "/api/v1/admin/reconciliation/runs", operator(identity.PlatformWrite), general, keyed, 201},
+	{"getReconciliation", "GET", "/api/v1/admin/reconciliation/runs/{run_id}", operator(identity.PlatformRead), overview, plain, 200},
+	{"listFindings", "GET", "/api/v1/admin/reconciliation/findings", operator(identity.PlatformRead), overview, plain, 200},
+	{"getFinding", "GET", "/api/v1/admin/reconciliation/findings/{finding_id}", operator(identity.PlatformRead), overview, plain, 200},
+	{"dismissFinding", "POST", "/api/v1/admin/reconciliation/findings/{finding_id}/dismiss", operator(identity.PlatformWrite), general, keyed, 200},
+	{"proposeCorrection", "POST", "/api/v1/admin/reconciliation/findings/{finding_id}/corrections", operator(identity.PlatformWrite), general, required, 201},
+	{"approveCorrection", "POST", "/api/v1/admin/reconciliation/corrections/{correction_id}/approve", operator(identity.PlatformWrite), general, required, 200},
+
 	{"listPolicies", "GET", "/api/v1/admin/policies", operator(identity.PlatformRead), overview, plain, 200},
 	{"getPolicy", "GET", "/api/v1/admin/policies/{key}", operator(identity.PlatformRead), overview, plain, 200},
 	{"setPolicy", "PUT", "/api/v1/admin/policies/{key}", operator(identity.PlatformWrite), general, keyed, 200},

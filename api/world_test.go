@@ -50,10 +50,12 @@ const sku id.SKU = "h100-8x"
 // noop runtime answers for.
 type world struct {
 	*storetest.Database
-	t      *testing.T
-	base   string
-	issuer string
-	key    jwk.Key
+	t    *testing.T
+	base string
+	// cluster is the namespace that the workers work in.
+	cluster temporal.Config
+	issuer  string
+	key     jwk.Key
 	// stripe is the platform's account at the stand-in, whose events pass through hooks and are signed with signing.
 	stripe  *stripetest.Account
 	hooks   *hooks
@@ -111,6 +113,7 @@ func newWorldWhere(t *testing.T, nodes int, values map[string]string) *world {
 // start runs the three programs until the test ends.
 func (w *world) start(cluster temporal.Config) {
 	w.t.Helper()
+	w.cluster = cluster
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	run := func(name string, program func() error) {

@@ -14,11 +14,12 @@ const Namespace = "gpuaas"
 
 // Task queues, by who polls them.
 const (
-	// AllocationsQueue runs Allocation, Funds, Adjustment, Suspension and TenantClosure and the steps that touch Postgres: billing-worker.
+	// AllocationsQueue runs Allocation, Funds, Adjustment, Suspension, TenantClosure, Reconciliation and Correction and the steps
+	// that touch Postgres: billing-worker.
 	AllocationsQueue = "allocations"
 	// ProvisioningQueue runs Node, the login probe and, in noop mode, the node tasks: provisioning-worker.
 	ProvisioningQueue = "provisioning"
-	// PaymentsQueue runs Payment, Refund, Dispute, Card and StripeSweep with their steps: webhook-worker.
+	// PaymentsQueue runs Payment, Refund, Dispute, Card and StripeSweep with their steps, and what Reconciliation asks Stripe: webhook-worker.
 	PaymentsQueue = "payments"
 	// WebhooksQueue runs WebhookEvent and its steps: webhook-worker.
 	WebhooksQueue = "webhooks"

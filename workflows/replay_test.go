@@ -32,6 +32,8 @@ func TestStoredHistoriesReplay(t *testing.T) {
 			replayer.RegisterWorkflow(workflows.Card)
 			replayer.RegisterWorkflow(workflows.WebhookEvent)
 			replayer.RegisterWorkflow(workflows.StripeSweep)
+			replayer.RegisterWorkflow(workflows.Reconciliation)
+			replayer.RegisterWorkflow(workflows.Correction)
 			require.NoError(t, replayer.ReplayWorkflowHistoryFromJSONFile(quiet{}, file))
 		})
 	}

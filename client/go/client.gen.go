@@ -228,6 +228,45 @@ func (e CardState) Valid() bool {
 	}
 }
 
+// Defines values for CorrectionManner.
+const (
+	CorrectionMannerAdjustment CorrectionManner = "adjustment"
+	CorrectionMannerDeposit    CorrectionManner = "deposit"
+)
+
+// Valid indicates whether the value is a known member of the CorrectionManner enum.
+func (e CorrectionManner) Valid() bool {
+	switch e {
+	case CorrectionMannerAdjustment:
+		return true
+	case CorrectionMannerDeposit:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for CorrectionState.
+const (
+	Posted    CorrectionState = "posted"
+	Proposed  CorrectionState = "proposed"
+	Withdrawn CorrectionState = "withdrawn"
+)
+
+// Valid indicates whether the value is a known member of the CorrectionState enum.
+func (e CorrectionState) Valid() bool {
+	switch e {
+	case Posted:
+		return true
+	case Proposed:
+		return true
+	case Withdrawn:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for CreateInvitationRequestRole.
 const (
 	CreateInvitationRequestRoleAdmin   CreateInvitationRequestRole = "admin"
@@ -300,6 +339,45 @@ const (
 func (e ExchangeTokenRequestGrantType) Valid() bool {
 	switch e {
 	case ClientCredentials:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for FindingManner.
+const (
+	FindingMannerAdjustment FindingManner = "adjustment"
+	FindingMannerDeposit    FindingManner = "deposit"
+)
+
+// Valid indicates whether the value is a known member of the FindingManner enum.
+func (e FindingManner) Valid() bool {
+	switch e {
+	case FindingMannerAdjustment:
+		return true
+	case FindingMannerDeposit:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for FindingState.
+const (
+	FindingStateDismissed FindingState = "dismissed"
+	FindingStateOpen      FindingState = "open"
+	FindingStateResolved  FindingState = "resolved"
+)
+
+// Valid indicates whether the value is a known member of the FindingState enum.
+func (e FindingState) Valid() bool {
+	switch e {
+	case FindingStateDismissed:
+		return true
+	case FindingStateOpen:
+		return true
+	case FindingStateResolved:
 		return true
 	default:
 		return false
@@ -807,6 +885,27 @@ func (e ReceiptMethod) Valid() bool {
 	case ReceiptMethodAutoTopup:
 		return true
 	case ReceiptMethodCheckout:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for ReconciliationState.
+const (
+	Completed  ReconciliationState = "completed"
+	Incomplete ReconciliationState = "incomplete"
+	Running    ReconciliationState = "running"
+)
+
+// Valid indicates whether the value is a known member of the ReconciliationState enum.
+func (e ReconciliationState) Valid() bool {
+	switch e {
+	case Completed:
+		return true
+	case Incomplete:
+		return true
+	case Running:
 		return true
 	default:
 		return false
@@ -1383,6 +1482,27 @@ func (e AdminListPaymentsParamsState) Valid() bool {
 	}
 }
 
+// Defines values for ListFindingsParamsState.
+const (
+	ListFindingsParamsStateDismissed ListFindingsParamsState = "dismissed"
+	ListFindingsParamsStateOpen      ListFindingsParamsState = "open"
+	ListFindingsParamsStateResolved  ListFindingsParamsState = "resolved"
+)
+
+// Valid indicates whether the value is a known member of the ListFindingsParamsState enum.
+func (e ListFindingsParamsState) Valid() bool {
+	switch e {
+	case ListFindingsParamsStateDismissed:
+		return true
+	case ListFindingsParamsStateOpen:
+		return true
+	case ListFindingsParamsStateResolved:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for AdminListTenantsParamsStatus.
 const (
 	AdminListTenantsParamsStatusActive    AdminListTenantsParamsStatus = "active"
@@ -1817,6 +1937,40 @@ type Closing struct {
 	Tenant       Tenant `json:"tenant"`
 }
 
+// Correction defines model for Correction.
+type Correction struct {
+	AccountID string `json:"account_id"`
+
+	// AmountMicros As the account sees it: positive is money in.
+	AmountMicros  int64            `json:"amount_micros"`
+	ApprovedBy    *string          `json:"approved_by,omitempty"`
+	Currency      string           `json:"currency"`
+	FindingID     string           `json:"finding_id"`
+	ID            string           `json:"id"`
+	LedgerEntryID *int64           `json:"ledger_entry_id,omitempty"`
+	Manner        CorrectionManner `json:"manner"`
+	PostedAt      *time.Time       `json:"posted_at,omitempty"`
+	ProposedAt    time.Time        `json:"proposed_at"`
+	ProposedBy    string           `json:"proposed_by"`
+	Reason        string           `json:"reason"`
+
+	// SecondApprover Whether another operator has to approve it.
+	SecondApprover bool            `json:"second_approver"`
+	State          CorrectionState `json:"state"`
+	Subject        string          `json:"subject"`
+}
+
+// CorrectionManner defines model for Correction.Manner.
+type CorrectionManner string
+
+// CorrectionState defines model for Correction.State.
+type CorrectionState string
+
+// CorrectionRequest defines model for CorrectionRequest.
+type CorrectionRequest struct {
+	Reason string `json:"reason"`
+}
+
 // CreateAdjustmentRequest defines model for CreateAdjustmentRequest.
 type CreateAdjustmentRequest struct {
 	// AmountMinor Signed and not zero: positive credits the tenant.
@@ -2078,6 +2232,11 @@ type Dependency struct {
 	Ready   bool    `json:"ready"`
 }
 
+// DismissFindingRequest defines model for DismissFindingRequest.
+type DismissFindingRequest struct {
+	Reason string `json:"reason"`
+}
+
 // Dispute defines model for Dispute.
 type Dispute struct {
 	AccountID     string       `json:"account_id"`
@@ -2193,6 +2352,60 @@ type Fault struct {
 
 	// Message A sentence for a person.
 	Message string `json:"message"`
+}
+
+// Finding defines model for Finding.
+type Finding struct {
+	AccountID *string `json:"account_id,omitempty"`
+
+	// AmountMicros What the account is owed: positive has too little, negative too much.
+	AmountMicros int64 `json:"amount_micros"`
+
+	// Check Which comparison found it.
+	Check      string      `json:"check"`
+	Correction *Correction `json:"correction,omitempty"`
+	Currency   *string     `json:"currency,omitempty"`
+
+	// Detail The figures behind it.
+	Detail          map[string]interface{} `json:"detail"`
+	DismissedBy     *string                `json:"dismissed_by,omitempty"`
+	DismissedReason *string                `json:"dismissed_reason,omitempty"`
+	FirstRunID      string                 `json:"first_run_id"`
+	FirstSeenAt     time.Time              `json:"first_seen_at"`
+	ID              string                 `json:"id"`
+
+	// Kind What is wrong.
+	Kind       string    `json:"kind"`
+	LastRunID  string    `json:"last_run_id"`
+	LastSeenAt time.Time `json:"last_seen_at"`
+
+	// Manner By which kind of entry it can be corrected; absent where none can.
+	Manner *FindingManner `json:"manner,omitempty"`
+
+	// Message What is the case, for a person.
+	Message    string     `json:"message"`
+	ResolvedAt *time.Time `json:"resolved_at,omitempty"`
+
+	// ResolvedRunID The run that saw it no more.
+	ResolvedRunID *string      `json:"resolved_run_id,omitempty"`
+	State         FindingState `json:"state"`
+
+	// Subject What it is about: an allocation, a node, an entry, a payment at the provider.
+	Subject string `json:"subject"`
+}
+
+// FindingManner By which kind of entry it can be corrected; absent where none can.
+type FindingManner string
+
+// FindingState defines model for Finding.State.
+type FindingState string
+
+// FindingList defines model for FindingList.
+type FindingList struct {
+	Items []Finding `json:"items"`
+
+	// NextCursor Absent on the last page.
+	NextCursor *string `json:"next_cursor,omitempty"`
 }
 
 // ForceReleaseRequest defines model for ForceReleaseRequest.
@@ -2810,6 +3023,52 @@ type ReceiptKind string
 // ReceiptMethod defines model for Receipt.Method.
 type ReceiptMethod string
 
+// Reconciliation defines model for Reconciliation.
+type Reconciliation struct {
+	// AskedBy Who asked for it; absent for the schedule.
+	AskedBy *string               `json:"asked_by,omitempty"`
+	Checks  []ReconciliationCheck `json:"checks"`
+	EndedAt *time.Time            `json:"ended_at,omitempty"`
+	ID      string                `json:"id"`
+
+	// Opened How many findings it was the first to see.
+	Opened int64 `json:"opened"`
+
+	// Resolved How many findings it saw no more.
+	Resolved  int64     `json:"resolved"`
+	StartedAt time.Time `json:"started_at"`
+
+	// State Incomplete says that a check could not be made; its findings stay as they were.
+	State ReconciliationState `json:"state"`
+	Whole bool                `json:"whole"`
+}
+
+// ReconciliationState Incomplete says that a check could not be made; its findings stay as they were.
+type ReconciliationState string
+
+// ReconciliationCheck defines model for ReconciliationCheck.
+type ReconciliationCheck struct {
+	// Check What was compared: windows, entries, workflows, custody, provider, balances.
+	Check string `json:"check"`
+
+	// Examined How many objects were looked at.
+	Examined int64 `json:"examined"`
+
+	// Found How much was found, or found again.
+	Found int64 `json:"found"`
+
+	// Reason Why it was not made to its end; absent when it was.
+	Reason *string `json:"reason,omitempty"`
+}
+
+// ReconciliationList defines model for ReconciliationList.
+type ReconciliationList struct {
+	Items []Reconciliation `json:"items"`
+
+	// NextCursor Absent on the last page.
+	NextCursor *string `json:"next_cursor,omitempty"`
+}
+
 // RefreshTokenRequest defines model for RefreshTokenRequest.
 type RefreshTokenRequest struct {
 	ClientID     *string `json:"client_id,omitempty"`
@@ -3144,6 +3403,12 @@ type SSHAccess struct {
 	HostKey  string `json:"host_key"`
 	Port     int64  `json:"port"`
 	Username string `json:"username"`
+}
+
+// StartReconciliationRequest defines model for StartReconciliationRequest.
+type StartReconciliationRequest struct {
+	// Whole Look at everything there ever was, and not only at what may have changed.
+	Whole *bool `json:"whole,omitempty"`
 }
 
 // Statement defines model for Statement.
@@ -3600,6 +3865,9 @@ type AuditUntil = time.Time
 // CSRFToken defines model for CSRFToken.
 type CSRFToken = string
 
+// CorrectionID defines model for CorrectionID.
+type CorrectionID = string
+
 // Cursor defines model for Cursor.
 type Cursor = string
 
@@ -3608,6 +3876,9 @@ type DeliveryID = string
 
 // ExportLimit defines model for ExportLimit.
 type ExportLimit = int64
+
+// FindingID defines model for FindingID.
+type FindingID = string
 
 // IdempotencyKey defines model for IdempotencyKey.
 type IdempotencyKey = string
@@ -3647,6 +3918,9 @@ type PolicyKey = string
 
 // ProjectID defines model for ProjectID.
 type ProjectID = string
+
+// RunID defines model for RunID.
+type RunID = string
 
 // ServiceAccountID defines model for ServiceAccountId.
 type ServiceAccountID = string
@@ -3905,6 +4179,57 @@ type ListPolicyVersionsParams struct {
 
 // RollbackPolicyParams defines parameters for RollbackPolicy.
 type RollbackPolicyParams struct {
+	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
+	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
+}
+
+// ApproveCorrectionParams defines parameters for ApproveCorrection.
+type ApproveCorrectionParams struct {
+	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
+	XIdempotencyKey IdempotencyKeyRequired `json:"X-Idempotency-Key"`
+}
+
+// ListFindingsParams defines parameters for ListFindings.
+type ListFindingsParams struct {
+	// State Only findings in this state.
+	State *ListFindingsParamsState `form:"state,omitempty" json:"state,omitempty"`
+
+	// Kind Only findings of this kind.
+	Kind *string `form:"kind,omitempty" json:"kind,omitempty"`
+
+	// Limit How many items to answer at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The next_cursor of the page before; opaque.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// ListFindingsParamsState defines parameters for ListFindings.
+type ListFindingsParamsState string
+
+// ProposeCorrectionParams defines parameters for ProposeCorrection.
+type ProposeCorrectionParams struct {
+	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
+	XIdempotencyKey IdempotencyKeyRequired `json:"X-Idempotency-Key"`
+}
+
+// DismissFindingParams defines parameters for DismissFinding.
+type DismissFindingParams struct {
+	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
+	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
+}
+
+// ListReconciliationsParams defines parameters for ListReconciliations.
+type ListReconciliationsParams struct {
+	// Limit How many items to answer at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The next_cursor of the page before; opaque.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// StartReconciliationParams defines parameters for StartReconciliation.
+type StartReconciliationParams struct {
 	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
 	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
 }
@@ -4758,6 +5083,18 @@ type SetPolicyJSONRequestBody = SetPolicyRequest
 // RollbackPolicyJSONRequestBody defines body for RollbackPolicy for application/json ContentType.
 type RollbackPolicyJSONRequestBody = RollbackPolicyRequest
 
+// ApproveCorrectionJSONRequestBody defines body for ApproveCorrection for application/json ContentType.
+type ApproveCorrectionJSONRequestBody = CorrectionRequest
+
+// ProposeCorrectionJSONRequestBody defines body for ProposeCorrection for application/json ContentType.
+type ProposeCorrectionJSONRequestBody = CorrectionRequest
+
+// DismissFindingJSONRequestBody defines body for DismissFinding for application/json ContentType.
+type DismissFindingJSONRequestBody = DismissFindingRequest
+
+// StartReconciliationJSONRequestBody defines body for StartReconciliation for application/json ContentType.
+type StartReconciliationJSONRequestBody = StartReconciliationRequest
+
 // PutSKUJSONRequestBody defines body for PutSKU for application/json ContentType.
 type PutSKUJSONRequestBody = PutSKURequest
 
@@ -5322,6 +5659,90 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /api/v1/admin/policies/{key}/rollback (the `RollbackPolicy` operationId).
 	RollbackPolicy(ctx context.Context, key PolicyKey, params *RollbackPolicyParams, body RollbackPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ApproveCorrectionWithBody Approve and post a correction that another operator proposed
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/admin/reconciliation/corrections/{correction_id}/approve (the `ApproveCorrection` operationId).
+	ApproveCorrectionWithBody(ctx context.Context, correctionID CorrectionID, params *ApproveCorrectionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ApproveCorrection Approve and post a correction that another operator proposed
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/admin/reconciliation/corrections/{correction_id}/approve (the `ApproveCorrection` operationId).
+	ApproveCorrection(ctx context.Context, correctionID CorrectionID, params *ApproveCorrectionParams, body ApproveCorrectionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListFindings List what reconciliations found, newest first
+	//
+	// Corresponds with GET /api/v1/admin/reconciliation/findings (the `ListFindings` operationId).
+	ListFindings(ctx context.Context, params *ListFindingsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetFinding Show a finding, and its correction
+	//
+	// Corresponds with GET /api/v1/admin/reconciliation/findings/{finding_id} (the `GetFinding` operationId).
+	GetFinding(ctx context.Context, findingID FindingID, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ProposeCorrectionWithBody Correct a finding by a new ledger entry
+	//
+	// The amount is the finding's own, never the caller's. Up to `reconciliation.second_approver_minor` it is posted at once; above it, another operator has to approve it first. A proposal of another amount than the finding's of now is withdrawn for the new one.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/admin/reconciliation/findings/{finding_id}/corrections (the `ProposeCorrection` operationId).
+	ProposeCorrectionWithBody(ctx context.Context, findingID FindingID, params *ProposeCorrectionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ProposeCorrection Correct a finding by a new ledger entry
+	//
+	// The amount is the finding's own, never the caller's. Up to `reconciliation.second_approver_minor` it is posted at once; above it, another operator has to approve it first. A proposal of another amount than the finding's of now is withdrawn for the new one.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/admin/reconciliation/findings/{finding_id}/corrections (the `ProposeCorrection` operationId).
+	ProposeCorrection(ctx context.Context, findingID FindingID, params *ProposeCorrectionParams, body ProposeCorrectionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DismissFindingWithBody Hear no more of a finding as long as it stays as it is
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/admin/reconciliation/findings/{finding_id}/dismiss (the `DismissFinding` operationId).
+	DismissFindingWithBody(ctx context.Context, findingID FindingID, params *DismissFindingParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// DismissFinding Hear no more of a finding as long as it stays as it is
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/admin/reconciliation/findings/{finding_id}/dismiss (the `DismissFinding` operationId).
+	DismissFinding(ctx context.Context, findingID FindingID, params *DismissFindingParams, body DismissFindingJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListReconciliations List reconciliations, newest first
+	//
+	// Corresponds with GET /api/v1/admin/reconciliation/runs (the `ListReconciliations` operationId).
+	ListReconciliations(ctx context.Context, params *ListReconciliationsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// StartReconciliationWithBody Compare the books with everything else now
+	//
+	// A schedule does so by itself every `reconciliation.interval_seconds`. The answer is the run that begins; its findings are there once it has ended. Nothing is repaired.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/admin/reconciliation/runs (the `StartReconciliation` operationId).
+	StartReconciliationWithBody(ctx context.Context, params *StartReconciliationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// StartReconciliation Compare the books with everything else now
+	//
+	// A schedule does so by itself every `reconciliation.interval_seconds`. The answer is the run that begins; its findings are there once it has ended. Nothing is repaired.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/admin/reconciliation/runs (the `StartReconciliation` operationId).
+	StartReconciliation(ctx context.Context, params *StartReconciliationParams, body StartReconciliationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetReconciliation Show a reconciliation and what each check examined
+	//
+	// Corresponds with GET /api/v1/admin/reconciliation/runs/{run_id} (the `GetReconciliation` operationId).
+	GetReconciliation(ctx context.Context, runID RunID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListRefundsDue List what closed tenants are to be paid out
 	//
@@ -7312,6 +7733,210 @@ func (c *Client) RollbackPolicyWithBody(ctx context.Context, key PolicyKey, para
 // Corresponds with POST /api/v1/admin/policies/{key}/rollback (the `RollbackPolicy` operationId).
 func (c *Client) RollbackPolicy(ctx context.Context, key PolicyKey, params *RollbackPolicyParams, body RollbackPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewRollbackPolicyRequest(c.Server, key, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ApproveCorrectionWithBody Approve and post a correction that another operator proposed
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/admin/reconciliation/corrections/{correction_id}/approve (the `ApproveCorrection` operationId).
+func (c *Client) ApproveCorrectionWithBody(ctx context.Context, correctionID CorrectionID, params *ApproveCorrectionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewApproveCorrectionRequestWithBody(c.Server, correctionID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ApproveCorrection Approve and post a correction that another operator proposed
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/admin/reconciliation/corrections/{correction_id}/approve (the `ApproveCorrection` operationId).
+func (c *Client) ApproveCorrection(ctx context.Context, correctionID CorrectionID, params *ApproveCorrectionParams, body ApproveCorrectionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewApproveCorrectionRequest(c.Server, correctionID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListFindings List what reconciliations found, newest first
+//
+// Corresponds with GET /api/v1/admin/reconciliation/findings (the `ListFindings` operationId).
+func (c *Client) ListFindings(ctx context.Context, params *ListFindingsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListFindingsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetFinding Show a finding, and its correction
+//
+// Corresponds with GET /api/v1/admin/reconciliation/findings/{finding_id} (the `GetFinding` operationId).
+func (c *Client) GetFinding(ctx context.Context, findingID FindingID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetFindingRequest(c.Server, findingID)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ProposeCorrectionWithBody Correct a finding by a new ledger entry
+//
+// The amount is the finding's own, never the caller's. Up to `reconciliation.second_approver_minor` it is posted at once; above it, another operator has to approve it first. A proposal of another amount than the finding's of now is withdrawn for the new one.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/admin/reconciliation/findings/{finding_id}/corrections (the `ProposeCorrection` operationId).
+func (c *Client) ProposeCorrectionWithBody(ctx context.Context, findingID FindingID, params *ProposeCorrectionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewProposeCorrectionRequestWithBody(c.Server, findingID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ProposeCorrection Correct a finding by a new ledger entry
+//
+// The amount is the finding's own, never the caller's. Up to `reconciliation.second_approver_minor` it is posted at once; above it, another operator has to approve it first. A proposal of another amount than the finding's of now is withdrawn for the new one.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/admin/reconciliation/findings/{finding_id}/corrections (the `ProposeCorrection` operationId).
+func (c *Client) ProposeCorrection(ctx context.Context, findingID FindingID, params *ProposeCorrectionParams, body ProposeCorrectionJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewProposeCorrectionRequest(c.Server, findingID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DismissFindingWithBody Hear no more of a finding as long as it stays as it is
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/admin/reconciliation/findings/{finding_id}/dismiss (the `DismissFinding` operationId).
+func (c *Client) DismissFindingWithBody(ctx context.Context, findingID FindingID, params *DismissFindingParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDismissFindingRequestWithBody(c.Server, findingID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// DismissFinding Hear no more of a finding as long as it stays as it is
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/admin/reconciliation/findings/{finding_id}/dismiss (the `DismissFinding` operationId).
+func (c *Client) DismissFinding(ctx context.Context, findingID FindingID, params *DismissFindingParams, body DismissFindingJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewDismissFindingRequest(c.Server, findingID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListReconciliations List reconciliations, newest first
+//
+// Corresponds with GET /api/v1/admin/reconciliation/runs (the `ListReconciliations` operationId).
+func (c *Client) ListReconciliations(ctx context.Context, params *ListReconciliationsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListReconciliationsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// StartReconciliationWithBody Compare the books with everything else now
+//
+// A schedule does so by itself every `reconciliation.interval_seconds`. The answer is the run that begins; its findings are there once it has ended. Nothing is repaired.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/admin/reconciliation/runs (the `StartReconciliation` operationId).
+func (c *Client) StartReconciliationWithBody(ctx context.Context, params *StartReconciliationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewStartReconciliationRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// StartReconciliation Compare the books with everything else now
+//
+// A schedule does so by itself every `reconciliation.interval_seconds`. The answer is the run that begins; its findings are there once it has ended. Nothing is repaired.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/admin/reconciliation/runs (the `StartReconciliation` operationId).
+func (c *Client) StartReconciliation(ctx context.Context, params *StartReconciliationParams, body StartReconciliationJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewStartReconciliationRequest(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetReconciliation Show a reconciliation and what each check examined
+//
+// Corresponds with GET /api/v1/admin/reconciliation/runs/{run_id} (the `GetReconciliation` operationId).
+func (c *Client) GetReconciliation(ctx context.Context, runID RunID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetReconciliationRequest(c.Server, runID)
 	if err != nil {
 		return nil, err
 	}
@@ -12128,6 +12753,467 @@ func NewRollbackPolicyRequestWithBody(server string, key PolicyKey, params *Roll
 			req.Header.Set("X-Idempotency-Key", headerParam0)
 		}
 
+	}
+
+	return req, nil
+}
+
+// NewApproveCorrectionRequest calls the generic ApproveCorrection builder with application/json body
+func NewApproveCorrectionRequest(server string, correctionID CorrectionID, params *ApproveCorrectionParams, body ApproveCorrectionJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewApproveCorrectionRequestWithBody(server, correctionID, params, "application/json", bodyReader)
+}
+
+// NewApproveCorrectionRequestWithBody constructs an http.Request for the ApproveCorrection method, with any body, and a specified content type
+func NewApproveCorrectionRequestWithBody(server string, correctionID CorrectionID, params *ApproveCorrectionParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "correction_id", correctionID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/admin/reconciliation/corrections/%s/approve", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("X-Idempotency-Key", headerParam0)
+
+	}
+
+	return req, nil
+}
+
+// NewListFindingsRequest constructs an http.Request for the ListFindings method
+func NewListFindingsRequest(server string, params *ListFindingsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/admin/reconciliation/findings")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.State != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "state", *params.State, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Kind != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "kind", *params.Kind, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetFindingRequest constructs an http.Request for the GetFinding method
+func NewGetFindingRequest(server string, findingID FindingID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "finding_id", findingID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/admin/reconciliation/findings/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewProposeCorrectionRequest calls the generic ProposeCorrection builder with application/json body
+func NewProposeCorrectionRequest(server string, findingID FindingID, params *ProposeCorrectionParams, body ProposeCorrectionJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewProposeCorrectionRequestWithBody(server, findingID, params, "application/json", bodyReader)
+}
+
+// NewProposeCorrectionRequestWithBody constructs an http.Request for the ProposeCorrection method, with any body, and a specified content type
+func NewProposeCorrectionRequestWithBody(server string, findingID FindingID, params *ProposeCorrectionParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "finding_id", findingID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/admin/reconciliation/findings/%s/corrections", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		var headerParam0 string
+
+		headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+		if err != nil {
+			return nil, err
+		}
+
+		req.Header.Set("X-Idempotency-Key", headerParam0)
+
+	}
+
+	return req, nil
+}
+
+// NewDismissFindingRequest calls the generic DismissFinding builder with application/json body
+func NewDismissFindingRequest(server string, findingID FindingID, params *DismissFindingParams, body DismissFindingJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewDismissFindingRequestWithBody(server, findingID, params, "application/json", bodyReader)
+}
+
+// NewDismissFindingRequestWithBody constructs an http.Request for the DismissFinding method, with any body, and a specified content type
+func NewDismissFindingRequestWithBody(server string, findingID FindingID, params *DismissFindingParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "finding_id", findingID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/admin/reconciliation/findings/%s/dismiss", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.XIdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", *params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewListReconciliationsRequest constructs an http.Request for the ListReconciliations method
+func NewListReconciliationsRequest(server string, params *ListReconciliationsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/admin/reconciliation/runs")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewStartReconciliationRequest calls the generic StartReconciliation builder with application/json body
+func NewStartReconciliationRequest(server string, params *StartReconciliationParams, body StartReconciliationJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewStartReconciliationRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewStartReconciliationRequestWithBody constructs an http.Request for the StartReconciliation method, with any body, and a specified content type
+func NewStartReconciliationRequestWithBody(server string, params *StartReconciliationParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/admin/reconciliation/runs")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.XIdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", *params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetReconciliationRequest constructs an http.Request for the GetReconciliation method
+func NewGetReconciliationRequest(server string, runID RunID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "run_id", runID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/admin/reconciliation/runs/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
 	}
 
 	return req, nil
@@ -19533,6 +20619,98 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /api/v1/admin/policies/{key}/rollback (the `RollbackPolicy` operationId).
 	RollbackPolicyWithResponse(ctx context.Context, key PolicyKey, params *RollbackPolicyParams, body RollbackPolicyJSONRequestBody, reqEditors ...RequestEditorFn) (*RollbackPolicyResponse, error)
 
+	// ApproveCorrectionWithBodyWithResponse Approve and post a correction that another operator proposed
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/admin/reconciliation/corrections/{correction_id}/approve (the `ApproveCorrection` operationId).
+	ApproveCorrectionWithBodyWithResponse(ctx context.Context, correctionID CorrectionID, params *ApproveCorrectionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ApproveCorrectionResponse, error)
+
+	// ApproveCorrectionWithResponse Approve and post a correction that another operator proposed
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/admin/reconciliation/corrections/{correction_id}/approve (the `ApproveCorrection` operationId).
+	ApproveCorrectionWithResponse(ctx context.Context, correctionID CorrectionID, params *ApproveCorrectionParams, body ApproveCorrectionJSONRequestBody, reqEditors ...RequestEditorFn) (*ApproveCorrectionResponse, error)
+
+	// ListFindingsWithResponse List what reconciliations found, newest first
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/admin/reconciliation/findings (the `ListFindings` operationId).
+	ListFindingsWithResponse(ctx context.Context, params *ListFindingsParams, reqEditors ...RequestEditorFn) (*ListFindingsResponse, error)
+
+	// GetFindingWithResponse Show a finding, and its correction
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/admin/reconciliation/findings/{finding_id} (the `GetFinding` operationId).
+	GetFindingWithResponse(ctx context.Context, findingID FindingID, reqEditors ...RequestEditorFn) (*GetFindingResponse, error)
+
+	// ProposeCorrectionWithBodyWithResponse Correct a finding by a new ledger entry
+	//
+	// The amount is the finding's own, never the caller's. Up to `reconciliation.second_approver_minor` it is posted at once; above it, another operator has to approve it first. A proposal of another amount than the finding's of now is withdrawn for the new one.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/admin/reconciliation/findings/{finding_id}/corrections (the `ProposeCorrection` operationId).
+	ProposeCorrectionWithBodyWithResponse(ctx context.Context, findingID FindingID, params *ProposeCorrectionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ProposeCorrectionResponse, error)
+
+	// ProposeCorrectionWithResponse Correct a finding by a new ledger entry
+	//
+	// The amount is the finding's own, never the caller's. Up to `reconciliation.second_approver_minor` it is posted at once; above it, another operator has to approve it first. A proposal of another amount than the finding's of now is withdrawn for the new one.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/admin/reconciliation/findings/{finding_id}/corrections (the `ProposeCorrection` operationId).
+	ProposeCorrectionWithResponse(ctx context.Context, findingID FindingID, params *ProposeCorrectionParams, body ProposeCorrectionJSONRequestBody, reqEditors ...RequestEditorFn) (*ProposeCorrectionResponse, error)
+
+	// DismissFindingWithBodyWithResponse Hear no more of a finding as long as it stays as it is
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/admin/reconciliation/findings/{finding_id}/dismiss (the `DismissFinding` operationId).
+	DismissFindingWithBodyWithResponse(ctx context.Context, findingID FindingID, params *DismissFindingParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DismissFindingResponse, error)
+
+	// DismissFindingWithResponse Hear no more of a finding as long as it stays as it is
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/admin/reconciliation/findings/{finding_id}/dismiss (the `DismissFinding` operationId).
+	DismissFindingWithResponse(ctx context.Context, findingID FindingID, params *DismissFindingParams, body DismissFindingJSONRequestBody, reqEditors ...RequestEditorFn) (*DismissFindingResponse, error)
+
+	// ListReconciliationsWithResponse List reconciliations, newest first
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/admin/reconciliation/runs (the `ListReconciliations` operationId).
+	ListReconciliationsWithResponse(ctx context.Context, params *ListReconciliationsParams, reqEditors ...RequestEditorFn) (*ListReconciliationsResponse, error)
+
+	// StartReconciliationWithBodyWithResponse Compare the books with everything else now
+	//
+	// A schedule does so by itself every `reconciliation.interval_seconds`. The answer is the run that begins; its findings are there once it has ended. Nothing is repaired.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/admin/reconciliation/runs (the `StartReconciliation` operationId).
+	StartReconciliationWithBodyWithResponse(ctx context.Context, params *StartReconciliationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*StartReconciliationResponse, error)
+
+	// StartReconciliationWithResponse Compare the books with everything else now
+	//
+	// A schedule does so by itself every `reconciliation.interval_seconds`. The answer is the run that begins; its findings are there once it has ended. Nothing is repaired.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/admin/reconciliation/runs (the `StartReconciliation` operationId).
+	StartReconciliationWithResponse(ctx context.Context, params *StartReconciliationParams, body StartReconciliationJSONRequestBody, reqEditors ...RequestEditorFn) (*StartReconciliationResponse, error)
+
+	// GetReconciliationWithResponse Show a reconciliation and what each check examined
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/admin/reconciliation/runs/{run_id} (the `GetReconciliation` operationId).
+	GetReconciliationWithResponse(ctx context.Context, runID RunID, reqEditors ...RequestEditorFn) (*GetReconciliationResponse, error)
+
 	// ListRefundsDueWithResponse List what closed tenants are to be paid out
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -22458,6 +23636,410 @@ func (r RollbackPolicyResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r RollbackPolicyResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ApproveCorrectionResponse200Headers the declared response headers of an HTTP 200 response for ApproveCorrection
+type ApproveCorrectionResponse200Headers struct {
+	IdempotencyReplayed *string
+	RateLimit           *string
+	RateLimitPolicy     *string
+	XCorrelationID      string
+}
+
+type ApproveCorrectionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Correction
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ApproveCorrectionResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ApproveCorrectionResponse) GetJSON200() *Correction {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ApproveCorrectionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ApproveCorrectionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ApproveCorrectionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ApproveCorrectionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListFindingsResponse200Headers the declared response headers of an HTTP 200 response for ListFindings
+type ListFindingsResponse200Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	XCorrelationID  string
+}
+
+type ListFindingsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *FindingList
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListFindingsResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListFindingsResponse) GetJSON200() *FindingList {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ListFindingsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListFindingsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListFindingsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListFindingsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetFindingResponse200Headers the declared response headers of an HTTP 200 response for GetFinding
+type GetFindingResponse200Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	XCorrelationID  string
+}
+
+type GetFindingResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Finding
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetFindingResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetFindingResponse) GetJSON200() *Finding {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetFindingResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetFindingResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetFindingResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetFindingResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ProposeCorrectionResponse201Headers the declared response headers of an HTTP 201 response for ProposeCorrection
+type ProposeCorrectionResponse201Headers struct {
+	IdempotencyReplayed *string
+	RateLimit           *string
+	RateLimitPolicy     *string
+	XCorrelationID      string
+}
+
+type ProposeCorrectionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *Correction
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *ProposeCorrectionResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r ProposeCorrectionResponse) GetJSON201() *Correction {
+	return r.JSON201
+}
+
+// GetBody returns the raw response body bytes
+func (r ProposeCorrectionResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ProposeCorrectionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ProposeCorrectionResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ProposeCorrectionResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// DismissFindingResponse200Headers the declared response headers of an HTTP 200 response for DismissFinding
+type DismissFindingResponse200Headers struct {
+	IdempotencyReplayed *string
+	RateLimit           *string
+	RateLimitPolicy     *string
+	XCorrelationID      string
+}
+
+type DismissFindingResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Finding
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *DismissFindingResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r DismissFindingResponse) GetJSON200() *Finding {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r DismissFindingResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r DismissFindingResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r DismissFindingResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r DismissFindingResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ListReconciliationsResponse200Headers the declared response headers of an HTTP 200 response for ListReconciliations
+type ListReconciliationsResponse200Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	XCorrelationID  string
+}
+
+type ListReconciliationsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ReconciliationList
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListReconciliationsResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListReconciliationsResponse) GetJSON200() *ReconciliationList {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ListReconciliationsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListReconciliationsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListReconciliationsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListReconciliationsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// StartReconciliationResponse201Headers the declared response headers of an HTTP 201 response for StartReconciliation
+type StartReconciliationResponse201Headers struct {
+	IdempotencyReplayed *string
+	RateLimit           *string
+	RateLimitPolicy     *string
+	XCorrelationID      string
+}
+
+type StartReconciliationResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *Reconciliation
+	// Headers201 the parsed response headers for an HTTP 201 response
+	Headers201 *StartReconciliationResponse201Headers
+}
+
+// GetJSON201 returns the response for an HTTP 201 `application/json` response
+func (r StartReconciliationResponse) GetJSON201() *Reconciliation {
+	return r.JSON201
+}
+
+// GetBody returns the raw response body bytes
+func (r StartReconciliationResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r StartReconciliationResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r StartReconciliationResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r StartReconciliationResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetReconciliationResponse200Headers the declared response headers of an HTTP 200 response for GetReconciliation
+type GetReconciliationResponse200Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	XCorrelationID  string
+}
+
+type GetReconciliationResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Reconciliation
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetReconciliationResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetReconciliationResponse) GetJSON200() *Reconciliation {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetReconciliationResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetReconciliationResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetReconciliationResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetReconciliationResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -28944,6 +30526,170 @@ func (c *ClientWithResponses) RollbackPolicyWithResponse(ctx context.Context, ke
 	return ParseRollbackPolicyResponse(rsp)
 }
 
+// ApproveCorrectionWithBodyWithResponse Approve and post a correction that another operator proposed
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/admin/reconciliation/corrections/{correction_id}/approve (the `ApproveCorrection` operationId).
+func (c *ClientWithResponses) ApproveCorrectionWithBodyWithResponse(ctx context.Context, correctionID CorrectionID, params *ApproveCorrectionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ApproveCorrectionResponse, error) {
+	rsp, err := c.ApproveCorrectionWithBody(ctx, correctionID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseApproveCorrectionResponse(rsp)
+}
+
+// ApproveCorrectionWithResponse Approve and post a correction that another operator proposed
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/admin/reconciliation/corrections/{correction_id}/approve (the `ApproveCorrection` operationId).
+func (c *ClientWithResponses) ApproveCorrectionWithResponse(ctx context.Context, correctionID CorrectionID, params *ApproveCorrectionParams, body ApproveCorrectionJSONRequestBody, reqEditors ...RequestEditorFn) (*ApproveCorrectionResponse, error) {
+	rsp, err := c.ApproveCorrection(ctx, correctionID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseApproveCorrectionResponse(rsp)
+}
+
+// ListFindingsWithResponse List what reconciliations found, newest first
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/admin/reconciliation/findings (the `ListFindings` operationId).
+func (c *ClientWithResponses) ListFindingsWithResponse(ctx context.Context, params *ListFindingsParams, reqEditors ...RequestEditorFn) (*ListFindingsResponse, error) {
+	rsp, err := c.ListFindings(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListFindingsResponse(rsp)
+}
+
+// GetFindingWithResponse Show a finding, and its correction
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/admin/reconciliation/findings/{finding_id} (the `GetFinding` operationId).
+func (c *ClientWithResponses) GetFindingWithResponse(ctx context.Context, findingID FindingID, reqEditors ...RequestEditorFn) (*GetFindingResponse, error) {
+	rsp, err := c.GetFinding(ctx, findingID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetFindingResponse(rsp)
+}
+
+// ProposeCorrectionWithBodyWithResponse Correct a finding by a new ledger entry
+//
+// The amount is the finding's own, never the caller's. Up to `reconciliation.second_approver_minor` it is posted at once; above it, another operator has to approve it first. A proposal of another amount than the finding's of now is withdrawn for the new one.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/admin/reconciliation/findings/{finding_id}/corrections (the `ProposeCorrection` operationId).
+func (c *ClientWithResponses) ProposeCorrectionWithBodyWithResponse(ctx context.Context, findingID FindingID, params *ProposeCorrectionParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ProposeCorrectionResponse, error) {
+	rsp, err := c.ProposeCorrectionWithBody(ctx, findingID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseProposeCorrectionResponse(rsp)
+}
+
+// ProposeCorrectionWithResponse Correct a finding by a new ledger entry
+//
+// The amount is the finding's own, never the caller's. Up to `reconciliation.second_approver_minor` it is posted at once; above it, another operator has to approve it first. A proposal of another amount than the finding's of now is withdrawn for the new one.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/admin/reconciliation/findings/{finding_id}/corrections (the `ProposeCorrection` operationId).
+func (c *ClientWithResponses) ProposeCorrectionWithResponse(ctx context.Context, findingID FindingID, params *ProposeCorrectionParams, body ProposeCorrectionJSONRequestBody, reqEditors ...RequestEditorFn) (*ProposeCorrectionResponse, error) {
+	rsp, err := c.ProposeCorrection(ctx, findingID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseProposeCorrectionResponse(rsp)
+}
+
+// DismissFindingWithBodyWithResponse Hear no more of a finding as long as it stays as it is
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/admin/reconciliation/findings/{finding_id}/dismiss (the `DismissFinding` operationId).
+func (c *ClientWithResponses) DismissFindingWithBodyWithResponse(ctx context.Context, findingID FindingID, params *DismissFindingParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*DismissFindingResponse, error) {
+	rsp, err := c.DismissFindingWithBody(ctx, findingID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDismissFindingResponse(rsp)
+}
+
+// DismissFindingWithResponse Hear no more of a finding as long as it stays as it is
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/admin/reconciliation/findings/{finding_id}/dismiss (the `DismissFinding` operationId).
+func (c *ClientWithResponses) DismissFindingWithResponse(ctx context.Context, findingID FindingID, params *DismissFindingParams, body DismissFindingJSONRequestBody, reqEditors ...RequestEditorFn) (*DismissFindingResponse, error) {
+	rsp, err := c.DismissFinding(ctx, findingID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseDismissFindingResponse(rsp)
+}
+
+// ListReconciliationsWithResponse List reconciliations, newest first
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/admin/reconciliation/runs (the `ListReconciliations` operationId).
+func (c *ClientWithResponses) ListReconciliationsWithResponse(ctx context.Context, params *ListReconciliationsParams, reqEditors ...RequestEditorFn) (*ListReconciliationsResponse, error) {
+	rsp, err := c.ListReconciliations(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListReconciliationsResponse(rsp)
+}
+
+// StartReconciliationWithBodyWithResponse Compare the books with everything else now
+//
+// A schedule does so by itself every `reconciliation.interval_seconds`. The answer is the run that begins; its findings are there once it has ended. Nothing is repaired.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/admin/reconciliation/runs (the `StartReconciliation` operationId).
+func (c *ClientWithResponses) StartReconciliationWithBodyWithResponse(ctx context.Context, params *StartReconciliationParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*StartReconciliationResponse, error) {
+	rsp, err := c.StartReconciliationWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseStartReconciliationResponse(rsp)
+}
+
+// StartReconciliationWithResponse Compare the books with everything else now
+//
+// A schedule does so by itself every `reconciliation.interval_seconds`. The answer is the run that begins; its findings are there once it has ended. Nothing is repaired.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/admin/reconciliation/runs (the `StartReconciliation` operationId).
+func (c *ClientWithResponses) StartReconciliationWithResponse(ctx context.Context, params *StartReconciliationParams, body StartReconciliationJSONRequestBody, reqEditors ...RequestEditorFn) (*StartReconciliationResponse, error) {
+	rsp, err := c.StartReconciliation(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseStartReconciliationResponse(rsp)
+}
+
+// GetReconciliationWithResponse Show a reconciliation and what each check examined
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/admin/reconciliation/runs/{run_id} (the `GetReconciliation` operationId).
+func (c *ClientWithResponses) GetReconciliationWithResponse(ctx context.Context, runID RunID, reqEditors ...RequestEditorFn) (*GetReconciliationResponse, error) {
+	rsp, err := c.GetReconciliation(ctx, runID, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetReconciliationResponse(rsp)
+}
+
 // ListRefundsDueWithResponse List what closed tenants are to be paid out
 //
 // Returns a wrapper object for the known response body format(s).
@@ -32993,6 +34739,458 @@ func ParseRollbackPolicyResponse(rsp *http.Response) (*RollbackPolicyResponse, e
 			}
 			headers.IdempotencyReplayed = &value
 		}
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseApproveCorrectionResponse parses an HTTP response from a ApproveCorrectionWithResponse call
+func ParseApproveCorrectionResponse(rsp *http.Response) (*ApproveCorrectionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ApproveCorrectionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Correction
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ApproveCorrectionResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListFindingsResponse parses an HTTP response from a ListFindingsWithResponse call
+func ParseListFindingsResponse(rsp *http.Response) (*ListFindingsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListFindingsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest FindingList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListFindingsResponse200Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetFindingResponse parses an HTTP response from a GetFindingWithResponse call
+func ParseGetFindingResponse(rsp *http.Response) (*GetFindingResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetFindingResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Finding
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetFindingResponse200Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseProposeCorrectionResponse parses an HTTP response from a ProposeCorrectionWithResponse call
+func ParseProposeCorrectionResponse(rsp *http.Response) (*ProposeCorrectionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ProposeCorrectionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest Correction
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers ProposeCorrectionResponse201Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseDismissFindingResponse parses an HTTP response from a DismissFindingWithResponse call
+func ParseDismissFindingResponse(rsp *http.Response) (*DismissFindingResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &DismissFindingResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Finding
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers DismissFindingResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListReconciliationsResponse parses an HTTP response from a ListReconciliationsWithResponse call
+func ParseListReconciliationsResponse(rsp *http.Response) (*ListReconciliationsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListReconciliationsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ReconciliationList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListReconciliationsResponse200Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseStartReconciliationResponse parses an HTTP response from a StartReconciliationWithResponse call
+func ParseStartReconciliationResponse(rsp *http.Response) (*StartReconciliationResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &StartReconciliationResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest Reconciliation
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 201:
+		var headers StartReconciliationResponse201Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers201 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetReconciliationResponse parses an HTTP response from a GetReconciliationWithResponse call
+func ParseGetReconciliationResponse(rsp *http.Response) (*GetReconciliationResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetReconciliationResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Reconciliation
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetReconciliationResponse200Headers
 		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {

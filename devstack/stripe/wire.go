@@ -114,6 +114,7 @@ func operations() []operation {
 		{"GET", "/v1/payment_intents", find("payment_intent", "customer")},
 		{"GET", "/v1/payment_intents/{id}", get("payment_intent")},
 		{"POST", "/v1/payment_intents/{id}/cancel", cancelIntent},
+		{"GET", "/v1/charges", find("charge", "payment_intent", "customer")},
 		{"GET", "/v1/charges/{id}", get("charge")},
 		{"POST", "/v1/refunds", createRefund},
 		{"GET", "/v1/refunds", find("refund", "payment_intent", "charge")},

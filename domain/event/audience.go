@@ -12,6 +12,8 @@ type Audience string
 const (
 	// Nobody is told: the event is for programs.
 	Nobody Audience = "nobody"
+	// Operators are told, and nobody of a tenant: the event names none.
+	Operators Audience = "operators"
 	// Members are those who may see allocations at the project.
 	Members Audience = "members"
 	// Billing are those who may see the tenant's money.
@@ -34,6 +36,7 @@ var audiences = map[Type]Audience{
 	BillingBudgetExhausted:            Billing,
 	BillingUsageRecorded:              Nobody,
 	BillingBalanceAdjusted:            Billing,
+	BillingReconciliationFinding:      Operators,
 	PaymentsBalanceCredited:           Billing,
 	PaymentsDepositFailed:             Billing,
 	PaymentsRefundSettled:             Billing,
@@ -51,6 +54,9 @@ func (t Type) Audience() Audience {
 	}
 	return Nobody
 }
+
+// Tenant says whether people of a tenant are told, so that the event names one.
+func (a Audience) Tenant() bool { return a == Members || a == Billing }
 
 // All is every event there is, in no order.
 func All() []Type {

@@ -26,6 +26,7 @@ const (
 	BillingBudgetExhausted            Type = "billing.budget_exhausted"
 	BillingUsageRecorded              Type = "billing.usage_recorded"
 	BillingBalanceAdjusted            Type = "billing.balance_adjusted"
+	BillingReconciliationFinding      Type = "billing.reconciliation_finding"
 	PaymentsBalanceCredited           Type = "payments.balance_credited"
 	PaymentsDepositFailed             Type = "payments.deposit_failed"
 	PaymentsRefundSettled             Type = "payments.refund_settled"

@@ -4,25 +4,26 @@ package fault
 
 // The groups of the catalogue.
 const (
-	GroupAuth        Group = "auth"
-	GroupAuthz       Group = "authz"
-	GroupValidation  Group = "validation"
-	GroupRouter      Group = "router"
-	GroupIdempotency Group = "idempotency"
-	GroupAllocation  Group = "allocation"
-	GroupNode        Group = "node"
-	GroupClosing     Group = "closing"
-	GroupUser        Group = "user"
-	GroupTenancy     Group = "tenancy"
-	GroupBilling     Group = "billing"
-	GroupPayments    Group = "payments"
-	GroupStorage     Group = "storage"
-	GroupCatalogue   Group = "catalogue"
-	GroupPolicy      Group = "policy"
-	GroupEvents      Group = "events"
-	GroupWebhooks    Group = "webhooks"
-	GroupRateLimit   Group = "rate_limit"
-	GroupServer      Group = "server"
+	GroupAuth           Group = "auth"
+	GroupAuthz          Group = "authz"
+	GroupValidation     Group = "validation"
+	GroupRouter         Group = "router"
+	GroupIdempotency    Group = "idempotency"
+	GroupAllocation     Group = "allocation"
+	GroupNode           Group = "node"
+	GroupClosing        Group = "closing"
+	GroupUser           Group = "user"
+	GroupTenancy        Group = "tenancy"
+	GroupBilling        Group = "billing"
+	GroupPayments       Group = "payments"
+	GroupStorage        Group = "storage"
+	GroupCatalogue      Group = "catalogue"
+	GroupPolicy         Group = "policy"
+	GroupEvents         Group = "events"
+	GroupWebhooks       Group = "webhooks"
+	GroupReconciliation Group = "reconciliation"
+	GroupRateLimit      Group = "rate_limit"
+	GroupServer         Group = "server"
 )
 
 // The codes of the catalogue.
@@ -275,6 +276,24 @@ const (
 	WebhookDeliveryNotFound Code = "webhook_delivery_not_found"
 	// WebhookDeliveryPending (409): The delivery is under way already.
 	WebhookDeliveryPending Code = "webhook_delivery_pending"
+	// ReconciliationRunNotFound (404): There is no such reconciliation.
+	ReconciliationRunNotFound Code = "reconciliation_run_not_found"
+	// FindingNotFound (404): There is no such finding.
+	FindingNotFound Code = "finding_not_found"
+	// FindingNotOpen (409): The finding is not open any more.
+	FindingNotOpen Code = "finding_not_open"
+	// FindingNotCorrectable (409): No ledger entry corrects this finding; mend its cause, or dismiss it.
+	FindingNotCorrectable Code = "finding_not_correctable"
+	// CorrectionNotFound (404): There is no such correction.
+	CorrectionNotFound Code = "correction_not_found"
+	// CorrectionProposed (409): A correction of this finding is proposed already and can be approved.
+	CorrectionProposed Code = "correction_proposed"
+	// CorrectionSettled (409): The correction was posted or withdrawn already.
+	CorrectionSettled Code = "correction_settled"
+	// CorrectionOutdated (409): The finding has changed since this correction was proposed; propose another one.
+	CorrectionOutdated Code = "correction_outdated"
+	// SecondApproverRequired (409): A correction of this amount is posted only when another operator than the one who proposed it approves it.
+	SecondApproverRequired Code = "second_approver_required"
 	// RateLimitExceeded (429): Too many requests; try again after the time in Retry-After.
 	RateLimitExceeded Code = "rate_limit_exceeded"
 	// InternalError (500): Something went wrong on our side; the correlation id finds it in our logs.
@@ -410,6 +429,15 @@ var codes = []Code{
 	WebhookLimitReached,
 	WebhookDeliveryNotFound,
 	WebhookDeliveryPending,
+	ReconciliationRunNotFound,
+	FindingNotFound,
+	FindingNotOpen,
+	FindingNotCorrectable,
+	CorrectionNotFound,
+	CorrectionProposed,
+	CorrectionSettled,
+	CorrectionOutdated,
+	SecondApproverRequired,
 	RateLimitExceeded,
 	InternalError,
 	UpstreamError,
@@ -541,6 +569,15 @@ var catalogue = map[Code]Entry{
 	WebhookLimitReached:         {Code: WebhookLimitReached, HTTPStatus: 409, Retryable: false, Sentence: "The tenant has as many webhook endpoints as it may have.", Group: GroupWebhooks},
 	WebhookDeliveryNotFound:     {Code: WebhookDeliveryNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no such delivery, or it is older than what is kept.", Group: GroupWebhooks},
 	WebhookDeliveryPending:      {Code: WebhookDeliveryPending, HTTPStatus: 409, Retryable: false, Sentence: "The delivery is under way already.", Group: GroupWebhooks},
+	ReconciliationRunNotFound:   {Code: ReconciliationRunNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no such reconciliation.", Group: GroupReconciliation},
+	FindingNotFound:             {Code: FindingNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no such finding.", Group: GroupReconciliation},
+	FindingNotOpen:              {Code: FindingNotOpen, HTTPStatus: 409, Retryable: false, Sentence: "The finding is not open any more.", Group: GroupReconciliation},
+	FindingNotCorrectable:       {Code: FindingNotCorrectable, HTTPStatus: 409, Retryable: false, Sentence: "No ledger entry corrects this finding; mend its cause, or dismiss it.", Group: GroupReconciliation},
+	CorrectionNotFound:          {Code: CorrectionNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no such correction.", Group: GroupReconciliation},
+	CorrectionProposed:          {Code: CorrectionProposed, HTTPStatus: 409, Retryable: false, Sentence: "A correction of this finding is proposed already and can be approved.", Group: GroupReconciliation},
+	CorrectionSettled:           {Code: CorrectionSettled, HTTPStatus: 409, Retryable: false, Sentence: "The correction was posted or withdrawn already.", Group: GroupReconciliation},
+	CorrectionOutdated:          {Code: CorrectionOutdated, HTTPStatus: 409, Retryable: false, Sentence: "The finding has changed since this correction was proposed; propose another one.", Group: GroupReconciliation},
+	SecondApproverRequired:      {Code: SecondApproverRequired, HTTPStatus: 409, Retryable: false, Sentence: "A correction of this amount is posted only when another operator than the one who proposed it approves it.", Group: GroupReconciliation},
 	RateLimitExceeded:           {Code: RateLimitExceeded, HTTPStatus: 429, Retryable: true, Sentence: "Too many requests; try again after the time in Retry-After.", Group: GroupRateLimit},
 	InternalError:               {Code: InternalError, HTTPStatus: 500, Retryable: false, Sentence: "Something went wrong on our side; the correlation id finds it in our logs.", Group: GroupServer},
 	UpstreamError:               {Code: UpstreamError, HTTPStatus: 502, Retryable: true, Sentence: "A system that this platform depends on answered with an error.", Group: GroupServer},

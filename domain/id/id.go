@@ -45,6 +45,12 @@ type (
 	Delivery string
 	// Card names a card that a tenant saved at the payment provider ("card_…").
 	Card string
+	// Run names one run of the reconciliation ("recon_…").
+	Run string
+	// Finding names one disagreement that a reconciliation found ("find_…").
+	Finding string
+	// Correction names one repair of a finding by a new ledger entry ("corr_…").
+	Correction string
 	// SKU is the operator's own slug for a kind of node, such as "h100-8x".
 	SKU string
 )
@@ -52,7 +58,7 @@ type (
 // Kind is any identifier that carries a prefix.
 type Kind interface {
 	Allocation | Node | User | Tenant | Project | Account | Price | Adjustment | Credential | SSHKey | Invitation | Payment | Refund | Dispute | Webhook |
-		Delivery | Card
+		Delivery | Card | Run | Finding | Correction
 }
 
 var encoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
@@ -121,6 +127,12 @@ func prefix[K Kind]() string {
 		return "dlv_"
 	case Card:
 		return "card_"
+	case Run:
+		return "recon_"
+	case Finding:
+		return "find_"
+	case Correction:
+		return "corr_"
 	default:
 		return "adj_"
 	}

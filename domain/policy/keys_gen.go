@@ -680,6 +680,43 @@ var (
 		Default: true,
 		Meaning: "Whether depleted-balance notices are delivered; the release it orders happens either way.",
 	}
+	// ReconciliationIntervalSeconds is "reconciliation.interval_seconds". How often the books are compared with allocations, workflows, nodes and the payment provider.
+	ReconciliationIntervalSeconds = IntKey{
+		Name:    "reconciliation.interval_seconds",
+		Default: 3600,
+		Min:     60,
+		Max:     86400,
+		Unit:    "seconds",
+		Meaning: "How often the books are compared with allocations, workflows, nodes and the payment provider.",
+	}
+	// ReconciliationLagToleranceSeconds is "reconciliation.lag_tolerance_seconds". How late a posting, a workflow or a credit may be before a reconciliation calls it missing.
+	ReconciliationLagToleranceSeconds = IntKey{
+		Name:    "reconciliation.lag_tolerance_seconds",
+		Default: 300,
+		Min:     10,
+		Max:     86400,
+		Unit:    "seconds",
+		Meaning: "How late a posting, a workflow or a credit may be before a reconciliation calls it missing.",
+	}
+	// ReconciliationLookbackDays is "reconciliation.lookback_days". How far back a reconciliation looks at what has ended and at the payment provider's books, unless it is a whole one.
+	ReconciliationLookbackDays = IntKey{
+		Name:    "reconciliation.lookback_days",
+		Default: 7,
+		Min:     1,
+		Max:     365,
+		Unit:    "days",
+		Meaning: "How far back a reconciliation looks at what has ended and at the payment provider's books, unless it is a whole one.",
+	}
+	// ReconciliationSecondApproverMinor is "reconciliation.second_approver_minor". A correction of more than this is posted only when a second operator approves it.
+	ReconciliationSecondApproverMinor = IntKey{
+		Name:    "reconciliation.second_approver_minor",
+		Default: 10000,
+		Min:     0,
+		Max:     100000000,
+		Unit:    "minor units of the currency",
+		Meaning: "A correction of more than this is posted only when a second operator approves it.",
+		Danger:  "A high limit lets one person alone move money into or out of an account.",
+	}
 	// NotificationRetentionDays is "notification.retention_days". How long a notification can be read, by whoever missed it.
 	NotificationRetentionDays = IntKey{
 		Name:    "notification.retention_days",
@@ -817,6 +854,10 @@ var keys = []Key{
 	TerminalSessionMaxTTLSeconds,
 	NotificationLowBalanceEnabled,
 	NotificationBalanceDepletedEnabled,
+	ReconciliationIntervalSeconds,
+	ReconciliationLagToleranceSeconds,
+	ReconciliationLookbackDays,
+	ReconciliationSecondApproverMinor,
 	NotificationRetentionDays,
 	AuthServiceAccountTokenTTLSeconds,
 	AuthServiceAccountSecretOverlapSeconds,

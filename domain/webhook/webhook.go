@@ -62,7 +62,7 @@ const (
 func EventTypes() []event.Type {
 	var types []event.Type
 	for _, kind := range event.All() {
-		if kind.Audience() != event.Nobody {
+		if kind.Audience().Tenant() {
 			types = append(types, kind)
 		}
 	}

@@ -16,7 +16,7 @@ func (c *command) adminCommand() *cobra.Command {
 	return group("admin", "What only administrators of the platform do", c.forceReleaseCommand(), c.creditCommand(),
 		c.priceCommand(), c.pricesCommand(), c.putSKUCommand(), c.overrideCommand(),
 		c.userCommand(), c.anyTenantCommand(), c.platformAdminCommand(), c.accountCommand(), c.refundsDueCommand(), c.anyPaymentsCommand(), c.disputesCommand(), c.adminLedgerCommand(),
-		c.outboxCommand(), c.deadLetterCommand())
+		c.outboxCommand(), c.deadLetterCommand(), c.reconcileCommand())
 }
 
 func (c *command) forceReleaseCommand() *cobra.Command {

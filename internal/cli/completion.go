@@ -64,6 +64,12 @@ var nouns = map[string]completer{
 	"LETTER": live(func(ctx context.Context, api client.ClientInterface, _ []string) (*http.Response, error) {
 		return api.ListDeadLetters(ctx, &client.ListDeadLettersParams{Limit: optional(mostCompletions)})
 	}, func(l client.DeadLetter) (string, string) { return strconv.FormatInt(l.ID, 10), l.Subject }),
+	"RECONCILIATION": live(func(ctx context.Context, api client.ClientInterface, _ []string) (*http.Response, error) {
+		return api.ListReconciliations(ctx, &client.ListReconciliationsParams{Limit: optional(mostCompletions)})
+	}, func(r client.Reconciliation) (string, string) { return r.ID, string(r.State) }),
+	"FINDING": live(func(ctx context.Context, api client.ClientInterface, _ []string) (*http.Response, error) {
+		return api.ListFindings(ctx, &client.ListFindingsParams{Limit: optional(mostCompletions), State: optional(client.ListFindingsParamsState("open"))})
+	}, func(f client.Finding) (string, string) { return f.ID, f.Kind }),
 	"EVENT": live(func(ctx context.Context, api client.ClientInterface, _ []string) (*http.Response, error) {
 		return api.ListNotifications(ctx, &client.ListNotificationsParams{Limit: optional(mostCompletions)})
 	}, func(n client.Notification) (string, string) { return n.EventID.String(), n.EventType }),

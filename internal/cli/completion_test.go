@@ -56,7 +56,7 @@ func TestShellsAreOfferedWhatFits(t *testing.T) {
 }
 
 func TestEveryArgumentThatCanBeLookedUpIs(t *testing.T) {
-	free := []string{"AMOUNT", "VALUE", "VERSION", "NAME", "FILE", "HOSTNAME", "SECRET", "TOKEN", "ORGANISATION", "USERNAME", "SINCE", "URL", "DELIVERY"}
+	free := []string{"AMOUNT", "VALUE", "VERSION", "NAME", "FILE", "HOSTNAME", "SECRET", "TOKEN", "ORGANISATION", "USERNAME", "SINCE", "URL", "DELIVERY", "CORRECTION"}
 	check := func(path, use string) {
 		for _, word := range strings.Fields(use)[1:] {
 			name := strings.Split(strings.Trim(word, "[]…"), "|")[0]

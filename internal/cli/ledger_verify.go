@@ -25,6 +25,8 @@ type verification struct {
 	Uncovered int64                      `json:"uncovered_entries"`
 	UpToID    int64                      `json:"uncovered_up_to_id"`
 	hashes    map[int64]string
+	// given says that files of heads were named, be there any in them or not.
+	given bool
 }
 
 func (c *command) ledgerVerifyCommand() *cobra.Command {
@@ -47,6 +49,7 @@ whoever rewrites entries and blocks together, or cuts the end off, is found by i
 		if err != nil {
 			return err
 		}
+		found.given = len(headFiles) > 0
 		found.compare(heads)
 		body, err := json.Marshal(found)
 		if err != nil {
@@ -138,11 +141,15 @@ func verificationTable(found *verification) table {
 	for _, broken := range found.Broken {
 		shown.rows = append(shown.rows, []string{fmt.Sprint(broken.Number), broken.Reason})
 	}
-	summary := fmt.Sprintf("%d blocks with %d entries hold, %d signed heads compared", found.Blocks, found.Entries, found.Heads)
+	summary := fmt.Sprintf("%d blocks with %d entries hold", found.Blocks, found.Entries)
 	if len(found.Broken) > 0 {
-		summary = fmt.Sprintf("%d of %d blocks with %d entries do not hold, %d signed heads compared", len(found.Broken), found.Blocks, found.Entries, found.Heads)
+		summary = fmt.Sprintf("%d of %d blocks with %d entries do not hold", len(found.Broken), found.Blocks, found.Entries)
 	}
-	shown.rows = append(shown.rows, []string{"", summary})
+	compared := fmt.Sprintf("%d signed heads compared", found.Heads)
+	if !found.given {
+		compared = "no signed heads were given, so it is not known whether blocks were rewritten together with their entries: --heads FILE --public-key FILE"
+	}
+	shown.rows = append(shown.rows, []string{"", summary}, []string{"", compared})
 	if found.Uncovered > 0 {
 		shown.rows = append(shown.rows, []string{"", fmt.Sprintf("%d entries up to id %d are not covered yet", found.Uncovered, found.UpToID)})
 	}

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	client "github.com/gpuaas/gpuaas/client/go"
@@ -22,6 +24,14 @@ func TestSignedHeadsAreHeldAgainstTheChain(t *testing.T) {
 		found.compare([]hashchain.Head{test.head, {Number: 1, SHA256: "aa"}})
 		if len(found.Broken) != test.broken || found.Heads != 2 || (test.broken == 1 && found.Broken[0].Number != test.head.Number) {
 			t.Errorf("%s: %+v", what, found.Broken)
+		}
+	}
+}
+
+func TestAVerificationSaysWhetherItWasGivenHeads(t *testing.T) {
+	for given, want := range map[bool]string{false: "no signed heads were given", true: "0 signed heads compared"} {
+		if said := fmt.Sprint(verificationTable(&verification{Blocks: 3, Entries: 7, given: given}).rows); !strings.Contains(said, want) || !strings.Contains(said, "3 blocks with 7 entries hold") {
+			t.Errorf("heads given %t: it says %s", given, said)
 		}
 	}
 }

@@ -104,7 +104,7 @@ func durables() []durable {
 func notified(stream string) []string {
 	var subjects []string
 	for _, kind := range event.All() {
-		if kind.Stream() == stream && kind.Audience() != event.Nobody {
+		if kind.Stream() == stream && kind.Audience().Tenant() {
 			subjects = append(subjects, string(kind))
 		}
 	}

@@ -56,7 +56,7 @@ func NewConsumer(pool *pgxpool.Pool, bus *nats.Client, cache *redis.Client, poli
 
 func (n *Notifier) apply(ctx context.Context, tx pgx.Tx, message consumer.Message) error {
 	audience := message.EventType.Audience()
-	if audience == event.Nobody {
+	if !audience.Tenant() {
 		return nil
 	}
 	muted, err := Muted(ctx, n.policies, message.EventType)
@@ -100,7 +100,7 @@ func (n *Notifier) wake(ctx context.Context, messages []consumer.Message) {
 	woken := map[id.Tenant]bool{}
 	for _, message := range messages {
 		at, err := placeOf(message)
-		if err != nil || woken[at.TenantID] || message.EventType.Audience() == event.Nobody {
+		if err != nil || woken[at.TenantID] || !message.EventType.Audience().Tenant() {
 			continue
 		}
 		woken[at.TenantID] = true

@@ -61,8 +61,8 @@ func (c BillingWorkerConfig) Check() []string {
 	return append(append(append(c.Database.Check(), c.Temporal.Check()...), c.Worker.Check()...), c.Heads.Check()...)
 }
 
-// RunBillingWorker runs Allocation, Funds, Adjustment, Suspension and TenantClosure and every step that touches Postgres, with the ledger's upkeep
-// beside them, until ctx ends.
+// RunBillingWorker runs Allocation, Funds, Adjustment, Suspension, TenantClosure, Reconciliation and Correction and every step that touches
+// Postgres, with the ledger's upkeep and the schedule of the reconciliation beside them, until ctx ends.
 func RunBillingWorker(ctx context.Context, config BillingWorkerConfig) error {
 	log := config.Log.logger("billing-worker")
 	heads, err := config.Heads.open()
@@ -89,12 +89,14 @@ func RunBillingWorker(ctx context.Context, config BillingWorkerConfig) error {
 	closures := &activities.Closures{Pool: pool, Ledger: ledger, Now: time.Now}
 	// After the worker has stopped: what it accepted is posted before the pool closes.
 	defer ledger.Close()
+	reconciliation := &activities.Reconciliation{Pool: pool, Ledger: ledger, Cluster: cluster, Policy: policies, Now: time.Now, Log: log}
 	sealer := activities.NewSealer(pool, log)
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return keepTables(ctx, pool, log) })
 	group.Go(func() error { return sealer.Run(ctx) })
 	group.Go(func() error { return funds.Watch(ctx, log) })
+	group.Go(func() error { return keepSchedule(ctx, cluster, policies, log) })
 	group.Go(func() error { return ledgerchain.New(pool, heads, log).Run(ctx) })
 	group.Go(func() error {
 		return work(ctx, cluster, workflows.AllocationsQueue, config.Worker, log, func(registry worker.Registry) {
@@ -103,7 +105,10 @@ func RunBillingWorker(ctx context.Context, config BillingWorkerConfig) error {
 			registry.RegisterWorkflowWithOptions(workflows.Suspension, workflow.RegisterOptions{Name: workflows.SuspensionType})
 			registry.RegisterWorkflowWithOptions(workflows.TenantClosure, workflow.RegisterOptions{Name: workflows.TenantClosureType})
 			registry.RegisterWorkflowWithOptions(workflows.Funds, workflow.RegisterOptions{Name: workflows.FundsType})
+			registry.RegisterWorkflowWithOptions(workflows.Reconciliation, workflow.RegisterOptions{Name: workflows.ReconciliationType})
+			registry.RegisterWorkflowWithOptions(workflows.Correction, workflow.RegisterOptions{Name: workflows.CorrectionType})
 			allocations.Bind(registry)
+			reconciliation.Bind(registry)
 			closures.Bind(registry)
 			funds.Bind(registry)
 			standings.Bind(registry)

@@ -52,6 +52,7 @@ func RunWebhookWorker(ctx context.Context, config WebhookWorkerConfig) error {
 	defer ledger.Close()
 	payments := &activities.Payments{Pool: pool, Ledger: ledger, Stripe: provider, Policy: policies, Now: time.Now, Log: log}
 	webhooks := &activities.Webhooks{Pool: pool, Temporal: cluster, Stripe: provider, Policy: policies, Now: time.Now, Log: log}
+	books := &activities.ProviderReconciliation{Pool: pool, Stripe: provider, Log: log}
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
@@ -63,6 +64,7 @@ func RunWebhookWorker(ctx context.Context, config WebhookWorkerConfig) error {
 			registry.RegisterWorkflowWithOptions(workflows.StripeSweep, workflow.RegisterOptions{Name: workflows.StripeSweepType})
 			payments.Bind(registry)
 			webhooks.BindSweep(registry)
+			books.Bind(registry)
 		})
 	})
 	group.Go(func() error {

@@ -19,7 +19,7 @@ import (
 
 // Config is how Stripe is reached.
 type Config struct {
-	SecretKey string `env:"STRIPE_SECRET_KEY,required,notEmpty" usage:"secret key of the Stripe account, sk_live_… or sk_test_…; a restricted key needs customers, Checkout, PaymentIntents, PaymentMethods, SetupIntents, refunds, disputes and events"`
+	SecretKey string `env:"STRIPE_SECRET_KEY,required,notEmpty" usage:"secret key of the Stripe account, sk_live_… or sk_test_…; a restricted key needs customers, Checkout, PaymentIntents, PaymentMethods, SetupIntents, charges, balance transactions, refunds, disputes and events"`
 	APIURL    string `env:"STRIPE_API_URL" envDefault:"https://api.stripe.com" usage:"where Stripe's API is; the stand-in's address in development"`
 }
 
@@ -272,7 +272,10 @@ type Refund struct {
 	FailureReason string
 	Currency      string
 	Amount        int64
-	Metadata      Metadata
+	// PaymentIntentID is what it pays back.
+	PaymentIntentID string
+	CreatedAt       time.Time
+	Metadata        Metadata
 }
 
 // CreateRefund sends money back. Fault: PaymentRefused.
@@ -311,7 +314,14 @@ func (c *Client) GetRefund(ctx context.Context, id string) (Refund, error) {
 }
 
 func refund(found *stripego.Refund) Refund {
-	return Refund{ID: found.ID, Status: string(found.Status), FailureReason: string(found.FailureReason), Currency: string(found.Currency), Amount: found.Amount, Metadata: found.Metadata}
+	read := Refund{
+		ID: found.ID, Status: string(found.Status), FailureReason: string(found.FailureReason), Currency: string(found.Currency), Amount: found.Amount,
+		CreatedAt: time.Unix(found.Created, 0).UTC(), Metadata: found.Metadata,
+	}
+	if found.PaymentIntent != nil {
+		read.PaymentIntentID = found.PaymentIntent.ID
+	}
+	return read
 }
 
 // Dispute is a bank's objection to a payment.
@@ -323,6 +333,7 @@ type Dispute struct {
 	Amount          int64
 	PaymentIntentID string
 	EvidenceDueBy   time.Time
+	CreatedAt       time.Time
 }
 
 // Inquiry says that the bank only asks so far, and has taken nothing.
@@ -349,14 +360,21 @@ func (c *Client) GetDispute(ctx context.Context, id string) (Dispute, error) {
 	if err != nil {
 		return Dispute{}, classify("read a dispute", err)
 	}
-	read := Dispute{ID: found.ID, Status: string(found.Status), Reason: string(found.Reason), Currency: string(found.Currency), Amount: found.Amount}
+	return dispute(found), nil
+}
+
+func dispute(found *stripego.Dispute) Dispute {
+	read := Dispute{
+		ID: found.ID, Status: string(found.Status), Reason: string(found.Reason), Currency: string(found.Currency), Amount: found.Amount,
+		CreatedAt: time.Unix(found.Created, 0).UTC(),
+	}
 	if found.PaymentIntent != nil {
 		read.PaymentIntentID = found.PaymentIntent.ID
 	}
 	if found.EvidenceDetails != nil && found.EvidenceDetails.DueBy > 0 {
 		read.EvidenceDueBy = time.Unix(found.EvidenceDetails.DueBy, 0).UTC()
 	}
-	return read, nil
+	return read
 }
 
 // classify makes an error of Stripe a fault: PaymentRefused for an answer that a repeat would get again, UpstreamError for Stripe's own

@@ -1539,6 +1539,132 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/admin/reconciliation/runs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List reconciliations, newest first */
+        get: operations["listReconciliations"];
+        put?: never;
+        /**
+         * Compare the books with everything else now
+         * @description A schedule does so by itself every `reconciliation.interval_seconds`. The answer is the run that begins; its findings are there once it has ended. Nothing is repaired.
+         */
+        post: operations["startReconciliation"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/reconciliation/runs/{run_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show a reconciliation and what each check examined */
+        get: operations["getReconciliation"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/reconciliation/findings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List what reconciliations found, newest first */
+        get: operations["listFindings"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/reconciliation/findings/{finding_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Show a finding, and its correction */
+        get: operations["getFinding"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/reconciliation/findings/{finding_id}/dismiss": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Hear no more of a finding as long as it stays as it is */
+        post: operations["dismissFinding"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/reconciliation/findings/{finding_id}/corrections": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Correct a finding by a new ledger entry
+         * @description The amount is the finding's own, never the caller's. Up to `reconciliation.second_approver_minor` it is posted at once; above it, another operator has to approve it first. A proposal of another amount than the finding's of now is withdrawn for the new one.
+         */
+        post: operations["proposeCorrection"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/reconciliation/corrections/{correction_id}/approve": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Approve and post a correction that another operator proposed */
+        post: operations["approveCorrection"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/service-accounts": {
         parameters: {
             query?: never;
@@ -4410,6 +4536,220 @@ export interface components {
             reason?: string;
         };
         /**
+         * @example {
+         *       "whole": true
+         *     }
+         */
+        StartReconciliationRequest: {
+            /**
+             * @description Look at everything there ever was, and not only at what may have changed.
+             * @default false
+             */
+            whole: boolean;
+        };
+        /**
+         * @example {
+         *       "check": "windows",
+         *       "examined": 1204,
+         *       "found": 1
+         *     }
+         */
+        ReconciliationCheck: {
+            /** @description What was compared: windows, entries, workflows, custody, provider, balances. */
+            check: string;
+            /**
+             * Format: int64
+             * @description How many objects were looked at.
+             */
+            examined: number;
+            /**
+             * Format: int64
+             * @description How much was found, or found again.
+             */
+            found: number;
+            /** @description Why it was not made to its end; absent when it was. */
+            reason?: string;
+        };
+        /**
+         * @example {
+         *       "id": "recon_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+         *       "whole": false,
+         *       "state": "completed",
+         *       "checks": [
+         *         {
+         *           "check": "windows",
+         *           "examined": 1204,
+         *           "found": 1
+         *         }
+         *       ],
+         *       "opened": 1,
+         *       "resolved": 0,
+         *       "started_at": "2026-01-05T09:30:00.000Z",
+         *       "ended_at": "2026-01-05T09:30:04.000Z"
+         *     }
+         */
+        Reconciliation: {
+            id: string;
+            /** @description Who asked for it; absent for the schedule. */
+            asked_by?: string;
+            whole: boolean;
+            /**
+             * @description Incomplete says that a check could not be made; its findings stay as they were.
+             * @enum {string}
+             */
+            state: "running" | "completed" | "incomplete";
+            checks: components["schemas"]["ReconciliationCheck"][];
+            /**
+             * Format: int64
+             * @description How many findings it was the first to see.
+             */
+            opened: number;
+            /**
+             * Format: int64
+             * @description How many findings it saw no more.
+             */
+            resolved: number;
+            /** Format: date-time */
+            started_at: string;
+            /** Format: date-time */
+            ended_at?: string;
+        };
+        ReconciliationList: {
+            items: components["schemas"]["Reconciliation"][];
+            /** @description Absent on the last page. */
+            next_cursor?: string;
+        };
+        /**
+         * @example {
+         *       "id": "find_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+         *       "check": "windows",
+         *       "kind": "unbilled",
+         *       "subject": "alloc_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+         *       "message": "60000 ms of alloc_aaaaaaaaaaaaaaaaaaaaaaaaaa, 600000 micros, are not billed.",
+         *       "detail": {
+         *         "missing_ms": 60000
+         *       },
+         *       "account_id": "acct_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+         *       "currency": "usd",
+         *       "amount_micros": -600000,
+         *       "manner": "adjustment",
+         *       "state": "open",
+         *       "first_run_id": "recon_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+         *       "last_run_id": "recon_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+         *       "first_seen_at": "2026-01-05T09:30:00.000Z",
+         *       "last_seen_at": "2026-01-05T09:30:00.000Z"
+         *     }
+         */
+        Finding: {
+            id: string;
+            /** @description Which comparison found it. */
+            check: string;
+            /** @description What is wrong. */
+            kind: string;
+            /** @description What it is about: an allocation, a node, an entry, a payment at the provider. */
+            subject: string;
+            /** @description What is the case, for a person. */
+            message: string;
+            /** @description The figures behind it. */
+            detail: {
+                [key: string]: unknown;
+            };
+            account_id?: string;
+            currency?: string;
+            /**
+             * Format: int64
+             * @description What the account is owed: positive has too little, negative too much.
+             */
+            amount_micros: number;
+            /**
+             * @description By which kind of entry it can be corrected; absent where none can.
+             * @enum {string}
+             */
+            manner?: "adjustment" | "deposit";
+            /** @enum {string} */
+            state: "open" | "resolved" | "dismissed";
+            dismissed_by?: string;
+            dismissed_reason?: string;
+            first_run_id: string;
+            last_run_id: string;
+            /** @description The run that saw it no more. */
+            resolved_run_id?: string;
+            /** Format: date-time */
+            first_seen_at: string;
+            /** Format: date-time */
+            last_seen_at: string;
+            /** Format: date-time */
+            resolved_at?: string;
+            correction?: components["schemas"]["Correction"];
+        };
+        FindingList: {
+            items: components["schemas"]["Finding"][];
+            /** @description Absent on the last page. */
+            next_cursor?: string;
+        };
+        /**
+         * @example {
+         *       "reason": "a node that is set up by hand"
+         *     }
+         */
+        DismissFindingRequest: {
+            reason: string;
+        };
+        /**
+         * @example {
+         *       "reason": "a window was lost while the database was restored"
+         *     }
+         */
+        CorrectionRequest: {
+            reason: string;
+        };
+        /**
+         * @example {
+         *       "id": "corr_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+         *       "finding_id": "find_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+         *       "subject": "alloc_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+         *       "manner": "adjustment",
+         *       "state": "posted",
+         *       "account_id": "acct_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+         *       "currency": "usd",
+         *       "amount_micros": -600000,
+         *       "reason": "a window was lost while the database was restored",
+         *       "second_approver": false,
+         *       "proposed_by": "user_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+         *       "proposed_at": "2026-01-05T09:40:00.000Z",
+         *       "approved_by": "user_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+         *       "posted_at": "2026-01-05T09:40:00.000Z",
+         *       "ledger_entry_id": 4711
+         *     }
+         */
+        Correction: {
+            id: string;
+            finding_id: string;
+            subject: string;
+            /** @enum {string} */
+            manner: "adjustment" | "deposit";
+            /** @enum {string} */
+            state: "proposed" | "posted" | "withdrawn";
+            account_id: string;
+            currency: string;
+            /**
+             * Format: int64
+             * @description As the account sees it: positive is money in.
+             */
+            amount_micros: number;
+            reason: string;
+            /** @description Whether another operator has to approve it. */
+            second_approver: boolean;
+            proposed_by: string;
+            /** Format: date-time */
+            proposed_at: string;
+            approved_by?: string;
+            /** Format: date-time */
+            posted_at?: string;
+            /** Format: int64 */
+            ledger_entry_id?: number;
+        };
+        /**
          * @description A role that a program may have.
          * @example member
          * @enum {string}
@@ -5756,6 +6096,21 @@ export interface components {
                 };
             };
         };
+        /** @description not_found, finding_not_found. */
+        NotFoundOrFindingNotFound: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                RateLimit: components["headers"]["RateLimit"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "not_found" | "finding_not_found";
+                };
+            };
+        };
         /** @description not_found, member_not_found, project_not_found. */
         NotFoundOrMemberNotFoundOrProjectNotFound: {
             headers: {
@@ -6412,6 +6767,12 @@ export interface components {
         PolicyKey: string;
         /** @example proj_mfrggzdfmztwq2lknnwg23tpoa */
         ProjectID: string;
+        /** @example recon_mfrggzdfmztwq2lknnwg23tpoa */
+        RunID: string;
+        /** @example find_mfrggzdfmztwq2lknnwg23tpoa */
+        FindingID: string;
+        /** @example corr_mfrggzdfmztwq2lknnwg23tpoa */
+        CorrectionID: string;
         /** @example user_mfrggzdfmztwq2lknnwg23tpoa */
         ServiceAccountId: string;
         /**
@@ -13180,6 +13541,617 @@ export interface operations {
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
             403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrRefundNotFoundOrReceiptNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listReconciliations: {
+        parameters: {
+            query?: {
+                /**
+                 * @description How many items to answer at most.
+                 * @example 50
+                 */
+                limit?: components["parameters"]["Limit"];
+                /**
+                 * @description The next_cursor of the page before; opaque.
+                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
+                 */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of reconciliations. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": "recon_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+                     *           "whole": false,
+                     *           "state": "completed",
+                     *           "checks": [
+                     *             {
+                     *               "check": "windows",
+                     *               "examined": 1204,
+                     *               "found": 1
+                     *             }
+                     *           ],
+                     *           "opened": 1,
+                     *           "resolved": 0,
+                     *           "started_at": "2026-01-05T09:30:00.000Z",
+                     *           "ended_at": "2026-01-05T09:30:04.000Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ReconciliationList"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    startReconciliation: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "whole": true
+                 *     }
+                 */
+                "application/json": components["schemas"]["StartReconciliationRequest"];
+            };
+        };
+        responses: {
+            /** @description The reconciliation that begins. */
+            201: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "recon_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+                     *       "whole": false,
+                     *       "state": "completed",
+                     *       "checks": [
+                     *         {
+                     *           "check": "windows",
+                     *           "examined": 1204,
+                     *           "found": 1
+                     *         }
+                     *       ],
+                     *       "opened": 1,
+                     *       "resolved": 0,
+                     *       "started_at": "2026-01-05T09:30:00.000Z",
+                     *       "ended_at": "2026-01-05T09:30:04.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Reconciliation"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getReconciliation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example recon_mfrggzdfmztwq2lknnwg23tpoa */
+                run_id: components["parameters"]["RunID"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The reconciliation. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "recon_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+                     *       "whole": false,
+                     *       "state": "completed",
+                     *       "checks": [
+                     *         {
+                     *           "check": "windows",
+                     *           "examined": 1204,
+                     *           "found": 1
+                     *         }
+                     *       ],
+                     *       "opened": 1,
+                     *       "resolved": 0,
+                     *       "started_at": "2026-01-05T09:30:00.000Z",
+                     *       "ended_at": "2026-01-05T09:30:04.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Reconciliation"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            /** @description not_found, reconciliation_run_not_found. */
+            404: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "not_found" | "reconciliation_run_not_found";
+                    };
+                };
+            };
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listFindings: {
+        parameters: {
+            query?: {
+                /**
+                 * @description Only findings in this state.
+                 * @example open
+                 */
+                state?: "open" | "resolved" | "dismissed";
+                /**
+                 * @description Only findings of this kind.
+                 * @example unbilled
+                 */
+                kind?: string;
+                /**
+                 * @description How many items to answer at most.
+                 * @example 50
+                 */
+                limit?: components["parameters"]["Limit"];
+                /**
+                 * @description The next_cursor of the page before; opaque.
+                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
+                 */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of findings. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": "find_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+                     *           "check": "windows",
+                     *           "kind": "unbilled",
+                     *           "subject": "alloc_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+                     *           "message": "60000 ms of alloc_aaaaaaaaaaaaaaaaaaaaaaaaaa, 600000 micros, are not billed.",
+                     *           "detail": {
+                     *             "missing_ms": 60000
+                     *           },
+                     *           "account_id": "acct_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+                     *           "currency": "usd",
+                     *           "amount_micros": -600000,
+                     *           "manner": "adjustment",
+                     *           "state": "open",
+                     *           "first_run_id": "recon_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+                     *           "last_run_id": "recon_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+                     *           "first_seen_at": "2026-01-05T09:30:00.000Z",
+                     *           "last_seen_at": "2026-01-05T09:30:00.000Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["FindingList"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getFinding: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @example find_mfrggzdfmztwq2lknnwg23tpoa */
+                finding_id: components["parameters"]["FindingID"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The finding. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "find_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+                     *       "check": "windows",
+                     *       "kind": "unbilled",
+                     *       "subject": "alloc_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+                     *       "message": "60000 ms of alloc_aaaaaaaaaaaaaaaaaaaaaaaaaa, 600000 micros, are not billed.",
+                     *       "detail": {
+                     *         "missing_ms": 60000
+                     *       },
+                     *       "account_id": "acct_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+                     *       "currency": "usd",
+                     *       "amount_micros": -600000,
+                     *       "manner": "adjustment",
+                     *       "state": "open",
+                     *       "first_run_id": "recon_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+                     *       "last_run_id": "recon_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+                     *       "first_seen_at": "2026-01-05T09:30:00.000Z",
+                     *       "last_seen_at": "2026-01-05T09:30:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Finding"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["NotFoundOrFindingNotFound"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    dismissFinding: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @example find_mfrggzdfmztwq2lknnwg23tpoa */
+                finding_id: components["parameters"]["FindingID"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "reason": "a node that is set up by hand"
+                 *     }
+                 */
+                "application/json": components["schemas"]["DismissFindingRequest"];
+            };
+        };
+        responses: {
+            /** @description The finding, dismissed. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "find_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+                     *       "check": "windows",
+                     *       "kind": "unbilled",
+                     *       "subject": "alloc_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+                     *       "message": "60000 ms of alloc_aaaaaaaaaaaaaaaaaaaaaaaaaa, 600000 micros, are not billed.",
+                     *       "detail": {
+                     *         "missing_ms": 60000
+                     *       },
+                     *       "account_id": "acct_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+                     *       "currency": "usd",
+                     *       "amount_micros": -600000,
+                     *       "manner": "adjustment",
+                     *       "state": "open",
+                     *       "first_run_id": "recon_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+                     *       "last_run_id": "recon_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+                     *       "first_seen_at": "2026-01-05T09:30:00.000Z",
+                     *       "last_seen_at": "2026-01-05T09:30:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Finding"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["NotFoundOrFindingNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            /** @description idempotency_conflict, idempotency_in_flight, finding_not_open. */
+            409: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "idempotency_conflict" | "idempotency_in_flight" | "finding_not_open";
+                    };
+                };
+            };
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    proposeCorrection: {
+        parameters: {
+            query?: never;
+            header: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key": components["parameters"]["IdempotencyKeyRequired"];
+            };
+            path: {
+                /** @example find_mfrggzdfmztwq2lknnwg23tpoa */
+                finding_id: components["parameters"]["FindingID"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "reason": "a window was lost while the database was restored"
+                 *     }
+                 */
+                "application/json": components["schemas"]["CorrectionRequest"];
+            };
+        };
+        responses: {
+            /** @description The correction, posted or waiting for a second operator. */
+            201: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "corr_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+                     *       "finding_id": "find_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+                     *       "subject": "alloc_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+                     *       "manner": "adjustment",
+                     *       "state": "posted",
+                     *       "account_id": "acct_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+                     *       "currency": "usd",
+                     *       "amount_micros": -600000,
+                     *       "reason": "a window was lost while the database was restored",
+                     *       "second_approver": false,
+                     *       "proposed_by": "user_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+                     *       "proposed_at": "2026-01-05T09:40:00.000Z",
+                     *       "approved_by": "user_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+                     *       "posted_at": "2026-01-05T09:40:00.000Z",
+                     *       "ledger_entry_id": 4711
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Correction"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyRequiredOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            402: components["responses"]["InsufficientBalance"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["NotFoundOrFindingNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            /** @description idempotency_conflict, idempotency_in_flight, ledger_conflict, finding_not_open, finding_not_correctable, correction_proposed, correction_settled, correction_outdated. */
+            409: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "idempotency_conflict" | "idempotency_in_flight" | "ledger_conflict" | "finding_not_open" | "finding_not_correctable" | "correction_proposed" | "correction_settled" | "correction_outdated";
+                    };
+                };
+            };
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    approveCorrection: {
+        parameters: {
+            query?: never;
+            header: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key": components["parameters"]["IdempotencyKeyRequired"];
+            };
+            path: {
+                /** @example corr_mfrggzdfmztwq2lknnwg23tpoa */
+                correction_id: components["parameters"]["CorrectionID"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "reason": "a window was lost while the database was restored"
+                 *     }
+                 */
+                "application/json": components["schemas"]["CorrectionRequest"];
+            };
+        };
+        responses: {
+            /** @description The correction, posted. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "corr_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+                     *       "finding_id": "find_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+                     *       "subject": "alloc_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+                     *       "manner": "adjustment",
+                     *       "state": "posted",
+                     *       "account_id": "acct_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+                     *       "currency": "usd",
+                     *       "amount_micros": -600000,
+                     *       "reason": "a window was lost while the database was restored",
+                     *       "second_approver": false,
+                     *       "proposed_by": "user_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+                     *       "proposed_at": "2026-01-05T09:40:00.000Z",
+                     *       "approved_by": "user_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+                     *       "posted_at": "2026-01-05T09:40:00.000Z",
+                     *       "ledger_entry_id": 4711
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Correction"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyRequiredOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            402: components["responses"]["InsufficientBalance"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            /** @description not_found, correction_not_found. */
+            404: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "not_found" | "correction_not_found";
+                    };
+                };
+            };
+            408: components["responses"]["RequestTimeout"];
+            /** @description idempotency_conflict, idempotency_in_flight, ledger_conflict, correction_settled, correction_outdated, second_approver_required. */
+            409: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "idempotency_conflict" | "idempotency_in_flight" | "ledger_conflict" | "correction_settled" | "correction_outdated" | "second_approver_required";
+                    };
+                };
+            };
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];

@@ -150,6 +150,14 @@ export interface PolicyValues {
   "notification.low_balance_enabled": boolean;
   /** Whether depleted-balance notices are delivered; the release it orders happens either way. */
   "notification.balance_depleted_enabled": boolean;
+  /** How often the books are compared with allocations, workflows, nodes and the payment provider. Counted in seconds. */
+  "reconciliation.interval_seconds": number;
+  /** How late a posting, a workflow or a credit may be before a reconciliation calls it missing. Counted in seconds. */
+  "reconciliation.lag_tolerance_seconds": number;
+  /** How far back a reconciliation looks at what has ended and at the payment provider's books, unless it is a whole one. Counted in days. */
+  "reconciliation.lookback_days": number;
+  /** A correction of more than this is posted only when a second operator approves it. Counted in minor units of the currency. */
+  "reconciliation.second_approver_minor": number;
   /** How long a notification can be read, by whoever missed it. Counted in days. */
   "notification.retention_days": number;
   /** How long a service account's token is valid. Counted in seconds. */
@@ -243,6 +251,10 @@ export const policyDefaults: Readonly<PolicyValues> = {
   "terminal.session_max_ttl_seconds": 14400,
   "notification.low_balance_enabled": true,
   "notification.balance_depleted_enabled": true,
+  "reconciliation.interval_seconds": 3600,
+  "reconciliation.lag_tolerance_seconds": 300,
+  "reconciliation.lookback_days": 7,
+  "reconciliation.second_approver_minor": 10000,
   "notification.retention_days": 90,
   "auth.service_account_token_ttl_seconds": 900,
   "auth.service_account_secret_overlap_seconds": 86400,
