@@ -311,6 +311,8 @@ func TestAnExportHasEveryTableOfATenant(t *testing.T) {
 		"notification_reads": "",
 		// A keyed hash of a person, from which nothing can be read; the credit itself is an entry of the ledger.
 		"opening_credits": "",
+		// What the platform found amiss in its own books, by ids; what it corrected of it are entries of the ledger.
+		"reconciliation_findings": "", "reconciliation_corrections": "",
 		// What the payment provider calls the tenant, and what became of its messages: kept from everybody, the first one until the erasure.
 		"stripe_customers": "", "stripe_event_outcomes": ""}
 	rows, err := w.Owner.Query(t.Context(), `SELECT DISTINCT c.table_name FROM information_schema.columns AS c JOIN pg_tables AS t ON t.tablename = c.table_name

@@ -1,6 +1,7 @@
 package workflows_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -54,10 +55,18 @@ func (f *treasury) judgeTopUp(review *workflows.FundsReview, funds billing.Funds
 
 // charge is the payment's workflow: it takes its time, and comes to what the test says.
 func (f *treasury) charge(ctx workflow.Context, in workflows.PaymentInput) error {
-	require.True(f.t, in.Charge)
 	if err := workflow.Sleep(ctx, f.topping.takes); err != nil {
 		return err
 	}
+	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Minute})
+	return workflow.ExecuteActivity(ctx, chargeEnds, in).Get(ctx, nil)
+}
+
+// chargeEnds is the activity in which a charge comes to what the test says.
+const chargeEnds = "test.charge_ends"
+
+func (f *treasury) endCharge(_ context.Context, in workflows.PaymentInput) error {
+	require.True(f.t, in.Charge)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	require.Equal(f.t, f.topping.flying, in.PaymentID, "one at a time")

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/mock"
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/workflow"
@@ -89,6 +90,7 @@ func (f *treasury) newRun() {
 	env.SetTestTimeout(60 * time.Second)
 	env.RegisterWorkflow(workflows.Funds)
 	env.RegisterWorkflowWithOptions(f.charge, workflow.RegisterOptions{Name: workflows.PaymentType})
+	env.RegisterActivityWithOptions(f.endCharge, activity.RegisterOptions{Name: chargeEnds})
 	f.env = env
 	workflows.StepReviewFunds.Bind(env, f.review)
 	env.OnSignalExternalWorkflow(mock.Anything, mock.Anything, mock.Anything, mock.Anything, mock.Anything).Return(
