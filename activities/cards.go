@@ -52,8 +52,11 @@ func (p *Payments) RecordCard(ctx context.Context, in workflows.OpenCard) (workf
 // openAccount is an account of the tenant. Faults: AccountNotFound where it is not its own, TenantClosed.
 func openAccount(ctx context.Context, tx pgx.Tx, tenant id.Tenant, accountID id.Account) (queries.TenantAccount, error) {
 	account, err := queries.GetAccount(ctx, tx, accountID)
-	if err != nil || account.TenantID != tenant {
-		return account, orFault(errors.Join(err, missingWhen(account.TenantID != tenant)), fault.AccountNotFound)
+	if err != nil {
+		return account, orFault(err, fault.AccountNotFound) // a database that is away has not said that there is none
+	}
+	if account.TenantID != tenant {
+		return account, fault.New(fault.AccountNotFound, "")
 	}
 	status, err := queries.ShareTenant(ctx, tx, tenant)
 	if err != nil {

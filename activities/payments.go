@@ -114,13 +114,6 @@ func (p *Payments) acceptable(ctx context.Context, tx pgx.Tx, in workflows.OpenP
 	return nil
 }
 
-func missingWhen(missing bool) error {
-	if missing {
-		return pgx.ErrNoRows
-	}
-	return nil
-}
-
 // OpenCheckout opens the page on which a payment is made. A repeat finds the same page. Fault: PaymentRefused, which ends the payment.
 func (p *Payments) OpenCheckout(ctx context.Context, in workflows.OpenPayment) (workflows.PaymentStanding, error) {
 	row, err := queries.GetPayment(ctx, p.Pool, in.TenantID, in.PaymentID)
