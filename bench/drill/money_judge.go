@@ -81,6 +81,7 @@ func (s *moneyStorm) findStripe(ctx context.Context) (stripeControl, error) {
 func (s *moneyStorm) settle(ctx context.Context) error {
 	waiting, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	began := time.Now()
 	conn, err := s.database(waiting, false)
 	if err != nil {
 		return err
@@ -100,7 +101,7 @@ func (s *moneyStorm) settle(ctx context.Context) error {
 		}
 		if pauseErr := pause(waiting, 500*time.Millisecond); pauseErr != nil {
 			fmt.Printf("drill: after %s %d things are under way, %d events are not published, %d not consumed, %d entries in no block (%v)\n",
-				patience, open, unpublished, behind, unsealed, errors.Join(err, natsErr))
+				time.Since(began).Round(time.Second), open, unpublished, behind, unsealed, errors.Join(err, natsErr))
 			return ctx.Err()
 		}
 		if conn.IsClosed() {
