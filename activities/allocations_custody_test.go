@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/gpuaas/gpuaas/domain/fault"
+	"github.com/gpuaas/gpuaas/domain/id"
 	"github.com/gpuaas/gpuaas/domain/identity"
 	"github.com/gpuaas/gpuaas/domain/node"
 	"github.com/gpuaas/gpuaas/schema/queries"
@@ -84,6 +85,30 @@ func TestALeaseClosesOnEvidenceAlone(t *testing.T) {
 	lease, err := queries.OpenLease(t.Context(), w.App, next.Lease.NodeID)
 	if err != nil || lease.Key() != next.Lease {
 		t.Errorf("the open lease is %+v, %v", lease, err)
+	}
+}
+
+// A transaction that began before a lease ended, and had to wait for its node, must not say that it had the node before.
+func TestALeaseBeginsAfterTheOneBeforeItEnded(t *testing.T) {
+	w := newWorld(t, 1)
+	_, before := w.mustAdmit(w.tenant("ada", 4*runwayOfOne), "k1")
+	older := begin(t, w.App)
+	if _, err := older.Exec(t.Context(), "SELECT now(), pg_sleep(0.005)"); err != nil {
+		t.Fatal(err)
+	}
+	evidence := node.ScrubVerifyOut{Checks: []string{"no_user"}, Assurance: "user-revoke"}
+	if _, err := w.tools.CloseLease(t.Context(), workflows.CloseLeaseIn{Lease: before.Lease, Evidence: evidence}); err != nil {
+		t.Fatal(err)
+	}
+	next, err := queries.ClaimNode(t.Context(), older, testSKU, newID[id.Allocation](), 1, nil)
+	if err != nil || next == nil || next.NodeID != before.Lease.NodeID {
+		t.Fatalf("the next claim is %+v, %v", next, err)
+	}
+	if err := older.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := w.count("SELECT count(*) FROM node_leases AS next JOIN node_leases AS before ON before.generation = next.generation - 1 AND next.claimed_at >= before.closed_at"); n != 1 {
+		t.Error("the lease began before the one before it ended")
 	}
 }
 

@@ -102,7 +102,7 @@ func (s *moneyStorm) settle(ctx context.Context) error {
 		if pauseErr := pause(waiting, 500*time.Millisecond); pauseErr != nil {
 			fmt.Printf("drill: after %s %d things are under way, %d events are not published, %d not consumed, %d entries in no block (%v)\n",
 				time.Since(began).Round(time.Second), open, unpublished, behind, unsealed, errors.Join(err, natsErr))
-			return ctx.Err()
+			return errors.Join(ctx.Err(), s.nameUnsettled(ctx))
 		}
 		if conn.IsClosed() {
 			if conn, err = s.database(waiting, false); err != nil {
@@ -110,6 +110,28 @@ func (s *moneyStorm) settle(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// nameUnsettled says what is still under way, so that whoever reads a red run knows where to look.
+func (s *moneyStorm) nameUnsettled(ctx context.Context) error {
+	conn, err := s.database(ctx, false)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
+	rows, err := conn.Query(ctx, `SELECT 'payment ' || id || ' is ' || state FROM payments WHERE state IN ('requested', 'open', 'processing')
+		UNION ALL SELECT 'refund ' || id || ' is ' || state FROM refunds WHERE state = 'pending'
+		UNION ALL SELECT 'allocation ' || id || ' is ' || state FROM allocations WHERE state NOT IN ('released', 'failed')
+		UNION ALL SELECT 'Stripe''s event ' || event_id || ' of type ' || type || ' has no outcome' FROM stripe_events
+			WHERE event_id NOT IN (SELECT event_id FROM stripe_event_outcomes)`)
+	if err != nil {
+		return err
+	}
+	what, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	for _, one := range what {
+		fmt.Printf("drill: %s\n", one)
+	}
+	return err
 }
 
 // behind counts the messages that consumers still have before them.

@@ -1,4 +1,5 @@
 -- name: NodeClaim
+-- The lease begins when the node is had, by the clock: the transaction may be older than the end of the lease before it.
 WITH candidate AS MATERIALIZED (
   SELECT id FROM nodes
   WHERE sku_id = @sku_id AND claimed_by IS NULL AND reachability = 'online' AND scheduling = 'open' AND id <> ALL (@except::text[])
@@ -8,8 +9,8 @@ WITH candidate AS MATERIALIZED (
   FROM candidate WHERE nodes.id = candidate.id
   RETURNING nodes.id, nodes.generation
 ), lease AS (
-  INSERT INTO node_leases (node_id, generation, allocation_id, ordinal)
-  SELECT id, generation, @allocation_id::text, @ordinal::integer FROM claimed
+  INSERT INTO node_leases (node_id, generation, allocation_id, ordinal, claimed_at)
+  SELECT id, generation, @allocation_id::text, @ordinal::integer, clock_timestamp() FROM claimed
 )
 SELECT id AS node_id, generation FROM claimed;
 
@@ -23,8 +24,8 @@ WITH candidate AS MATERIALIZED (
   FROM candidate WHERE nodes.id = candidate.id
   RETURNING nodes.id, nodes.generation
 ), lease AS (
-  INSERT INTO node_leases (node_id, generation, allocation_id, ordinal)
-  SELECT id, generation, @allocation_id::text, @ordinal::integer FROM claimed
+  INSERT INTO node_leases (node_id, generation, allocation_id, ordinal, claimed_at)
+  SELECT id, generation, @allocation_id::text, @ordinal::integer, clock_timestamp() FROM claimed
 )
 SELECT id AS node_id, generation FROM claimed;
 
