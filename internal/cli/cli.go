@@ -31,8 +31,20 @@ func Main(ctx context.Context, terminal Terminal, arguments []string) int {
 	if err == nil {
 		return ExitOK
 	}
-	fmt.Fprintln(terminal.Err, "gpuaas:", describe(err))
+	output, _ := root.PersistentFlags().GetString("output") // there is such a flag
+	report(terminal.Err, output, err)
 	return exitCode(err)
+}
+
+// report says what went wrong: a sentence for a person, or what the platform refused as the API sent it where programs read the output.
+func report(to io.Writer, output string, err error) {
+	var refused *client.Refusal
+	if output != "table" && errors.As(err, &refused) {
+		if envelope, unwritable := envelopeOf(refused); unwritable == nil && writeAs(to, output, envelope) == nil {
+			return
+		}
+	}
+	fmt.Fprintln(to, "gpuaas:", describe(err))
 }
 
 // command carries what every command shares: the terminal and the persistent flags.

@@ -6,8 +6,11 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // invoke runs one command against a server that answers status and body, and gives back code, stdout and stderr.
@@ -71,12 +74,38 @@ func TestExitCodesTellTheKindOfTrouble(t *testing.T) {
 	}
 }
 
-func TestARefusalIsSaidWithItsCodeAndCorrelationID(t *testing.T) {
-	_, _, stderr, _ := invoke(t, "", 402, `{"code":"insufficient_balance","message":"Too little.","correlation_id":"c-9","details":{"shortfall_micros":4160000,"currency":"usd"}}`, "alloc", "create", "h100-8x")
-	for _, expected := range []string{"Too little. (insufficient_balance)", "missing: 4.16 usd", "correlation id: c-9"} {
-		if !strings.Contains(stderr, expected) {
-			t.Errorf("%q is not said in %q", expected, stderr)
-		}
+func TestARefusalIsSaidWithItsDetails(t *testing.T) {
+	for _, c := range []struct {
+		name, details string
+		says          []string
+	}{
+		{"amounts in their currency", `{"shortfall_micros":4160000,"minimum_minor":500,"currency":"usd"}`,
+			[]string{"  currency: usd", "  minimum: 5.00 usd", "  shortfall: 4.16 usd"}},
+		{"an amount of no currency", `{"limit_micros":4160000}`, []string{"  limit micros: 4160000"}},
+		{"numbers with all their digits", `{"held":12345678,"share":0.5}`, []string{"  held: 12345678", "  share: 0.5"}},
+		{"lists and objects", `{"keys":["a","b"],"of":{"n":1},"none":null}`, []string{"  keys: a, b", "  none: null", `  of: {"n":1}`}},
+		{"fields that are not valid", `{"errors":[{"location":"body.sku","message":"expected length >= 1"}]}`, []string{"  body.sku: expected length >= 1"}},
+		{"nothing that a terminal obeys", `{"name":"\u001b[2J"}`, []string{"  name: �[2J"}},
+		{"nothing", `{}`, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			envelope := `{"code":"insufficient_balance","message":"Too little.","correlation_id":"c-9","details":` + c.details + `}`
+			_, _, stderr, _ := invoke(t, "", 402, envelope, "alloc", "create", "h100-8x")
+			lines := append([]string{"gpuaas: Too little. (insufficient_balance)"}, c.says...)
+			if said := strings.Join(append(lines, "  correlation id: c-9"), "\n") + "\n"; stderr != said {
+				t.Errorf("it says\n%s\nand not\n%s", stderr, said)
+			}
+			for _, output := range []string{"json", "yaml"} {
+				code, stdout, stderr, _ := invoke(t, "", 402, envelope, "alloc", "create", "h100-8x", "-o", output)
+				var sent, shown any
+				if err := yaml.Unmarshal([]byte(envelope), &sent); err != nil {
+					t.Fatal(err)
+				}
+				if err := yaml.Unmarshal([]byte(stderr), &shown); err != nil || !reflect.DeepEqual(sent, shown) || code != ExitFunds || stdout != "" {
+					t.Errorf("%s: exit code %d, stdout %q, stderr %q (%v)", output, code, stdout, stderr, err)
+				}
+			}
+		})
 	}
 }
 

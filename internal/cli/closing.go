@@ -52,15 +52,11 @@ func (c *command) exportCommand(use, short string, arguments cobra.PositionalArg
 			}
 		}
 		whole.NextCursor = nil
-		text, err := json.MarshalIndent(whole, "", "  ")
+		text, err := json.Marshal(whole)
 		if err != nil {
 			return fmt.Errorf("write the export: %w", err)
 		}
-		if c.output == "yaml" {
-			return c.showYAML(text)
-		}
-		_, err = fmt.Fprintln(c.Out, string(text))
-		return err
+		return writeAs(c.Out, c.output, text)
 	}}
 }
 

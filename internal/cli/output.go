@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -17,18 +18,23 @@ type table struct {
 
 // show prints the answer: with -o json or yaml every field exactly as the API sent it, else the table made of it.
 func (c *command) show(body []byte, render func() table) error {
-	switch c.output {
-	case "json":
-		indented, err := json.MarshalIndent(json.RawMessage(body), "", "  ")
-		if err != nil {
-			return fmt.Errorf("the API's answer is not JSON: %w", err)
-		}
-		_, err = fmt.Fprintln(c.Out, string(indented))
-		return err
-	case "yaml":
-		return c.showYAML(body)
+	if c.structured() {
+		return writeAs(c.Out, c.output, body)
 	}
 	return c.print(render())
+}
+
+// writeAs prints JSON for programs, as JSON or YAML.
+func writeAs(to io.Writer, output string, body []byte) error {
+	if output == "yaml" {
+		return writeYAML(to, body)
+	}
+	indented, err := json.MarshalIndent(json.RawMessage(body), "", "  ")
+	if err != nil {
+		return fmt.Errorf("the API's answer is not JSON: %w", err)
+	}
+	_, err = fmt.Fprintln(to, string(indented))
+	return err
 }
 
 // structured says whether the answer is shown for programs, and not as a table.

@@ -4,7 +4,9 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,21 +27,75 @@ func sentenceOf(refused *client.Refusal) string {
 	if refused.Code != "" {
 		fmt.Fprintf(&said, " (%s)", string(refused.Code))
 	}
-	if shortfall, ok := refused.Details["shortfall_micros"].(float64); ok {
-		currency, _ := refused.Details["currency"].(string)
-		fmt.Fprintf(&said, "\n  missing: %s", amount(int64(shortfall), currency))
-	}
-	if problems, ok := refused.Details["errors"].([]any); ok {
-		for _, problem := range problems {
-			if p, ok := problem.(map[string]any); ok {
-				fmt.Fprintf(&said, "\n  %v: %v", p["location"], p["message"])
-			}
-		}
+	for _, line := range detailLines(refused.Details) {
+		said.WriteString("\n  " + line)
 	}
 	if refused.CorrelationID != "" {
 		fmt.Fprintf(&said, "\n  correlation id: %s", refused.CorrelationID)
 	}
 	return printableLines(said.String())
+}
+
+// detailLines renders the details of a refusal, a line each: problems of fields by their place, everything else by its name, amounts in the
+// currency that is named beside them.
+func detailLines(details map[string]any) []string {
+	var lines []string
+	if problems, ok := details["errors"].([]any); ok {
+		for _, problem := range problems {
+			if p, ok := problem.(map[string]any); ok {
+				lines = append(lines, fmt.Sprintf("%v: %v", p["location"], p["message"]))
+			}
+		}
+	}
+	currency, _ := details["currency"].(string)
+	for _, name := range slices.Sorted(maps.Keys(details)) {
+		label, shown := name, plain(details[name])
+		if value, isNumber := details[name].(float64); isNumber && currency != "" {
+			if micros, isMicros := strings.CutSuffix(name, "_micros"); isMicros {
+				label, shown = micros, amount(int64(value), currency)
+			} else if minor, isMinor := strings.CutSuffix(name, "_minor"); isMinor {
+				label, shown = minor, amount(int64(value)*microsPerMinor, currency)
+			}
+		}
+		if name != "errors" {
+			lines = append(lines, strings.ReplaceAll(label, "_", " ")+": "+shown)
+		}
+	}
+	return lines
+}
+
+// plain renders a detail: a list by its items, an object as JSON, a number with all its digits.
+func plain(value any) string {
+	switch value := value.(type) {
+	case string:
+		return value
+	case []any:
+		items := make([]string, len(value))
+		for i, item := range value {
+			items[i] = plain(item)
+		}
+		return strings.Join(items, ", ")
+	default:
+		text, err := json.Marshal(value)
+		if err != nil {
+			return fmt.Sprint(value)
+		}
+		return string(text)
+	}
+}
+
+// envelopeOf is a refusal as the API sent it, for programs.
+func envelopeOf(refused *client.Refusal) ([]byte, error) {
+	details := refused.Details
+	if details == nil {
+		details = map[string]any{}
+	}
+	return json.Marshal(struct {
+		Code          fault.Code     `json:"code"`
+		Message       string         `json:"message"`
+		CorrelationID string         `json:"correlation_id"`
+		Details       map[string]any `json:"details"`
+	}{refused.Code, refused.Message, refused.CorrelationID, details})
 }
 
 func printableLines(text string) string {

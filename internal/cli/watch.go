@@ -162,7 +162,7 @@ func (w *watch) change(seen view) error {
 		if _, err := fmt.Fprintln(w.Out, "---"); err != nil {
 			return err
 		}
-		return w.showYAML(seen.body)
+		return writeYAML(w.Out, seen.body)
 	case w.redraws:
 		if _, err := fmt.Fprint(w.Out, clearScreen); err != nil {
 			return err

@@ -9,15 +9,15 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// showYAML prints JSON as YAML: the same fields in the same order, numbers digit by digit.
-func (c *command) showYAML(body []byte) error {
+// writeYAML prints JSON as YAML: the same fields in the same order, numbers digit by digit.
+func writeYAML(to io.Writer, body []byte) error {
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.UseNumber()
 	document, err := nodeOf(decoder)
 	if err != nil {
 		return fmt.Errorf("the API's answer is not JSON: %w", err)
 	}
-	encoder := yaml.NewEncoder(c.Out)
+	encoder := yaml.NewEncoder(to)
 	encoder.SetIndent(2)
 	if err := encoder.Encode(document); err != nil {
 		return fmt.Errorf("write YAML: %w", err)
