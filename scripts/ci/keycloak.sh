@@ -61,7 +61,7 @@ set +m
 begun=$SECONDS
 until curl -sf -o /dev/null "$issuer/.well-known/openid-configuration"; do
   kill -0 "$server" 2>/dev/null || { echo "keycloak: it ended before it was ready" >&2; exit 1; }
-  [ $((SECONDS - begun)) -lt 240 ] || { echo "keycloak: not ready after four minutes" >&2; exit 1; }
+  [ $((SECONDS - begun)) -lt 480 ] || { echo "keycloak: not ready after eight minutes" >&2; exit 1; }
   sleep 0.5
 done
 echo "keycloak: $version ready after $((SECONDS - begun)) s" >&2
