@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"codeberg.org/go-pdf/fpdf"
 	"golang.org/x/image/font/gofont/gobold"
@@ -73,6 +74,17 @@ func words(kind string) string {
 	return strings.ToUpper(text[:1]) + text[1:]
 }
 
+// written is text as the font's encoding holds it: what is beyond the basic multilingual plane, such as an emoji in a tenant's name, is
+// written as the replacement character, because the document could not be made at all with it.
+func written(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r > 0xffff {
+			return utf8.RuneError
+		}
+		return r
+	}, text)
+}
+
 // document is a page that grows downwards.
 type document struct{ pdf *fpdf.Fpdf }
 
@@ -120,7 +132,7 @@ func (d document) block(left float64, lines []string) {
 		}
 		d.pdf.SetFont("Go", style, textSize)
 		d.pdf.SetX(left)
-		d.pdf.MultiCell(pageWide/2-2, lineHigh, line, "", "L", false)
+		d.pdf.MultiCell(pageWide/2-2, lineHigh, written(line), "", "L", false)
 	}
 }
 
@@ -128,15 +140,15 @@ func (d document) block(left float64, lines []string) {
 func (d document) facts(facts [][2]string) {
 	d.pdf.SetFont("Go", "", textSize)
 	for _, fact := range facts {
-		d.pdf.CellFormat(pageWide*0.6, lineHigh, fact[0], "", 0, "L", false, 0, "")
-		d.pdf.CellFormat(pageWide*0.4, lineHigh, fact[1], "", 1, "R", false, 0, "")
+		d.pdf.CellFormat(pageWide*0.6, lineHigh, written(fact[0]), "", 0, "L", false, 0, "")
+		d.pdf.CellFormat(pageWide*0.4, lineHigh, written(fact[1]), "", 1, "R", false, 0, "")
 	}
 }
 
 func (d document) note(text string) {
 	d.pdf.Ln(lineHigh)
 	d.pdf.SetFont("Go", "B", textSize)
-	d.pdf.MultiCell(0, lineHigh, text, "", "L", false)
+	d.pdf.MultiCell(0, lineHigh, written(text), "", "L", false)
 }
 
 // usage writes a table of lines that are grouped in one way.
@@ -166,7 +178,7 @@ func (d document) row(style string, columns ...string) {
 		if i == 0 {
 			align = "L"
 		}
-		d.pdf.CellFormat(pageWide*widths[i], lineHigh, text, "", 0, align, false, 0, "")
+		d.pdf.CellFormat(pageWide*widths[i], lineHigh, written(text), "", 0, align, false, 0, "")
 	}
 	d.pdf.Ln(lineHigh)
 }

@@ -99,6 +99,23 @@ func TestPDFSaysWhatTheStatementSays(t *testing.T) {
 	}
 }
 
+// A tenant is named as it likes, and somebody else gives reasons: nothing of that keeps a document from being made.
+func TestADocumentIsMadeOfAnyText(t *testing.T) {
+	for _, text := range []string{"Compute \U0001F680", "\U0010FFFF", "\U000AFBD6", "日本語", "עברית", "a\u0301\u200d\ufeff", "\x01\t\r\n\u2028", "\xff", strings.Repeat("\U0001F680", 500)} {
+		made := sample(t)
+		made.TenantName, made.Seller.LegalName, made.Seller.Address, made.Tax.Name = text, text, text, text
+		if err := statement.WritePDF(io.Discard, made); err != nil {
+			t.Errorf("%q: %v", text, err)
+		}
+		for _, kind := range []billing.ReceiptKind{billing.DepositReceipt, billing.RefundReceipt} {
+			receipt := billing.Receipt{Kind: kind, TenantName: text, Seller: made.Seller, Tax: made.Tax, Reason: text, Currency: "usd"}
+			if err := statement.WriteReceiptPDF(io.Discard, receipt); err != nil {
+				t.Errorf("%s %q: %v", kind, text, err)
+			}
+		}
+	}
+}
+
 func TestAmountsAreWrittenInFull(t *testing.T) {
 	for micros, want := range map[money.Micros]string{0: "0.000000", -1: "-0.000001", 1_234_567: "1.234567", -9_223_372_036_854_775_808: "-9223372036854.775808"} {
 		if got := statement.Amount(micros); got != want {
