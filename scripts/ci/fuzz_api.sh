@@ -25,7 +25,8 @@ fi
 
 export GPUAAS_SIM_NODES=${GPUAAS_SIM_NODES:-24} FUZZ_OUT=$out
 start_instance fuzz "$out"
-# What Stripe would sign its webhooks with.
-STRIPE_WEBHOOK_SECRET=$(bin/devstack env | sed -n "s/^export STRIPE_WEBHOOK_SECRET='\{0,1\}\([^']*\)'\{0,1\}$/\1/p")
-export STRIPE_WEBHOOK_SECRET
+# What Stripe signs its webhooks with, and what it knows the platform by.
+for name in STRIPE_WEBHOOK_SECRET STRIPE_SECRET_KEY; do
+  export "$name=$(bin/devstack env | sed -n "s/^export $name='\{0,1\}\([^']*\)'\{0,1\}$/\1/p")"
+done
 "$out/venv/bin/python" scripts/ci/fuzz/fuzz.py

@@ -84,6 +84,16 @@ def attempt(role, method, path, body=None):
     return ask(token(role), method, path, body)
 
 
+def everything(role, path, **query):
+    """The items of a list, page after page."""
+    while True:
+        page = call(role, "GET", f"{path}?{urllib.parse.urlencode({'limit': 200, **query})}")
+        yield from page["items"]
+        if "next_cursor" not in page:
+            return
+        query["cursor"] = page["next_cursor"]
+
+
 REASON = {"reason": "fuzzing"}
 
 
@@ -197,12 +207,8 @@ def webhook(role):
 def webhook_delivery(role, endpoint):
     """A delivery that has ended, so that it can be asked for again."""
     made = call(role, "POST", f"/api/v1/webhooks/{endpoint}/test")["id"]
-    until = time.monotonic() + 3 * PATIENCE_SECONDS
-    while time.monotonic() < until:
-        if call(role, "GET", f"/api/v1/webhook-deliveries/{made}")["state"] != "pending":
-            return made
-        time.sleep(0.2)
-    sys.exit("fuzz: preparing: the test of a webhook does not end")
+    await_that("the test of a webhook ends", lambda: call(role, "GET", f"/api/v1/webhook-deliveries/{made}")["state"] != "pending")
+    return made
 
 
 def allocation(role, sku, state="active"):
@@ -223,26 +229,47 @@ def budgeted_project(role):
     return made
 
 
-def await_state(role, path, *states):
-    until = time.monotonic() + 3 * PATIENCE_SECONDS
+def await_that(what, condition, seconds=3 * PATIENCE_SECONDS):
+    """What the condition answers, once that is true of anything."""
+    until = time.monotonic() + seconds
     while time.monotonic() < until:
-        found = call(role, "GET", path)
-        if found["state"] in states:
+        found = condition()
+        if found:
             return found
         time.sleep(0.1)
-    sys.exit(f"fuzz: preparing: {path} is {found['state']} and not {' or '.join(states)}")
+    sys.exit(f"fuzz: preparing: it does not come about that {what}")
+
+
+def await_state(role, path, *states):
+    def there():
+        found = call(role, "GET", path)
+        return found if found["state"] in states else None
+
+    return await_that(f"{path} is {' or '.join(states)}", there)
+
+
+def pay(page):
+    """What somebody does on a page of the stand-in."""
+    try:
+        urllib.request.urlopen(page, urllib.parse.urlencode({"outcome": "pay"}).encode()).close()
+    except urllib.error.HTTPError:
+        pass  # where the browser is sent afterwards need not be there
 
 
 def payment(role, amount_minor):
     """A deposit that was paid on the stand-in's page and is credited."""
     made = call(role, "POST", "/api/v1/payments/checkout", {"amount_minor": amount_minor})
     path = f"/api/v1/payments/{made['id']}"
-    page = await_state(role, path, "open")["checkout_url"]
-    try:
-        urllib.request.urlopen(page, urllib.parse.urlencode({"outcome": "pay"}).encode()).close()
-    except urllib.error.HTTPError:
-        pass  # where the browser is sent afterwards need not be there
+    pay(await_state(role, path, "open")["checkout_url"])
     return await_state(role, path, "credited")["id"]
+
+
+def saved_card(role):
+    """Has a card saved where the role's person is at home, unless one is."""
+    if attempt(role, "GET", "/api/v1/billing/card")[0] == 200:
+        return
+    pay(call(role, "POST", "/api/v1/billing/card", {})["checkout_url"])
+    await_that("the card is saved", lambda: attempt(role, "GET", "/api/v1/billing/card")[0] == 200)
 
 
 def refund(role, payment_id):
@@ -251,14 +278,14 @@ def refund(role, payment_id):
 
 
 def stripe_event(secret):
-    """The body of an event that Stripe might send and that nobody acts on, and its signature."""
-    body = json.dumps({
+    """An event that Stripe might send and that nobody acts on, and the signature of the bytes that it is sent as."""
+    event = {
         "id": new("evt"), "object": "event", "type": "customer.created", "created": int(time.time()), "api_version": "2023-10-16", "livemode": False,
         "data": {"object": {"id": new("cus"), "object": "customer"}},
-    }).encode()
+    }
     at = int(time.time())
-    signed = hmac.new(secret.encode(), b"%d." % at + body, hashlib.sha256).hexdigest()
-    return body, f"t={at},v1={signed}"
+    signed = hmac.new(secret.encode(), f"{at}.{json.dumps(event)}".encode(), hashlib.sha256).hexdigest()
+    return event, f"t={at},v1={signed}"
 
 
 def pending_user():
@@ -291,16 +318,51 @@ def dead_letter():
         "event_id": event_id, "event_type": "billing.balance_adjusted", "occurred_at": "2026-01-05T09:30:00.000Z", "version": "1.0",
         "correlation_id": "fuzz", "payload": {},
     }).encode())
-    until = time.monotonic() + 3 * PATIENCE_SECONDS
-    while time.monotonic() < until:
-        cursor, found = "", None
-        while found is None:
-            page = call("admin", "GET", f"/api/v1/admin/dead-letters?limit=200{cursor}")
-            found = next((letter["id"] for letter in page["items"] if letter.get("event_id") == event_id), None)
-            if "next_cursor" not in page:
-                break
-            cursor = "&cursor=" + urllib.parse.quote(page["next_cursor"])
-        if found is not None:
-            return found
-        time.sleep(0.2)
-    sys.exit("fuzz: preparing: an event that nobody can be told of does not become a dead letter")
+
+    def found():
+        return next((letter["id"] for letter in everything("admin", "/api/v1/admin/dead-letters") if letter.get("event_id") == event_id), None)
+
+    return await_that("an event that nobody can be told of becomes a dead letter", found)
+
+
+def ask_stripe(path, form):
+    """A request of Stripe's API, as the platform's account."""
+    request = urllib.request.Request(AT["stripe_url"] + path, data=None if form is None else urllib.parse.urlencode(form).encode())
+    request.add_header("Authorization", f"Bearer {os.environ['STRIPE_SECRET_KEY']}")
+    with urllib.request.urlopen(request) as answer:
+        return json.load(answer)
+
+
+# What one operator may correct alone.
+CHEAP_MINOR = 10_000
+
+
+def unmatched_payments(account_id, amounts_minor):
+    """Money that Stripe took for an account and that nobody here knows of."""
+    customer = ask_stripe("/v1/customers", {})["id"]
+    session = ask_stripe("/v1/checkout/sessions", {"mode": "setup", "customer": customer, "currency": "usd", "success_url": API})
+    pay(session["url"])
+    card = ask_stripe(f"/v1/setup_intents/{session['setup_intent']}", None)["payment_method"]
+    for amount in amounts_minor:
+        ask_stripe("/v1/payment_intents", {
+            "amount": amount, "currency": "usd", "customer": customer, "payment_method": card, "confirm": "true", "off_session": "true",
+            "metadata[account_id]": account_id,
+        })
+
+
+def reconciliation():
+    """A reconciliation that has ended."""
+    made = call("admin", "POST", "/api/v1/admin/reconciliation/runs", {})["id"]
+    return await_state("admin", f"/api/v1/admin/reconciliation/runs/{made}", "completed")["id"]
+
+
+def open_findings():
+    """What reconciliations found and nobody has acted on, by id with its amount."""
+    about = (call("admin", "GET", f"/api/v1/admin/reconciliation/findings/{one['id']}")
+             for one in everything("admin", "/api/v1/admin/reconciliation/findings", state="open", kind="payment_unmatched"))
+    return {one["id"]: one["amount_micros"] for one in about if "correction" not in one}
+
+
+def proposal(finding_id):
+    """A correction that another operator proposes."""
+    return call("stayer", "POST", f"/api/v1/admin/reconciliation/findings/{finding_id}/corrections", REASON)["id"]
