@@ -72,7 +72,7 @@ func (l *Ledger) settle(ctx context.Context, tx pgx.Tx, in workflows.SettleEndIn
 		return err
 	}
 	if !end.Equal(in.To) {
-		return l.conflict(ctx, in, fmt.Sprintf("The meter of %s was settled at %s, not at %s.",
+		return l.conflict(ctx, in.Meter, fmt.Sprintf("The meter of %s was settled at %s, not at %s.",
 			in.Meter.AllocationID, end.Format(time.RFC3339Nano), in.To.Format(time.RFC3339Nano)))
 	}
 	if !closed {
@@ -95,11 +95,15 @@ func (l *Ledger) settleDifference(ctx context.Context, tx pgx.Tx, in workflows.S
 		return l.creditBeyond(ctx, tx, in, postedTo)
 	}
 	window := time.Duration(in.Meter.WindowSeconds) * time.Second
-	periods := billing.Windows(in.Meter.Anchor, postedTo, in.To, window, math.MaxInt)
+	return l.postBehind(ctx, tx, in.Meter, postedTo, billing.Windows(in.Meter.Anchor, postedTo, in.To, window, math.MaxInt))
+}
+
+// postBehind posts periods behind the end of a meter's chain, as many in a statement as may be. What stands there already is a conflict.
+func (l *Ledger) postBehind(ctx context.Context, tx pgx.Tx, meter workflows.Meter, postedTo time.Time, periods []billing.Period) error {
 	for len(periods) > 0 {
 		part := periods[:min(len(periods), MaxStatementWindows)]
 		periods = periods[len(part):]
-		p, err := newPosting(in.Meter, part)
+		p, err := newPosting(meter, part)
 		if err != nil {
 			return err
 		}
@@ -108,7 +112,7 @@ func (l *Ledger) settleDifference(ctx context.Context, tx pgx.Tx, in workflows.S
 			return err
 		}
 		if done.inserted != len(part) {
-			return l.conflict(ctx, in, fmt.Sprintf("The chain of %s ends at %s, yet a window stands behind it.", in.Meter.AllocationID, postedTo.Format(time.RFC3339Nano)))
+			return l.conflict(ctx, meter, fmt.Sprintf("The chain of %s ends at %s, yet a window stands behind it.", meter.AllocationID, postedTo.Format(time.RFC3339Nano)))
 		}
 	}
 	return nil
@@ -142,7 +146,7 @@ func (l *Ledger) creditBeyond(ctx context.Context, tx pgx.Tx, in workflows.Settl
 		return err
 	}
 	if !inserted {
-		return l.conflict(ctx, in, fmt.Sprintf("A settlement credit of %s stands although its meter was open.", in.Meter.AllocationID))
+		return l.conflict(ctx, in.Meter, fmt.Sprintf("A settlement credit of %s stands although its meter was open.", in.Meter.AllocationID))
 	}
 	return l.announce(ctx, tx, in.Meter, key, -amount, entryID)
 }
@@ -171,8 +175,8 @@ func forgivenBeyond(ctx context.Context, tx pgx.Tx, in workflows.SettleEndIn) (m
 	return total, nil
 }
 
-func (l *Ledger) conflict(ctx context.Context, in workflows.SettleEndIn, sentence string) error {
+func (l *Ledger) conflict(ctx context.Context, meter workflows.Meter, sentence string) error {
 	l.stats.conflicts.Add(1)
-	l.log.ErrorContext(ctx, "alarm: "+sentence, "allocation_id", in.Meter.AllocationID, "account_id", in.Meter.AccountID, "correlation_id", in.Meter.CorrelationID)
+	l.log.ErrorContext(ctx, "alarm: "+sentence, "allocation_id", meter.AllocationID, "account_id", meter.AccountID, "correlation_id", meter.CorrelationID)
 	return fault.New(fault.LedgerConflict, sentence)
 }

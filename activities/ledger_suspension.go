@@ -45,30 +45,12 @@ func (l *Ledger) SettleSuspension(ctx context.Context, in workflows.SettleSuspen
 // postThrough brings the chain of usage to the end of the suspension.
 func (l *Ledger) postThrough(ctx context.Context, tx pgx.Tx, in workflows.SettleSuspensionIn, postedTo time.Time) error {
 	window := time.Duration(in.Meter.WindowSeconds) * time.Second
+	end := postedTo
 	periods := billing.Windows(in.Meter.Anchor, postedTo, in.From, window, math.MaxInt)
-	if postedTo.Before(in.From) {
-		postedTo = in.From
+	if end.Before(in.From) {
+		end = in.From
 	}
-	periods = append(periods, billing.Period{Start: postedTo, End: in.To})
-	for len(periods) > 0 {
-		part := periods[:min(len(periods), MaxStatementWindows)]
-		periods = periods[len(part):]
-		p, err := newPosting(in.Meter, part)
-		if err != nil {
-			return err
-		}
-		done, err := l.write(ctx, tx, []*posting{p})
-		if err != nil {
-			return err
-		}
-		if done.inserted != len(part) {
-			sentence := fmt.Sprintf("A window of %s stands behind the end of its chain.", in.Meter.AllocationID)
-			l.stats.conflicts.Add(1)
-			l.log.ErrorContext(ctx, "alarm: "+sentence, "allocation_id", in.Meter.AllocationID, "account_id", in.Meter.AccountID)
-			return fault.New(fault.LedgerConflict, sentence)
-		}
-	}
-	return nil
+	return l.postBehind(ctx, tx, in.Meter, postedTo, append(periods, billing.Period{Start: end, End: in.To}))
 }
 
 // creditSuspension gives back what the suspended time costs, once.

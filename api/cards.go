@@ -36,9 +36,8 @@ type (
 	createCardIn struct {
 		IdempotencyKey string `header:"X-Idempotency-Key" required:"true" minLength:"1" maxLength:"255"`
 		Body           struct {
-			TenantID   id.Tenant `json:"tenant_id,omitempty" pattern:"^tenant_[a-z2-7]{26}$"`
-			SuccessURL string    `json:"success_url,omitempty" minLength:"1" maxLength:"2000"`
-			CancelURL  string    `json:"cancel_url,omitempty" minLength:"1" maxLength:"2000"`
+			TenantID id.Tenant `json:"tenant_id,omitempty" pattern:"^tenant_[a-z2-7]{26}$"`
+			ReturnTo
 		}
 	}
 	deleteCardIn struct {
@@ -69,10 +68,7 @@ func (s *server) createCard(ctx context.Context, in *createCardIn) (*cardOut, er
 	asked := workflows.OpenCard{
 		CardID: cardID, TenantID: at.TenantID, AccountID: account.ID, UserID: who.UserID, Actor: who.Actor(), CorrelationID: telemetry.Correlation(ctx),
 	}
-	if asked.SuccessURL, err = s.ownPage(in.Body.SuccessURL, "card", string(cardID), "saved"); err != nil {
-		return nil, err
-	}
-	if asked.CancelURL, err = s.ownPage(in.Body.CancelURL, "card", string(cardID), "cancelled"); err != nil {
+	if asked.SuccessURL, asked.CancelURL, err = s.returnPages(in.Body.ReturnTo, "card", string(cardID), "saved"); err != nil {
 		return nil, err
 	}
 	var reply workflows.CardReply

@@ -58,9 +58,14 @@ type createCheckoutIn struct {
 		AmountMinor int64     `json:"amount_minor" minimum:"1" maximum:"100000000000"`
 		Currency    string    `json:"currency,omitempty" pattern:"^[a-z]{3}$"`
 		SaveCard    bool      `json:"save_card,omitempty" doc:"Save the card that is paid with, as the one that an automatic top-up charges."`
-		SuccessURL  string    `json:"success_url,omitempty" minLength:"1" maxLength:"2000"`
-		CancelURL   string    `json:"cancel_url,omitempty" minLength:"1" maxLength:"2000"`
+		ReturnTo
 	}
+}
+
+// ReturnTo says where Stripe's page sends the browser afterwards; a page of the console where it says nothing.
+type ReturnTo struct {
+	SuccessURL string `json:"success_url,omitempty" minLength:"1" maxLength:"2000"`
+	CancelURL  string `json:"cancel_url,omitempty" minLength:"1" maxLength:"2000"`
 }
 
 // receiveWebhook is the operation that takes what Stripe tells.
@@ -115,10 +120,7 @@ func (s *server) createCheckout(ctx context.Context, in *createCheckoutIn) (*pay
 		PaymentID: paymentID, TenantID: at.TenantID, AccountID: account.ID, UserID: who.UserID, Currency: account.Currency, AmountMicros: amount,
 		SaveCard: in.Body.SaveCard, Actor: who.Actor(), CorrelationID: telemetry.Correlation(ctx),
 	}
-	if asked.SuccessURL, err = s.ownPage(in.Body.SuccessURL, "payment", string(paymentID), "paid"); err != nil {
-		return nil, err
-	}
-	if asked.CancelURL, err = s.ownPage(in.Body.CancelURL, "payment", string(paymentID), "cancelled"); err != nil {
+	if asked.SuccessURL, asked.CancelURL, err = s.returnPages(in.Body.ReturnTo, "payment", string(paymentID), "paid"); err != nil {
 		return nil, err
 	}
 	var reply workflows.PaymentReply
@@ -139,6 +141,15 @@ func (s *server) createCheckout(ctx context.Context, in *createCheckoutIn) (*pay
 		return nil, fault.New(fault.IdempotencyConflict, "This X-Idempotency-Key was used longer ago than answers are kept.")
 	}
 	return &paymentOut{Body: renderPayment(row)}, nil
+}
+
+// returnPages are where a browser is sent back to from Stripe's page, when it is done there and when it is not.
+func (s *server) returnPages(to ReturnTo, noun, id, done string) (success, cancel string, err error) {
+	if success, err = s.ownPage(to.SuccessURL, noun, id, done); err != nil {
+		return "", "", err
+	}
+	cancel, err = s.ownPage(to.CancelURL, noun, id, "cancelled")
+	return success, cancel, err
 }
 
 // ownPage is where a browser is sent back to: a page of this site, or refused.

@@ -63,6 +63,18 @@ func (c *command) mintSecret(ctx context.Context, api client.ClientInterface, ac
 	return c.show(body, func() table { return table{rows: [][]string{{minted.ClientSecret}}} })
 }
 
+// overlapSeconds is for how long the secrets before a new one stay valid; nil where nothing is said.
+func overlapSeconds(said string) (*int64, error) {
+	if said == "" {
+		return nil, nil
+	}
+	seconds, err := strconv.ParseInt(said, 10, 64)
+	if err != nil || seconds < 0 {
+		return nil, usage("--overlap takes a number of seconds")
+	}
+	return &seconds, nil
+}
+
 func (c *command) serviceAccountRotate() *cobra.Command {
 	var overlap string
 	cmd := &cobra.Command{
@@ -71,13 +83,9 @@ func (c *command) serviceAccountRotate() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&overlap, "overlap", "", "seconds for which the secrets before it stay valid (policy's value when absent; 0: end them now)")
 	cmd.RunE = func(cmd *cobra.Command, arguments []string) error {
-		var seconds *int64
-		if overlap != "" {
-			value, err := strconv.ParseInt(overlap, 10, 64)
-			if err != nil || value < 0 {
-				return usage("--overlap takes a number of seconds")
-			}
-			seconds = &value
+		seconds, err := overlapSeconds(overlap)
+		if err != nil {
+			return err
 		}
 		api, err := c.api()
 		if err != nil {

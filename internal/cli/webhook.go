@@ -151,13 +151,9 @@ func (c *command) webhookRotate() *cobra.Command {
 	cmd := &cobra.Command{Use: "rotate WEBHOOK", Short: "Make a new signing secret, and let the one before sign beside it for a while", Args: exact(1, "the webhook's id")}
 	cmd.Flags().StringVar(&overlap, "overlap", "", "seconds for which the secret before signs too (policy's value when absent; 0: end it now)")
 	cmd.RunE = func(cmd *cobra.Command, arguments []string) error {
-		var seconds *int64
-		if overlap != "" {
-			value, err := strconv.ParseInt(overlap, 10, 64)
-			if err != nil || value < 0 {
-				return usage("--overlap takes a number of seconds")
-			}
-			seconds = &value
+		seconds, err := overlapSeconds(overlap)
+		if err != nil {
+			return err
 		}
 		api, err := c.api()
 		if err != nil {
