@@ -180,6 +180,9 @@ func (w *Webhooks) Sweep(ctx context.Context, in workflows.SweepIn) (workflows.S
 	if out.Leaving, err = w.tellLeaving(ctx); err != nil {
 		return out, err
 	}
+	if out.Forgotten, err = w.forgetCustomers(ctx); err != nil {
+		return out, err
+	}
 	out.LookAgainSeconds, err = w.Policy.Int(ctx, authored.PaymentsReconcileSeconds)
 	return out, err
 }
@@ -198,6 +201,26 @@ func (w *Webhooks) tellLeaving(ctx context.Context) (told int, err error) {
 		told++
 	}
 	return told, nil
+}
+
+// forgetCustomers has Stripe forget the customers that erased tenants were there. One that Stripe does not forget now is asked for by the next
+// sweep, and keeps nobody else from being forgotten.
+func (w *Webhooks) forgetCustomers(ctx context.Context) (forgotten int, err error) {
+	leaving, err := queries.LeavingCustomers(ctx, w.Pool, undoneMost)
+	if err != nil {
+		return 0, err
+	}
+	for _, one := range leaving {
+		if err := w.Stripe.DeleteCustomer(ctx, one.CustomerID); err != nil {
+			w.Log.WarnContext(ctx, "Stripe still knows an erased tenant and is asked again later", "tenant_id", string(one.TenantID), "error", err.Error())
+			continue
+		}
+		if err := queries.ForgetCustomer(ctx, w.Pool, one); err != nil {
+			return forgotten, err
+		}
+		forgotten++
+	}
+	return forgotten, nil
 }
 
 func (w *Webhooks) since(ctx context.Context, asked, now time.Time) (time.Time, error) {

@@ -191,9 +191,11 @@ type SweepIn struct {
 type SweepOut struct {
 	Next time.Time `json:"next"`
 	// Asked are events of which no webhook told, Begun those that are worked on now, Leaving cards that the provider is told to forget.
-	Asked            int   `json:"asked"`
-	Begun            int   `json:"begun"`
-	Leaving          int   `json:"leaving,omitempty"`
+	Asked   int `json:"asked"`
+	Begun   int `json:"begun"`
+	Leaving int `json:"leaving,omitempty"`
+	// Forgotten are the customers of erased tenants that the provider has forgotten.
+	Forgotten        int   `json:"forgotten,omitempty"`
 	LookAgainSeconds int64 `json:"look_again_seconds"`
 }
 

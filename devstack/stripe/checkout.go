@@ -15,6 +15,24 @@ func createCustomer(c *change, _ string) (object, error) {
 	return made, c.happened("customer.created", made)
 }
 
+// deleteCustomer leaves of a customer that there was one, and detaches their cards.
+func deleteCustomer(c *change, id string) (object, error) {
+	known, err := c.find("customer", id)
+	if err != nil || known["deleted"] == true {
+		return nil, missing("customer", id)
+	}
+	for _, held := range c.objects {
+		if text(held, "object") == "payment_method" && text(held, "customer") == id {
+			if _, err := detachMethod(c, text(held, "id")); err != nil {
+				return nil, err
+			}
+		}
+	}
+	gone := object{"id": id, "object": "customer", "deleted": true}
+	c.put(gone)
+	return gone, c.happened("customer.deleted", known)
+}
+
 func metadata(given object) object {
 	if found := part(given, "metadata"); found != nil {
 		return found
@@ -39,8 +57,8 @@ func createSession(c *change, _ string) (object, error) {
 		expires = asked
 	}
 	if customer := text(c.given, "customer"); customer != "" {
-		if _, err := c.find("customer", customer); err != nil {
-			return nil, err
+		if known, err := c.find("customer", customer); err != nil || known["deleted"] == true {
+			return nil, missing("customer", customer)
 		}
 	}
 	fields := object{

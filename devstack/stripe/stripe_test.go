@@ -288,6 +288,38 @@ func TestASavedCardIsChargedAndDeclined(t *testing.T) {
 	s.requireValid()
 }
 
+func TestACustomerIsForgottenWithTheirCards(t *testing.T) {
+	hooks := newEndpoint(t)
+	s := start(t, hooks.URL, stripe.Faults{})
+	customer, err := s.client.CreateCustomer(t.Context(), "customer/gone", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := provider.NewCheckout{Key: "card/gone", CustomerID: customer, SuccessURL: "https://a.example", CancelURL: "https://a.example", ExpiresAt: time.Now().Add(time.Hour)}
+	opened, err := s.client.CreateCheckout(t.Context(), page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.order("pay", map[string]any{"session": opened.ID, "outcome": "pay"})
+	saved, err := s.client.GetCheckout(t.Context(), opened.ID)
+	if err != nil || saved.Card == nil {
+		t.Fatalf("the card is %+v, %v", saved.Card, err)
+	}
+	for range 2 {
+		if err := s.client.DeleteCustomer(t.Context(), customer); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if charged, err := s.client.ChargeCard(t.Context(), "charge/gone", customer, saved.Card.PaymentMethodID, "usd", 5000, nil); !errors.Is(err, fault.PaymentRefused) {
+		t.Errorf("the card of somebody forgotten is charged: %+v, %v", charged, err)
+	}
+	page.Key = "card/again"
+	if _, err := s.client.CreateCheckout(t.Context(), page); !errors.Is(err, fault.PaymentRefused) {
+		t.Errorf("a page for somebody forgotten is answered %v", err)
+	}
+	s.requireValid()
+}
+
 func TestWhatWasAcknowledgedOutlivesAKill(t *testing.T) {
 	ctx, hooks := t.Context(), newEndpoint(t)
 	hooks.refuse = 1 << 30

@@ -107,6 +107,7 @@ func operations() []operation {
 	return []operation{
 		{"POST", "/v1/customers", createCustomer},
 		{"GET", "/v1/customers/{id}", get("customer")},
+		{"DELETE", "/v1/customers/{id}", deleteCustomer},
 		{"POST", "/v1/checkout/sessions", createSession},
 		{"GET", "/v1/checkout/sessions/{id}", get("checkout.session")},
 		{"POST", "/v1/checkout/sessions/{id}/expire", expireSession},
@@ -274,7 +275,7 @@ func (s *Server) answer(r *http.Request, key string, given object) (status int, 
 	}
 	c := &change{account: a, server: s, given: given, now: s.now().Unix(), record: record{Account: key}, made: map[string]object{}}
 	status, body = c.run(r)
-	if r.Method == http.MethodPost && (len(c.record.Objects) > 0 || idempotency != "") && status < http.StatusInternalServerError {
+	if r.Method != http.MethodGet && (len(c.record.Objects) > 0 || idempotency != "") && status < http.StatusInternalServerError {
 		if idempotency != "" && (status < http.StatusBadRequest || status == http.StatusPaymentRequired) {
 			c.record.Key, c.record.Answer = idempotency, &answered{Request: print, Status: status, Body: body}
 		}

@@ -255,6 +255,17 @@ func (c *Client) GetIntent(ctx context.Context, id string) (Intent, error) {
 	return intent(found), nil
 }
 
+// DeleteCustomer forgets a customer with what Stripe knows of them, their cards too; one that is forgotten already is no error. Payments and
+// refunds stay, and can still be paid back.
+func (c *Client) DeleteCustomer(ctx context.Context, customer string) error {
+	_, err := c.api.Customers.Del(customer, &stripego.CustomerParams{Params: params(ctx, "")})
+	var answered *stripego.Error
+	if errors.As(err, &answered) && answered.Code == stripego.ErrorCodeResourceMissing {
+		return nil
+	}
+	return classify("forget a customer", err)
+}
+
 // DetachCard forgets a saved card; one that is forgotten already is no error.
 func (c *Client) DetachCard(ctx context.Context, method string) error {
 	_, err := c.api.PaymentMethods.Detach(method, &stripego.PaymentMethodDetachParams{Params: params(ctx, "")})

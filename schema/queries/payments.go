@@ -120,6 +120,23 @@ func StripeCustomer(ctx context.Context, db DB, tenant id.Tenant) (string, error
 	return row.CustomerID, err
 }
 
+// LeavingCustomer is an erased tenant of which Stripe still knows.
+type LeavingCustomer struct {
+	TenantID   id.Tenant
+	CustomerID string
+}
+
+// LeavingCustomers lists whom Stripe is still to forget, once nothing of theirs is under way there.
+func LeavingCustomers(ctx context.Context, db DB, limit int) ([]LeavingCustomer, error) {
+	return many[LeavingCustomer](ctx, db, "StripeCustomersLeaving", pgx.NamedArgs{"row_limit": limit})
+}
+
+// ForgetCustomer removes what an erased tenant was at Stripe.
+func ForgetCustomer(ctx context.Context, db DB, gone LeavingCustomer) error {
+	_, err := execute(ctx, db, "StripeCustomerForget", pgx.NamedArgs{"tenant_id": gone.TenantID, "customer_id": gone.CustomerID})
+	return err
+}
+
 // InsertStripeCustomer writes what the tenant is at Stripe; the first one stays.
 func InsertStripeCustomer(ctx context.Context, db DB, tenant id.Tenant, customer string) error {
 	_, err := execute(ctx, db, "StripeCustomerInsert", pgx.NamedArgs{"tenant_id": tenant, "customer_id": customer})
