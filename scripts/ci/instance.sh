@@ -14,12 +14,12 @@ start_instance() {
   instance=$!
   trap stop_instance EXIT
   trap 'exit 130' INT TERM
-  for _ in $(seq 1 900); do
+  for _ in $(seq 1 1800); do
     grep -q '^ready' "$instance_out/devstack.out" && return 0
     kill -0 "$instance" 2>/dev/null || { echo "$gate: the instance ended before it was ready" >&2; tail -n 40 "$instance_out/devstack.out" >&2; exit 1; }
     sleep 0.2
   done
-  echo "$gate: the instance was not ready after three minutes" >&2
+  echo "$gate: the instance was not ready after six minutes" >&2
   exit 1
 }
 

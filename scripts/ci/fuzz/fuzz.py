@@ -99,7 +99,9 @@ def stock(account_id):
     """Makes findings to act on, and answers the run that found them."""
     instance.unmatched_payments(account_id, [CENTS] * FINDINGS + [2 * instance.CHEAP_MINOR] * FINDINGS)
     time.sleep(LAG_SECONDS + 1)
-    return instance.reconciliation()
+    run = instance.reconciliation()
+    instance.await_that("a payment that nobody knows of is found", instance.open_findings)
+    return run
 
 
 def home(role):
