@@ -14,6 +14,7 @@ import (
 
 	"github.com/gpuaas/gpuaas/domain/fault"
 	"github.com/gpuaas/gpuaas/domain/id"
+	"github.com/gpuaas/gpuaas/internal/telemetry"
 	"github.com/gpuaas/gpuaas/schema/queries"
 	"github.com/gpuaas/gpuaas/workflows"
 )
@@ -25,12 +26,15 @@ type Signaller interface {
 		workflow any, arguments ...any) (client.WorkflowRun, error)
 }
 
-// Funds watches what accounts hold. Its tools are the database, whoever sends signals, and the clock.
+// Funds watches what accounts hold. Its tools are the database, whoever sends signals, the clock, and what measures the ends of money.
 type Funds struct {
 	Pool    *pgxpool.Pool
 	Cluster Signaller
 	// Now is the clock that says what has accrued, and which instants have passed.
 	Now func() time.Time
+	// Rungs counts the rungs that are reached, by name; Lateness measures how late the end of money was found, in seconds.
+	Rungs    telemetry.Counter
+	Lateness telemetry.Histogram
 }
 
 // Bind registers the steps of Funds.

@@ -21,12 +21,14 @@ import (
 // seen, and then nothing ends, or it comes after the end was written. fault.AccountNotFound when the tenant has no such account.
 func (f *Funds) Review(ctx context.Context, in workflows.ReviewFundsIn) (workflows.FundsReview, error) {
 	var review workflows.FundsReview
+	var crossings []billing.Crossing
 	err := store.InTx(ctx, f.Pool, func(ctx context.Context, tx pgx.Tx) error {
 		r, err := f.open(ctx, tx, in)
 		if err != nil {
 			return err
 		}
-		for _, crossing := range r.verdict.Crossings {
+		crossings = r.verdict.Crossings
+		for _, crossing := range crossings {
 			if err := r.write(ctx, tx, crossing); err != nil {
 				return err
 			}
@@ -40,7 +42,23 @@ func (f *Funds) Review(ctx context.Context, in workflows.ReviewFundsIn) (workflo
 		review, err = r.answer(ctx, tx)
 		return err
 	})
+	if err == nil {
+		f.measure(ctx, crossings)
+	}
 	return review, err
+}
+
+// measure counts what was reached, once it is written.
+func (f *Funds) measure(ctx context.Context, crossings []billing.Crossing) {
+	for _, crossing := range crossings {
+		if !crossing.Reached {
+			continue
+		}
+		f.Rungs.Add(ctx, 1, string(crossing.Rung))
+		if crossing.Rung == billing.Depleted {
+			f.Lateness.Record(ctx, crossing.Late.Seconds())
+		}
+	}
 }
 
 // fundsReview is one account being judged.

@@ -15,6 +15,7 @@ import (
 	"github.com/gpuaas/gpuaas/domain/id"
 	"github.com/gpuaas/gpuaas/domain/money"
 	"github.com/gpuaas/gpuaas/domain/policy"
+	"github.com/gpuaas/gpuaas/internal/telemetry"
 	"github.com/gpuaas/gpuaas/schema/queries"
 	"github.com/gpuaas/gpuaas/workflows"
 )
@@ -34,6 +35,8 @@ type Ledger struct {
 
 	group *groupCommit
 	stats ledgerCounters
+	// windows measures how many windows a statement takes.
+	windows telemetry.Histogram
 
 	platformMutex sync.Mutex
 	// platform caches the platform's accounts, whose rows never change.
@@ -48,6 +51,9 @@ func NewLedger(pool *pgxpool.Pool, values IntPolicy, now func() time.Time, log *
 	l.group = newGroupCommit(l.commit)
 	return l
 }
+
+// Measure has the size of each posting statement measured, in windows. It comes before the first posting.
+func (l *Ledger) Measure(windows telemetry.Histogram) { l.windows = windows }
 
 // Bind registers the steps that write the ledger.
 func (l *Ledger) Bind(registry worker.ActivityRegistry) {

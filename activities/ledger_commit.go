@@ -72,6 +72,7 @@ func (l *Ledger) write(ctx context.Context, db queries.Sender, postings []*posti
 		inserted, err := queries.PostUsage(ctx, db, usage)
 		if err == nil {
 			l.stats.statements.Add(1)
+			l.windows.Record(ctx, float64(usage.Len()))
 			l.stats.posted.Add(int64(inserted))
 			l.stats.repeated.Add(int64(usage.Len() - inserted))
 			return &written{usage: usage, inserted: inserted}, nil

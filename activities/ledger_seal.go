@@ -41,6 +41,8 @@ type Sealer struct {
 	alarmed time.Time
 	// lag is the age of the oldest unsealed observation, in milliseconds.
 	lag atomic.Int64
+	// checkpoints counts what was cut; looked is when rows were last looked for, in Unix milliseconds.
+	checkpoints, looked atomic.Int64
 
 	counted    int64
 	countedAll bool
@@ -61,6 +63,17 @@ func NewSealer(pool *pgxpool.Pool, log *slog.Logger) *Sealer {
 
 // Lag is how long the oldest rows that this sealer saw have been waiting to be sealed; above five seconds it alarms.
 func (s *Sealer) Lag() time.Duration { return time.Duration(s.lag.Load()) * time.Millisecond }
+
+// Checkpoints counts the checkpoints that this sealer cut.
+func (s *Sealer) Checkpoints() int64 { return s.checkpoints.Load() }
+
+// Looked is when this sealer last looked for rows to seal, with success; zero before.
+func (s *Sealer) Looked() time.Time {
+	if looked := s.looked.Load(); looked != 0 {
+		return time.UnixMilli(looked)
+	}
+	return time.Time{}
+}
 
 // Run seals and cuts checkpoints until ctx ends. A database that is away is tried again.
 func (s *Sealer) Run(ctx context.Context) error {
@@ -102,7 +115,11 @@ func (s *Sealer) Seal(ctx context.Context) error {
 		s.noted = seen
 		s.pending = append(s.pending, sealCandidate{seen.LedgerID, seen.OutboxID, boundary, time.Now()})
 	}
-	return s.sealDue(ctx, seen.OldestRunning)
+	if err := s.sealDue(ctx, seen.OldestRunning); err != nil {
+		return err
+	}
+	s.looked.Store(time.Now().UnixMilli())
+	return nil
 }
 
 func (s *Sealer) sealDue(ctx context.Context, oldestRunning uint64) error {
@@ -168,9 +185,11 @@ func (s *Sealer) cut(ctx context.Context, sealed int64) error {
 	if len(long) == 0 {
 		return nil
 	}
-	if _, err := queries.CutCheckpoints(ctx, s.pool, long, sealed); err != nil {
+	cut, err := queries.CutCheckpoints(ctx, s.pool, long, sealed)
+	if err != nil {
 		return err
 	}
+	s.checkpoints.Add(cut)
 	for _, account := range long {
 		delete(s.tails, account)
 	}

@@ -20,12 +20,13 @@ import (
 	authored "github.com/gpuaas/gpuaas/domain/policy"
 	"github.com/gpuaas/gpuaas/domain/reconciliation"
 	"github.com/gpuaas/gpuaas/internal/store"
+	"github.com/gpuaas/gpuaas/internal/telemetry"
 	"github.com/gpuaas/gpuaas/schema/queries"
 	"github.com/gpuaas/gpuaas/workflows"
 )
 
 // Reconciliation compares the ledger with everything that is not the payment provider's, and posts corrections. Its tools are the database,
-// the ledger's writer, the cluster, the policy, the clock and the log.
+// the ledger's writer, the cluster, the policy, the clock, the log, and what measures its runs.
 type Reconciliation struct {
 	Pool    *pgxpool.Pool
 	Ledger  *Ledger
@@ -33,6 +34,9 @@ type Reconciliation struct {
 	Policy  IntPolicy
 	Now     func() time.Time
 	Log     *slog.Logger
+	// Runs counts the runs that ended, by outcome; Duration measures how long they took, in seconds.
+	Runs     telemetry.Counter
+	Duration telemetry.Histogram
 }
 
 // Bind registers the steps of Reconciliation and Correction that are not the payment provider's.
@@ -204,6 +208,7 @@ func (r *Reconciliation) Finish(ctx context.Context, in workflows.FinishReconcil
 		return result, err
 	}
 	run.State, run.Checks = result.State, checks
+	ended := false
 	err = store.InTx(ctx, r.Pool, func(ctx context.Context, tx pgx.Tx) error {
 		if err := queries.ResolveFindings(ctx, tx, run.ID, made); err != nil {
 			return err
@@ -212,9 +217,13 @@ func (r *Reconciliation) Finish(ctx context.Context, in workflows.FinishReconcil
 		if run.Opened, run.Resolved, err = queries.CountFindings(ctx, tx, run.ID); err != nil {
 			return err
 		}
-		_, err = queries.EndReconciliationRun(ctx, tx, run)
+		ended, err = queries.EndReconciliationRun(ctx, tx, run)
 		return err
 	})
+	if err == nil && ended {
+		r.Runs.Add(ctx, 1, run.State)
+		r.Duration.Record(ctx, r.Now().Sub(in.Terms.StartedAt).Seconds())
+	}
 	result.Opened, result.Resolved = run.Opened, run.Resolved
 	for _, check := range in.Made {
 		r.Log.InfoContext(ctx, "reconciled", "run_id", string(run.ID), "check", string(check.Check), "examined", check.Examined, "found", check.Found, "reason", check.Reason)

@@ -17,13 +17,14 @@ import (
 	rules "github.com/gpuaas/gpuaas/domain/webhook"
 	"github.com/gpuaas/gpuaas/internal/policy"
 	"github.com/gpuaas/gpuaas/internal/store"
+	"github.com/gpuaas/gpuaas/internal/telemetry"
 	"github.com/gpuaas/gpuaas/internal/webhook"
 	"github.com/gpuaas/gpuaas/schema/queries"
 	"github.com/gpuaas/gpuaas/workflows"
 )
 
 // WebhookDeliveries tells customers' endpoints of events. Its tools are the database, the keys that open the endpoints' secrets, the sender,
-// the policy, the clock and the log.
+// the policy, the clock, the log, and what measures the attempts.
 type WebhookDeliveries struct {
 	Pool   *pgxpool.Pool
 	Keys   *webhook.Keys
@@ -31,6 +32,9 @@ type WebhookDeliveries struct {
 	Policy *policy.Client
 	Now    func() time.Time
 	Log    *slog.Logger
+	// Attempts counts attempts by outcome, Ended deliveries by how they ended, GivenUp the endpoints that were; Latency measures answers, in seconds.
+	Attempts, Ended, GivenUp telemetry.Counter
+	Latency                  telemetry.Histogram
 }
 
 // Bind registers the step of WebhookDelivery.
@@ -62,7 +66,10 @@ func (w *WebhookDeliveries) Attempt(ctx context.Context, in workflows.DeliveryAt
 		return workflows.DeliveryStanding{}, err
 	}
 	if endpoint.DisabledAt != nil && !delivery.Test {
-		_, err := queries.MoveWebhookDelivery(ctx, w.Pool, delivery, rules.Skipped, false, nil)
+		moved, err := queries.MoveWebhookDelivery(ctx, w.Pool, delivery, rules.Skipped, false, nil)
+		if err == nil && moved {
+			w.Ended.Add(ctx, 1, string(rules.Skipped))
+		}
 		return workflows.DeliveryStanding{State: rules.Skipped}, err
 	}
 	values, err := w.Policy.Values(ctx)
@@ -129,8 +136,9 @@ func (w *WebhookDeliveries) record(ctx context.Context, values policy.Values, se
 	result webhook.Result,
 ) (standing workflows.DeliveryStanding, err error) {
 	now := milliseconds(w.Now())
+	var inserted, moved, gaveUp bool
 	err = store.InTx(ctx, w.Pool, func(ctx context.Context, tx pgx.Tx) error {
-		standing = workflows.DeliveryStanding{}
+		standing, inserted, moved, gaveUp = workflows.DeliveryStanding{}, false, false, false
 		endpoint, err := queries.HoldWebhookEndpoint(ctx, tx, sent.TenantID, sent.EndpointID)
 		if err != nil {
 			return err
@@ -147,7 +155,7 @@ func (w *WebhookDeliveries) record(ctx context.Context, values policy.Values, se
 		if result.StatusCode != 0 {
 			attempt.StatusCode = &result.StatusCode
 		}
-		inserted, err := queries.InsertWebhookAttempt(ctx, tx, delivery, attempt)
+		inserted, err = queries.InsertWebhookAttempt(ctx, tx, delivery, attempt)
 		if err != nil || !inserted || delivery.State != rules.Pending {
 			return err
 		}
@@ -156,6 +164,7 @@ func (w *WebhookDeliveries) record(ctx context.Context, values policy.Values, se
 			if givenUp, err = w.judge(ctx, tx, values, endpoint, result, now); err != nil {
 				return err
 			}
+			gaveUp = givenUp && endpoint.DisabledAt == nil
 		}
 		var next *time.Time
 		standing.State = rules.Failed
@@ -165,13 +174,28 @@ func (w *WebhookDeliveries) record(ctx context.Context, values policy.Values, se
 			at := milliseconds(now.Add(pause))
 			standing.State, standing.RetryAfterMs, next = rules.Pending, pause.Milliseconds(), &at
 		}
-		_, err = queries.MoveWebhookDelivery(ctx, tx, delivery, standing.State, true, next)
+		moved, err = queries.MoveWebhookDelivery(ctx, tx, delivery, standing.State, true, next)
 		return err
 	})
+	if err == nil && inserted {
+		w.measure(ctx, result, standing.State, moved, gaveUp)
+	}
 	if errors.Is(err, pgx.ErrNoRows) {
 		return workflows.DeliveryStanding{}, nil // deleted while it was being sent
 	}
 	return standing, err
+}
+
+// measure counts an attempt that is written down, and what it ended.
+func (w *WebhookDeliveries) measure(ctx context.Context, result webhook.Result, state rules.State, moved, givenUp bool) {
+	w.Attempts.Add(ctx, 1, string(result.Outcome))
+	w.Latency.Record(ctx, result.Latency.Seconds())
+	if moved && state != rules.Pending {
+		w.Ended.Add(ctx, 1, string(state))
+	}
+	if givenUp {
+		w.GivenUp.Add(ctx, 1)
+	}
 }
 
 // judge writes what an attempt means for its endpoint, and says whether the endpoint is given up.

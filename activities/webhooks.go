@@ -15,12 +15,14 @@ import (
 	"github.com/gpuaas/gpuaas/domain/id"
 	authored "github.com/gpuaas/gpuaas/domain/policy"
 	"github.com/gpuaas/gpuaas/internal/stripe"
+	"github.com/gpuaas/gpuaas/internal/telemetry"
 	"github.com/gpuaas/gpuaas/internal/temporal"
 	"github.com/gpuaas/gpuaas/schema/queries"
 	"github.com/gpuaas/gpuaas/workflows"
 )
 
-// Webhooks brings the events of Stripe to whom they are for. Its tools are the database, the cluster, Stripe, the policy, the clock and the log.
+// Webhooks brings the events of Stripe to whom they are for. Its tools are the database, the cluster, Stripe, the policy, the clock, the
+// log, and what counts the events.
 type Webhooks struct {
 	Pool     *pgxpool.Pool
 	Temporal client.Client
@@ -28,6 +30,8 @@ type Webhooks struct {
 	Policy   IntPolicy
 	Now      func() time.Time
 	Log      *slog.Logger
+	// Events counts what became of events, by outcome; Swept those of which no webhook told.
+	Events, Swept telemetry.Counter
 }
 
 // Bind registers the steps of WebhookEvent.
@@ -131,7 +135,11 @@ func (w *Webhooks) Tell(ctx context.Context, route workflows.EventRoute) (workfl
 
 // Note writes down what became of an event.
 func (w *Webhooks) Note(ctx context.Context, route workflows.EventRoute) (workflows.Nothing, error) {
-	return workflows.Nothing{}, queries.EndStripeEvent(ctx, w.Pool, route.EventID, route.Outcome, route.TenantID, route.About)
+	fresh, err := queries.EndStripeEvent(ctx, w.Pool, route.EventID, route.Outcome, route.TenantID, route.About)
+	if err == nil && fresh {
+		w.Events.Add(ctx, 1, route.Outcome)
+	}
+	return workflows.Nothing{}, err
 }
 
 const (
@@ -167,6 +175,7 @@ func (w *Webhooks) Sweep(ctx context.Context, in workflows.SweepIn) (workflows.S
 		}
 	}
 	out.Asked = len(begin)
+	w.Swept.Add(ctx, int64(out.Asked))
 	undone, err := queries.UndoneStripeEvents(ctx, w.Pool, now.Add(-undoneAfter), undoneMost)
 	if err != nil {
 		return out, err

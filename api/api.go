@@ -65,6 +65,8 @@ type Config struct {
 	Evidence *evidence.Keys
 	Version  string
 	Log      *slog.Logger
+	// Meter measures requests; nil where nobody asks for what it measures.
+	Meter *telemetry.Meter
 	// Tracing makes a span of every request; nil while tracing is off.
 	Tracing *telemetry.Tracing
 	Now     func() time.Time
@@ -87,6 +89,9 @@ type server struct {
 	ending chan struct{}
 	// statements reads what happened to accounts out of the ledger.
 	statements *statement.Reader
+	// What is measured beside requests: open sockets, those that were too slow, and webhooks of Stripe by outcome.
+	sockets                     telemetry.Level
+	slowReaders, stripeWebhooks telemetry.Counter
 }
 
 // API is the public API: a handler, and what keeps it true while it serves.
@@ -132,7 +137,8 @@ func New(config Config) (*API, error) {
 		}
 		s.mux.ServeHTTP(w, r)
 	})
-	traced := middleware.Trace(config.Tracing, middleware.Log(config.Log, router))
+	measured := middleware.Measure(config.Meter, s.operationsByPattern(), middleware.Log(config.Log, router))
+	traced := middleware.Trace(config.Tracing, measured)
 	return &API{Handler: middleware.Correlate(traced), auth: s.auth, bell: s.bell, ending: s.ending}, nil
 }
 
@@ -166,7 +172,11 @@ func newServer(config Config, table []route) *server {
 		hours, err := config.Policy.Int(ctx, authored.IdempotencyRetentionHours)
 		return time.Duration(hours) * time.Hour, err
 	}}
-	s.limits = &middleware.RateLimits{Limiter: ratelimit.New(config.Redis, config.Log), Limit: s.limitFor, Proxies: config.Proxies}
+	s.limits = &middleware.RateLimits{
+		Limiter: ratelimit.New(config.Redis, config.Log), Limit: s.limitFor, Proxies: config.Proxies, Refusals: config.Meter.Counter(telemetry.RateLimitRefusals).FromZero(middleware.Budgets()...),
+	}
+	s.sockets, s.slowReaders = config.Meter.Level(telemetry.NotificationSockets), config.Meter.Counter(telemetry.NotificationSlowReaders)
+	s.stripeWebhooks = config.Meter.Counter(telemetry.StripeWebhooks).FromZero(webhookAccepted, webhookRepeated, webhookIgnored, webhookRefused, webhookError)
 	s.statements = statement.NewReader(config.Pool, config.Now)
 	s.huma = humago.New(s, humaConfig(config.Version))
 	return s
@@ -185,6 +195,15 @@ func (s *server) HandleFunc(pattern string, handler func(http.ResponseWriter, *h
 		}
 	}
 	s.mistakes = append(s.mistakes, fmt.Errorf("%s is served and not in the table of routes", pattern))
+}
+
+// operationsByPattern names the operation of each route's pattern.
+func (s *server) operationsByPattern() map[string]string {
+	named := map[string]string{"GET " + SocketPath: socketRoute.operation}
+	for _, line := range s.table {
+		named[line.method+" "+line.path] = line.operation
+	}
+	return named
 }
 
 // ServeHTTP is the bare router.

@@ -60,6 +60,8 @@ func (s *server) notificationsSocket() {
 			return // answered by the library
 		}
 		defer func() { _ = socket.CloseNow() }()
+		s.sockets.Move(r.Context(), 1)
+		defer s.sockets.Move(r.Context(), -1)
 		s.tell(opened, socket)
 	})
 }
@@ -163,6 +165,7 @@ func (s *server) tellBehind(ctx context.Context, socket *websocket.Conn, sight q
 			slow := writing.Err() != nil && ctx.Err() == nil
 			stop()
 			if slow {
+				s.slowReaders.Add(ctx, 1)
 				s.config.Log.InfoContext(ctx, SlowReader, "behind_notification", last)
 			}
 			if err != nil {

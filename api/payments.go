@@ -229,24 +229,45 @@ const beginPatience = 2 * time.Second
 // receiveWebhook takes what Stripe tells: the exact bytes are verified before anything of them is read, then stored under the event's id, and
 // only then worked on. A repeat is answered as the first and changes nothing.
 func (s *server) receiveWebhook(ctx context.Context, in *webhookIn) (*webhookOut, error) {
-	event, err := stripe.Verify(in.RawBody, in.Signature, s.config.WebhookSecrets)
-	if err != nil {
-		return nil, err
-	}
-	fresh, err := queries.InsertStripeEvent(ctx, s.config.Pool, event.Stored(queries.StripeEventByWebhook))
+	outcome, err := s.takeWebhook(ctx, in)
+	s.stripeWebhooks.Add(ctx, 1, outcome)
 	if err != nil {
 		return nil, err
 	}
 	out := &webhookOut{}
 	out.Body.Received = true
+	return out, nil
+}
+
+// What becomes of a webhook.
+const (
+	webhookAccepted = "accepted"
+	webhookRepeated = "repeated"
+	webhookIgnored  = "ignored"
+	webhookRefused  = "refused"
+	webhookError    = "error"
+)
+
+func (s *server) takeWebhook(ctx context.Context, in *webhookIn) (outcome string, err error) {
+	event, err := stripe.Verify(in.RawBody, in.Signature, s.config.WebhookSecrets)
+	if err != nil {
+		return webhookRefused, err
+	}
+	fresh, err := queries.InsertStripeEvent(ctx, s.config.Pool, event.Stored(queries.StripeEventByWebhook))
+	if err != nil {
+		return webhookError, err
+	}
 	if !fresh {
-		return out, nil
+		return webhookRepeated, nil
 	}
 	if !stripe.Listens(event.Type) {
-		return out, queries.EndStripeEvent(ctx, s.config.Pool, event.ID, queries.StripeEventIgnored, "", "")
+		if _, err := queries.EndStripeEvent(ctx, s.config.Pool, event.ID, queries.StripeEventIgnored, "", ""); err != nil {
+			return webhookError, err
+		}
+		return webhookIgnored, nil
 	}
 	s.beginEvent(ctx, event.ID)
-	return out, nil
+	return webhookAccepted, nil
 }
 
 func (s *server) beginEvent(ctx context.Context, eventID string) {

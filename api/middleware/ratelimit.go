@@ -12,6 +12,7 @@ import (
 	"github.com/gpuaas/gpuaas/domain/fault"
 	"github.com/gpuaas/gpuaas/domain/policy"
 	"github.com/gpuaas/gpuaas/internal/ratelimit"
+	"github.com/gpuaas/gpuaas/internal/telemetry"
 )
 
 // Class is the budget that an operation draws on.
@@ -70,12 +71,25 @@ func (c Class) budget() (budget, bool) {
 	}
 }
 
+// Budgets names the budgets there are.
+func Budgets() []string {
+	var names []string
+	for class := Unclassed; class <= Webhooks; class++ {
+		if drawn, limited := class.budget(); limited {
+			names = append(names, drawn.name)
+		}
+	}
+	return names
+}
+
 // RateLimits hold callers to the budgets of the policy.
 type RateLimits struct {
 	Limiter *ratelimit.Limiter
 	// Limit reads how many requests a minute a key allows; on an error its default holds.
 	Limit   func(context.Context, policy.IntKey) (int64, error)
 	Proxies TrustedProxies
+	// Refusals counts what was refused, by budget.
+	Refusals telemetry.Counter
 }
 
 // BeforeSignIn refuses, with fault.RateLimitExceeded, an address whose budget for failed sign-ins is known to be used up, before its
@@ -89,7 +103,7 @@ func (l *RateLimits) BeforeSignIn(w http.ResponseWriter, r *http.Request, class 
 	if !refused {
 		return nil
 	}
-	return answer(w, anonymous, decision)
+	return l.answer(w, r, anonymous, decision)
 }
 
 // SignInRefused draws a refused sign-in on a budget: that of whoever is known, who may not do this, or else that of the address. It
@@ -123,12 +137,12 @@ func (l *RateLimits) Admit(w http.ResponseWriter, r *http.Request, class Class) 
 	if class == Webhooks {
 		bucket = l.addressBucket(drawn, r)
 	}
-	return answer(w, drawn, l.Limiter.Take(r.Context(), bucket, l.limit(r.Context(), drawn), drawn.away))
+	return l.answer(w, r, drawn, l.Limiter.Take(r.Context(), bucket, l.limit(r.Context(), drawn), drawn.away))
 }
 
 func (l *RateLimits) address(w http.ResponseWriter, r *http.Request) error {
 	drawn, _ := Anonymous.budget()
-	return answer(w, drawn, l.Limiter.Take(r.Context(), l.addressBucket(drawn, r), l.limit(r.Context(), drawn), drawn.away))
+	return l.answer(w, r, drawn, l.Limiter.Take(r.Context(), l.addressBucket(drawn, r), l.limit(r.Context(), drawn), drawn.away))
 }
 
 // addressBucket is that of an IPv4 address or of an IPv6 network of 64 bits, which one household has.
@@ -149,7 +163,7 @@ func (l *RateLimits) limit(ctx context.Context, drawn budget) int64 {
 }
 
 // answer writes the headers of a decision and answers the fault of a refusal.
-func answer(w http.ResponseWriter, drawn budget, decision ratelimit.Decision) error {
+func (l *RateLimits) answer(w http.ResponseWriter, r *http.Request, drawn budget, decision ratelimit.Decision) error {
 	reset := seconds(decision.Reset)
 	if !decision.Allowed {
 		reset = max(1, seconds(decision.RetryAfter))
@@ -160,6 +174,7 @@ func answer(w http.ResponseWriter, drawn budget, decision ratelimit.Decision) er
 	if decision.Allowed {
 		return nil
 	}
+	l.Refusals.Add(r.Context(), 1, drawn.name)
 	return fault.New(fault.RateLimitExceeded, "").With(map[string]any{"budget": drawn.name, "limit": decision.Limit, "retry_after_seconds": reset})
 }
 

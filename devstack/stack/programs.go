@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -20,9 +23,31 @@ type Programs struct {
 	cancel  context.CancelFunc
 	ctx     context.Context
 	values  map[string]string
+	ports   Ports
 	log     *slog.Logger
 	running sync.WaitGroup
 	failed  chan error
+}
+
+// The programs of ours, in the order of their health ports.
+const (
+	api                = "api"
+	billingWorker      = "billing-worker"
+	provisioningWorker = "provisioning-worker"
+	outboxRelay        = "outbox-relay"
+	notificationRelay  = "notification-relay"
+	webhookWorker      = "webhook-worker"
+	nodeAgent          = "node-agent"
+)
+
+// programNames lists them.
+func programNames() []string {
+	return []string{api, billingWorker, provisioningWorker, outboxRelay, notificationRelay, webhookWorker, nodeAgent}
+}
+
+// health is where a program says how it is, and serves its metrics.
+func (p Ports) health(program string) string {
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(p.Health(slices.Index(programNames(), program))))
 }
 
 // NewPrograms prepares to run programs against the instance in dataDir.
@@ -40,7 +65,7 @@ func NewPrograms(ctx context.Context, dataDir string, e Endpoints, log *slog.Log
 		values[v.Name] = v.Value
 	}
 	values["GPUAAS_NODE_MODE"] = "sim"
-	p := &Programs{values: values, log: log, failed: make(chan error, 8)}
+	p := &Programs{values: values, ports: Ports{Base: e.PortBase}, log: log, failed: make(chan error, 8)}
 	p.ctx, p.cancel = context.WithCancel(ctx)
 	return p, nil
 }
@@ -48,18 +73,28 @@ func NewPrograms(ctx context.Context, dataDir string, e Endpoints, log *slog.Log
 // StartPlatform runs the API with the node gateway, the workers and the relays.
 func (p *Programs) StartPlatform() error {
 	return errors.Join(
-		start(p, "webhook-worker", process.RunWebhookWorker, func(c *process.WebhookWorkerConfig) { c.Log.Logger = p.log }),
-		start(p, "api", process.RunAPI, func(c *process.APIConfig) { c.Log.Logger = p.log }),
-		start(p, "billing-worker", process.RunBillingWorker, func(c *process.BillingWorkerConfig) { c.Log.Logger = p.log }),
-		start(p, "outbox-relay", process.RunOutboxRelay, func(c *process.OutboxRelayConfig) { c.Log.Logger = p.log }),
-		start(p, "notification-relay", process.RunNotificationRelay, func(c *process.NotificationRelayConfig) { c.Log.Logger = p.log }),
-		start(p, "provisioning-worker", process.RunProvisioningWorker, func(c *process.ProvisioningWorkerConfig) { c.Log.Logger = p.log }),
+		start(p, webhookWorker, process.RunWebhookWorker, func(c *process.WebhookWorkerConfig) {
+			c.Log.Logger, c.Health.Address = p.log, p.ports.health(webhookWorker)
+		}),
+		start(p, api, process.RunAPI, func(c *process.APIConfig) { c.Log.Logger, c.Health.Address = p.log, p.ports.health(api) }),
+		start(p, billingWorker, process.RunBillingWorker, func(c *process.BillingWorkerConfig) {
+			c.Log.Logger, c.Health.Address = p.log, p.ports.health(billingWorker)
+		}),
+		start(p, outboxRelay, process.RunOutboxRelay, func(c *process.OutboxRelayConfig) {
+			c.Log.Logger, c.Health.Address = p.log, p.ports.health(outboxRelay)
+		}),
+		start(p, notificationRelay, process.RunNotificationRelay, func(c *process.NotificationRelayConfig) {
+			c.Log.Logger, c.Health.Address = p.log, p.ports.health(notificationRelay)
+		}),
+		start(p, provisioningWorker, process.RunProvisioningWorker, func(c *process.ProvisioningWorkerConfig) {
+			c.Log.Logger, c.Health.Address = p.log, p.ports.health(provisioningWorker)
+		}),
 	)
 }
 
 // StartNodes runs the simulated nodes of the fleet file.
 func (p *Programs) StartNodes() error {
-	return start(p, "node-agent", process.RunNodeAgent, func(c *process.NodeAgentConfig) { c.Log.Logger = p.log })
+	return start(p, nodeAgent, process.RunNodeAgent, func(c *process.NodeAgentConfig) { c.Log.Logger, c.Health.Address = p.log, p.ports.health(nodeAgent) })
 }
 
 // Failed delivers the error of a program that ended although nobody stopped it.

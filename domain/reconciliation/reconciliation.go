@@ -3,6 +3,8 @@
 package reconciliation
 
 import (
+	"slices"
+
 	"github.com/gpuaas/gpuaas/domain/id"
 	"github.com/gpuaas/gpuaas/domain/money"
 )
@@ -70,6 +72,27 @@ var checks = map[Kind]Check{
 
 // Check that finds this kind; empty for a kind that does not exist.
 func (k Kind) Check() Check { return checks[k] }
+
+// Severity says how soon somebody must look.
+type Severity string
+
+const (
+	// Critical: a tenant's money, or who has custody of a node, is not what the books say.
+	Critical Severity = "critical"
+	// Warning: the platform alone loses, time or money.
+	Warning Severity = "warning"
+)
+
+// warnings are the kinds that cost nobody else anything.
+var warnings = []Kind{Unbilled, WorkflowMissing, WorkflowOrphaned, NodeWorkflowMissing, ClaimOrphaned, LeaseWithoutClaim}
+
+// Severity of a kind.
+func (k Kind) Severity() Severity {
+	if slices.Contains(warnings, k) {
+		return Warning
+	}
+	return Critical
+}
 
 // Kinds lists every kind there is, in no order.
 func Kinds() []Kind {

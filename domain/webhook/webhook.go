@@ -58,6 +58,11 @@ const (
 	TLSFailed      Outcome = "tls_failed"
 )
 
+// Outcomes lists what may come of an attempt.
+func Outcomes() []Outcome {
+	return []Outcome{Accepted, Rejected, Redirected, TimedOut, Unresolved, AddressRefused, SchemeRefused, Unreachable, TLSFailed}
+}
+
 // EventTypes are those that an endpoint can ask for, sorted: what a tenant's people are told of, and no other.
 func EventTypes() []event.Type {
 	var types []event.Type

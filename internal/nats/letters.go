@@ -80,6 +80,19 @@ func (c *Client) RemoveLetter(ctx context.Context, number uint64) error {
 	return nil
 }
 
+// CountLetters says how many dead letters there are. Unreachable servers are ErrAway.
+func (c *Client) CountLetters(ctx context.Context) (int64, error) {
+	stream, err := c.letters(ctx)
+	if err != nil {
+		return 0, err
+	}
+	info, err := stream.Info(ctx)
+	if err != nil {
+		return 0, away(err)
+	}
+	return int64(info.State.Msgs), nil
+}
+
 func (c *Client) letters(ctx context.Context) (jetstream.Stream, error) {
 	if !c.connection.IsConnected() {
 		return nil, ErrAway

@@ -1,6 +1,8 @@
 package nats
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -121,4 +123,31 @@ func StreamsOf(consumer string) []string {
 		}
 	}
 	return names
+}
+
+// Backlog is what a durable consumer has before it on one stream: events that it was not handed yet, and those that it was and has not
+// acknowledged.
+type Backlog struct {
+	Consumer, Stream        string
+	Pending, Unacknowledged int64
+}
+
+// Backlogs reads those of a durable consumer, on each of its streams. Unreachable servers are ErrAway; a consumer that is not declared yet is left out.
+func (c *Client) Backlogs(ctx context.Context, consumer string) ([]Backlog, error) {
+	var all []Backlog
+	if !c.connection.IsConnected() {
+		return nil, ErrAway
+	}
+	for _, stream := range StreamsOf(consumer) {
+		durable, err := c.JetStream.Consumer(ctx, stream, consumer)
+		if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
+			continue
+		}
+		if err != nil {
+			return all, away(err)
+		}
+		info := durable.CachedInfo() // which was asked for just now
+		all = append(all, Backlog{Consumer: consumer, Stream: stream, Pending: int64(info.NumPending), Unacknowledged: int64(info.NumAckPending)})
+	}
+	return all, nil
 }

@@ -8,10 +8,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync/atomic"
 	"time"
 
-	"go.temporal.io/sdk/client"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/gpuaas/gpuaas/api"
@@ -46,6 +44,7 @@ type APIConfig struct {
 	OIDC     oidc.Config
 	SignIn   SignInConfig
 	Nodes    NodeAPIConfig
+	Health   HealthConfig
 	Log      LogConfig
 	Trace    TraceConfig
 	Webhooks StripeWebhookConfig
@@ -87,7 +86,7 @@ func (c APIConfig) Check() []string {
 	mistakes = append(mistakes, c.Redis.Check()...)
 	mistakes = append(mistakes, c.NATS.Check()...)
 	mistakes = append(append(append(mistakes, c.OIDC.Check()...), c.Nodes.Check()...), c.Trace.Check()...)
-	mistakes = append(append(append(mistakes, c.SignIn.Check()...), c.Webhooks.Check()...), c.Customers.Check()...)
+	mistakes = append(append(append(append(mistakes, c.SignIn.Check()...), c.Webhooks.Check()...), c.Customers.Check()...), c.Health.Check()...)
 	if _, _, err := net.SplitHostPort(c.Address); err != nil {
 		mistakes = append(mistakes, "GPUAAS_API_ADDRESS must look like host:port.")
 	}
@@ -128,18 +127,24 @@ const (
 // RunAPI serves the public API and, where it is configured, the node gateway, until ctx ends. It listens at once: what
 // is not there yet is named by /readyz and waited for.
 func RunAPI(ctx context.Context, config APIConfig) error {
-	log := config.Log.logger("api")
-	pool, err := store.Open(ctx, config.Database.URL, store.MaxConnections(config.Database.MaxConnections), store.ApplicationName("api"))
+	const program = "api"
+	log := config.Log.logger(program)
+	shown, err := newInternals(config.Health, program, log)
+	if err != nil {
+		return err
+	}
+	pool, err := store.Open(ctx, config.Database.URL, store.MaxConnections(config.Database.MaxConnections), store.ApplicationName(program))
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
+	observePool(shown.meter, pool)
 	cache, err := redis.Open(config.Redis, log)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = cache.Close() }()
-	tracing, err := telemetry.StartTracing(ctx, config.Trace.Endpoint, "api", Version, log)
+	tracing, err := telemetry.StartTracing(ctx, config.Trace.Endpoint, program, Version, log)
 	if err != nil {
 		return err
 	}
@@ -171,24 +176,19 @@ func RunAPI(ctx context.Context, config APIConfig) error {
 	policies := policy.New(pool)
 	issuer := &http.Client{Timeout: oidcTimeout}
 	verifier := oidc.New(config.OIDC, issuer, time.Now)
-	var cluster atomic.Pointer[client.Client]
+	connection := &reached{}
 	defer func() {
-		if connected := cluster.Load(); connected != nil {
-			(*connected).Close()
+		if connected := connection.client(); connected != nil {
+			connected.Close()
 		}
 	}()
 	settings := api.Config{
 		Pool: pool, Redis: cache, Proxies: proxies, Policy: policies, Verifier: verifier, SignIn: config.SignIn.clients(verifier, issuer), IDSecret: []byte(config.IDSecret),
 		Currency: accountCurrency, Evidence: keys, WebhookSecrets: config.Webhooks.Secrets, WebhookKeys: webhookKeys, WebhookGuard: guard, Chain: ledgerchain.New(pool, nil, log), TemporalUI: ui, Version: Version, Log: log, Tracing: tracing, Now: time.Now,
-		Temporal: func() client.Client {
-			if connected := cluster.Load(); connected != nil {
-				return *connected
-			}
-			return nil
-		},
+		Meter: shown.meter, Temporal: connection.client,
 	}
 	if config.NATS.URL != "" {
-		bus, err := nats.Open(config.NATS, "api", log)
+		bus, err := nats.Open(config.NATS, program, log)
 		if err != nil {
 			return err
 		}
@@ -210,14 +210,14 @@ func RunAPI(ctx context.Context, config APIConfig) error {
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return serve(ctx, listener, handler) })
+	group.Go(func() error { return shown.serve(ctx, []probe{{"postgres", pool.Ping}, connection.probe()}, nil) })
 	group.Go(func() error { return verifier.Keys().Run(ctx) })
 	group.Go(func() error { return handler.Run(ctx) })
 	group.Go(func() error {
-		connected, err := temporal.Dial(ctx, config.Temporal, log)
+		connected, err := connection.dial(ctx, config.Temporal, shown)
 		if err != nil {
 			return err
 		}
-		cluster.Store(&connected)
 		if !config.Nodes.Enabled() {
 			return nil
 		}

@@ -7,15 +7,18 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/gpuaas/gpuaas/activities"
+	"github.com/gpuaas/gpuaas/domain/billing"
 	"github.com/gpuaas/gpuaas/internal/evidence"
 	"github.com/gpuaas/gpuaas/internal/ledgerchain"
 	"github.com/gpuaas/gpuaas/internal/policy"
 	"github.com/gpuaas/gpuaas/internal/store"
+	"github.com/gpuaas/gpuaas/internal/telemetry"
 	"github.com/gpuaas/gpuaas/internal/temporal"
 	"github.com/gpuaas/gpuaas/schema/queries"
 	"github.com/gpuaas/gpuaas/workflows"
@@ -26,6 +29,7 @@ type BillingWorkerConfig struct {
 	Database DatabaseConfig
 	Temporal temporal.Config
 	Worker   WorkerConfig
+	Health   HealthConfig
 	Log      LogConfig
 	Heads    LedgerHeadsConfig
 }
@@ -58,46 +62,70 @@ func (c LedgerHeadsConfig) open() (*ledgerchain.Heads, error) {
 
 // Check says what is wrong with it.
 func (c BillingWorkerConfig) Check() []string {
-	return append(append(append(c.Database.Check(), c.Temporal.Check()...), c.Worker.Check()...), c.Heads.Check()...)
+	return append(append(append(append(c.Database.Check(), c.Temporal.Check()...), c.Worker.Check()...), c.Heads.Check()...), c.Health.Check()...)
 }
 
 // RunBillingWorker runs Allocation, Funds, Adjustment, Suspension, TenantClosure, Reconciliation and Correction and every step that touches
 // Postgres, with the ledger's upkeep and the schedule of the reconciliation beside them, until ctx ends.
 func RunBillingWorker(ctx context.Context, config BillingWorkerConfig) error {
-	log := config.Log.logger("billing-worker")
+	const program = "billing-worker"
+	log := config.Log.logger(program)
 	heads, err := config.Heads.open()
 	if err != nil {
 		return err
 	}
-	pool, err := store.Open(ctx, config.Database.URL, store.MaxConnections(config.Database.MaxConnections), store.ApplicationName("billing-worker"))
+	shown, err := newInternals(config.Health, program, log)
+	if err != nil {
+		return err
+	}
+	pool, err := store.Open(ctx, config.Database.URL, store.MaxConnections(config.Database.MaxConnections), store.ApplicationName(program))
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
-	cluster, err := temporal.Dial(ctx, config.Temporal, log)
-	if err != nil {
-		return err
-	}
-	defer cluster.Close()
+	observePool(shown.meter, pool)
+	observePlatform(shown.meter, pool)
+	connection := &reached{}
+	return shown.beside(ctx, []probe{{"postgres", pool.Ping}, connection.probe()}, func(ctx context.Context) error {
+		cluster, err := connection.dial(ctx, config.Temporal, shown)
+		if err != nil {
+			return err
+		}
+		defer cluster.Close()
+		return bill(ctx, config, pool, cluster, ledgerchain.New(pool, heads, log), shown)
+	})
+}
 
+// bill does the work of a billing worker until ctx ends.
+func bill(ctx context.Context, config BillingWorkerConfig, pool *pgxpool.Pool, cluster client.Client, chain *ledgerchain.Chain, shown internals) error {
+	log, meter := shown.log, shown.meter
 	policies := policy.New(pool)
 	nodes := &activities.Nodes{Pool: pool}
 	standings := &activities.Standings{Pool: pool}
 	ledger := activities.NewLedger(pool, policies, time.Now, log)
-	funds := &activities.Funds{Pool: pool, Cluster: cluster, Now: time.Now}
+	ledger.Measure(meter.Histogram(telemetry.LedgerStatementWindows))
+	funds := &activities.Funds{
+		Pool: pool, Cluster: cluster, Now: time.Now,
+		Rungs: meter.Counter(telemetry.FundsRungs).FromZero(words(billing.Rungs())...), Lateness: meter.Histogram(telemetry.FundsLateness),
+	}
 	allocations := &activities.Allocations{Pool: pool, Policy: policies, Now: time.Now, Funds: funds}
 	closures := &activities.Closures{Pool: pool, Ledger: ledger, Now: time.Now}
 	// After the worker has stopped: what it accepted is posted before the pool closes.
 	defer ledger.Close()
-	reconciliation := &activities.Reconciliation{Pool: pool, Ledger: ledger, Cluster: cluster, Policy: policies, Now: time.Now, Log: log}
+	reconciliation := &activities.Reconciliation{
+		Pool: pool, Ledger: ledger, Cluster: cluster, Policy: policies, Now: time.Now, Log: log,
+		Runs: meter.Counter(telemetry.ReconciliationRuns).FromZero(queries.RunCompleted, queries.RunIncomplete), Duration: meter.Histogram(telemetry.ReconciliationRunDuration),
+	}
 	sealer := activities.NewSealer(pool, log)
+	observeLedger(meter, ledger)
+	observeSealer(meter, sealer)
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return keepTables(ctx, pool, log) })
 	group.Go(func() error { return sealer.Run(ctx) })
 	group.Go(func() error { return funds.Watch(ctx, log) })
 	group.Go(func() error { return keepSchedule(ctx, cluster, policies, log) })
-	group.Go(func() error { return ledgerchain.New(pool, heads, log).Run(ctx) })
+	group.Go(func() error { return chain.Run(ctx) })
 	group.Go(func() error {
 		return work(ctx, cluster, workflows.AllocationsQueue, config.Worker, log, func(registry worker.Registry) {
 			registry.RegisterWorkflowWithOptions(workflows.Allocation, workflow.RegisterOptions{Name: workflows.AllocationType})

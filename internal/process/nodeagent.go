@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -38,6 +39,7 @@ type NodeAgentConfig struct {
 	Directory       string `env:"GPUAAS_NODE_DIRECTORY" envDefault:"/var/lib/gpuaas" usage:"where identity, journal and fence are kept; root only"`
 	Real            RealNodeConfig
 	Sim             SimFleetConfig
+	Health          HealthConfig
 	Log             LogConfig
 }
 
@@ -62,7 +64,7 @@ type SimFleetConfig struct {
 
 // Check says what is wrong with it.
 func (c NodeAgentConfig) Check() []string {
-	var mistakes []string
+	mistakes := c.Health.Check()
 	if c.Mode != nodeModeReal && c.Mode != nodeModeSim {
 		mistakes = append(mistakes, "GPUAAS_NODE_MODE is real or sim.")
 	}
@@ -91,13 +93,20 @@ func RunNodeAgent(ctx context.Context, config NodeAgentConfig) error {
 		}
 		trust.RootPEM = roots
 	}
-	if config.Mode == nodeModeSim {
-		return runSimFleet(ctx, config, trust)
+	const program = "node-agent"
+	shown, err := newInternals(config.Health, program, config.Log.logger(program))
+	if err != nil {
+		return err
 	}
-	return runRealNode(ctx, config, trust)
+	return shown.beside(ctx, nil, func(ctx context.Context) error {
+		if config.Mode == nodeModeSim {
+			return runSimFleet(ctx, config, trust, shown.log)
+		}
+		return runRealNode(ctx, config, trust, shown.log)
+	})
 }
 
-func runSimFleet(ctx context.Context, config NodeAgentConfig, trust gateway.Trust) error {
+func runSimFleet(ctx context.Context, config NodeAgentConfig, trust gateway.Trust, log *slog.Logger) error {
 	content, err := awaitFile(ctx, config.Sim.FleetFile)
 	if err != nil {
 		return fmt.Errorf("read GPUAAS_SIM_FLEET_FILE: %w", err)
@@ -106,7 +115,6 @@ func runSimFleet(ctx context.Context, config NodeAgentConfig, trust gateway.Trus
 	if err := json.Unmarshal(content, &members); err != nil {
 		return fmt.Errorf("GPUAAS_SIM_FLEET_FILE is not a list of simulated nodes: %w", err)
 	}
-	log := config.Log.logger("node-agent")
 	fleet, err := sim.OpenFleet(sim.FleetConfig{
 		Directory: config.Directory, GatewayURL: config.GatewayURL, Trust: trust, SSHHost: config.Sim.SSHHost,
 		Version: agentVersion, Plant: config.Sim.Plant, Log: log,
@@ -144,8 +152,7 @@ func awaitFile(ctx context.Context, path string) ([]byte, error) {
 	}
 }
 
-func runRealNode(ctx context.Context, config NodeAgentConfig, trust gateway.Trust) error {
-	log := config.Log.logger("node-agent")
+func runRealNode(ctx context.Context, config NodeAgentConfig, trust gateway.Trust, log *slog.Logger) error {
 	token := config.Real.EnrolToken
 	if config.Real.EnrolTokenFile != "" {
 		content, err := os.ReadFile(config.Real.EnrolTokenFile)

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	authored "github.com/gpuaas/gpuaas/domain/policy"
+	"github.com/gpuaas/gpuaas/internal/consumer"
 	"github.com/gpuaas/gpuaas/internal/nats"
 	"github.com/gpuaas/gpuaas/internal/notify"
 	"github.com/gpuaas/gpuaas/internal/policy"
@@ -42,6 +43,10 @@ func (c NotificationRelayConfig) Check() []string {
 func RunNotificationRelay(ctx context.Context, config NotificationRelayConfig) error {
 	const program = "notification-relay"
 	log := config.Log.logger(program)
+	shown, err := newInternals(config.Health, program, log)
+	if err != nil {
+		return err
+	}
 	pool, err := store.Open(ctx, config.Database.URL, store.MaxConnections(config.Database.MaxConnections), store.ApplicationName(program))
 	if err != nil {
 		return err
@@ -61,19 +66,21 @@ func RunNotificationRelay(ctx context.Context, config NotificationRelayConfig) e
 	telling := notify.NewConsumer(pool, bus, cache, policies, log)
 	starter := webhook.NewStarter(pool, log)
 	fanning := webhook.NewConsumer(pool, bus, policies, starter, log)
+	observePool(shown.meter, pool)
+	observeConsumers(shown.meter, bus, map[string]*consumer.Consumer{nats.Notifications: telling, nats.Webhooks: fanning})
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return telling.Run(ctx) })
 	if config.Webhooks.Enabled() {
 		group.Go(func() error { return fanning.Run(ctx) })
-		group.Go(func() error { return deliverWebhooks(ctx, config, pool, policies, starter, log) })
+		group.Go(func() error { return deliverWebhooks(ctx, config, pool, policies, starter, shown) })
 	} else {
 		log.InfoContext(ctx, "no webhooks are sent: GPUAAS_WEBHOOK_KEYS is empty")
 	}
 	group.Go(func() error { return forgetNotifications(ctx, pool, policies, log) })
 	group.Go(func() error {
 		// Without Redis people are told a little later: no reason to be taken out of service.
-		return serveHealth(ctx, config.Health, log, []probe{{"postgres", pool.Ping}, {"nats", bus.Ready}}, func() map[string]int64 {
+		return shown.serve(ctx, []probe{{"postgres", pool.Ping}, {"nats", bus.Ready}}, func() map[string]int64 {
 			applied, dead := telling.Counts()
 			fanned, given := fanning.Counts()
 			return map[string]int64{"applied": applied, "dead_letters": dead, "webhook_events": fanned, "webhook_dead_letters": given}

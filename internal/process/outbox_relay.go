@@ -35,6 +35,10 @@ func (c OutboxRelayConfig) Check() []string {
 // RunOutboxRelay publishes the outbox to NATS JetStream until ctx ends. Any number may run; one of them publishes at a time.
 func RunOutboxRelay(ctx context.Context, config OutboxRelayConfig) error {
 	log := config.Log.logger(outbox.Name)
+	shown, err := newInternals(config.Health, outbox.Name, log)
+	if err != nil {
+		return err
+	}
 	pool, err := store.Open(ctx, config.Database.URL, store.MaxConnections(config.Database.MaxConnections), store.ApplicationName(outbox.Name))
 	if err != nil {
 		return err
@@ -46,12 +50,14 @@ func RunOutboxRelay(ctx context.Context, config OutboxRelayConfig) error {
 	}
 	defer bus.Close()
 	relay := outbox.New(pool, bus, config.Relay, instanceName(), log)
+	observePool(shown.meter, pool)
+	observeRelay(shown.meter, relay, pool, bus)
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return relay.Run(ctx) })
 	group.Go(func() error { return forgetPublished(ctx, pool, policy.New(pool), log) })
 	group.Go(func() error {
-		return serveHealth(ctx, config.Health, log, []probe{{"postgres", pool.Ping}, {"nats", bus.Ready}}, func() map[string]int64 {
+		return shown.serve(ctx, []probe{{"postgres", pool.Ping}, {"nats", bus.Ready}}, func() map[string]int64 {
 			leads := int64(0)
 			if relay.Leads() {
 				leads = 1

@@ -45,6 +45,13 @@ type platform struct {
 	// live is the context of the programs, which running counts.
 	live    context.Context
 	running sync.WaitGroup
+	// internal is where each program says how it is, by its name; the newest of several.
+	internal sync.Map
+}
+
+// health has a program tell of itself on an address of its own.
+func (p *platform) health(program string) process.HealthConfig {
+	return process.HealthConfig{Address: "127.0.0.1:0", Listening: func(address string) { p.internal.Store(program, address) }}
 }
 
 func newPlatform(t *testing.T, nodes int) *platform {
@@ -62,14 +69,14 @@ func newPlatform(t *testing.T, nodes int) *platform {
 	}
 	logs, workers := process.LogConfig{Logger: log}, process.DefaultWorkerConfig()
 	p.running.Go(func() {
-		config := process.BillingWorkerConfig{Temporal: p.config, Worker: workers, Log: logs,
+		config := process.BillingWorkerConfig{Temporal: p.config, Worker: workers, Log: logs, Health: p.health("billing-worker"),
 			Database: process.DatabaseConfig{URL: p.AppURL, MaxConnections: 24}}
 		if err := process.RunBillingWorker(ctx, config); err != nil && !errors.Is(err, context.Canceled) {
 			t.Errorf("the billing worker ended: %v", err)
 		}
 	})
 	p.running.Go(func() {
-		config := process.ProvisioningWorkerConfig{Temporal: p.config, Worker: workers, Log: logs, ProbeSecret: strings.Repeat("s", 32)}
+		config := process.ProvisioningWorkerConfig{Temporal: p.config, Worker: workers, Log: logs, Health: p.health("provisioning-worker"), ProbeSecret: strings.Repeat("s", 32)}
 		if err := process.RunProvisioningWorker(ctx, config); err != nil && !errors.Is(err, context.Canceled) {
 			t.Errorf("the provisioning worker ended: %v", err)
 		}
@@ -108,7 +115,7 @@ func (p *platform) replica(t *testing.T, nodes process.NodeAPIConfig) replica {
 	t.Helper()
 	listening, gateway := make(chan string, 1), make(chan string, 1)
 	p.running.Go(func() {
-		config := process.APIConfig{Temporal: p.config, Redis: p.cache, Nodes: nodes, Address: "127.0.0.1:0", IDSecret: strings.Repeat("i", 32),
+		config := process.APIConfig{Temporal: p.config, Redis: p.cache, Nodes: nodes, Health: p.health("api"), Address: "127.0.0.1:0", IDSecret: strings.Repeat("i", 32),
 			Log: process.LogConfig{Logger: slog.New(slog.DiscardHandler)}, Database: process.DatabaseConfig{URL: p.AppURL, MaxConnections: 24},
 			OIDC:           oidc.Config{Issuer: p.issuer.server.URL, Audiences: []string{"gpuaas-api"}, Clients: []string{"gpuaas-api"}},
 			Listening:      func(address string) { listening <- address },

@@ -18,13 +18,14 @@ const leastProbeSecret = 32
 type ProvisioningWorkerConfig struct {
 	Temporal    temporal.Config
 	Worker      WorkerConfig
+	Health      HealthConfig
 	Log         LogConfig
 	ProbeSecret string `env:"GPUAAS_PROBE_SECRET,required" usage:"secret that login-probe keys derive from, at least 32 bytes, the same on every provisioning worker"`
 }
 
 // Check says what is wrong with it.
 func (c ProvisioningWorkerConfig) Check() []string {
-	mistakes := append(c.Temporal.Check(), c.Worker.Check()...)
+	mistakes := append(append(c.Temporal.Check(), c.Worker.Check()...), c.Health.Check()...)
 	if len(c.ProbeSecret) < leastProbeSecret {
 		mistakes = append(mistakes, "GPUAAS_PROBE_SECRET must be at least 32 bytes long.")
 	}
@@ -34,16 +35,24 @@ func (c ProvisioningWorkerConfig) Check() []string {
 // RunProvisioningWorker runs Node, the login probe and, for allocations pinned to the noop runtime, the node tasks,
 // until ctx ends.
 func RunProvisioningWorker(ctx context.Context, config ProvisioningWorkerConfig) error {
-	log := config.Log.logger("provisioning-worker")
-	cluster, err := temporal.Dial(ctx, config.Temporal, log)
+	const program = "provisioning-worker"
+	log := config.Log.logger(program)
+	shown, err := newInternals(config.Health, program, log)
 	if err != nil {
 		return err
 	}
-	defer cluster.Close()
-	probe := &activities.Provisioning{ProbeSecret: []byte(config.ProbeSecret)}
-	return work(ctx, cluster, workflows.ProvisioningQueue, config.Worker, log, func(registry worker.Registry) {
-		registry.RegisterWorkflowWithOptions(workflows.Node, workflow.RegisterOptions{Name: workflows.NodeType})
-		probe.Bind(registry)
-		activities.NoopNode{}.Bind(registry)
+	connection := &reached{}
+	return shown.beside(ctx, []probe{connection.probe()}, func(ctx context.Context) error {
+		cluster, err := connection.dial(ctx, config.Temporal, shown)
+		if err != nil {
+			return err
+		}
+		defer cluster.Close()
+		probing := &activities.Provisioning{ProbeSecret: []byte(config.ProbeSecret)}
+		return work(ctx, cluster, workflows.ProvisioningQueue, config.Worker, log, func(registry worker.Registry) {
+			registry.RegisterWorkflowWithOptions(workflows.Node, workflow.RegisterOptions{Name: workflows.NodeType})
+			probing.Bind(registry)
+			activities.NoopNode{}.Bind(registry)
+		})
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	enums "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/worker"
@@ -14,7 +15,9 @@ import (
 	"github.com/gpuaas/gpuaas/internal/policy"
 	"github.com/gpuaas/gpuaas/internal/store"
 	"github.com/gpuaas/gpuaas/internal/stripe"
+	"github.com/gpuaas/gpuaas/internal/telemetry"
 	"github.com/gpuaas/gpuaas/internal/temporal"
+	"github.com/gpuaas/gpuaas/schema/queries"
 	"github.com/gpuaas/gpuaas/workflows"
 )
 
@@ -24,34 +27,54 @@ type WebhookWorkerConfig struct {
 	Temporal temporal.Config
 	Worker   WorkerConfig
 	Stripe   stripe.Config
+	Health   HealthConfig
 	Log      LogConfig
 }
 
 // Check says what is wrong with it.
 func (c WebhookWorkerConfig) Check() []string {
-	return append(append(append(c.Database.Check(), c.Temporal.Check()...), c.Worker.Check()...), c.Stripe.Check()...)
+	return append(append(append(append(c.Database.Check(), c.Temporal.Check()...), c.Worker.Check()...), c.Stripe.Check()...), c.Health.Check()...)
 }
 
 // RunWebhookWorker runs Payment, Refund, Dispute, Card and WebhookEvent with their steps, and the sweep for what no webhook told, until ctx ends.
 // It alone holds the secret key of Stripe.
 func RunWebhookWorker(ctx context.Context, config WebhookWorkerConfig) error {
-	log := config.Log.logger("webhook-worker")
-	pool, err := store.Open(ctx, config.Database.URL, store.MaxConnections(config.Database.MaxConnections), store.ApplicationName("webhook-worker"))
+	const program = "webhook-worker"
+	log := config.Log.logger(program)
+	shown, err := newInternals(config.Health, program, log)
+	if err != nil {
+		return err
+	}
+	pool, err := store.Open(ctx, config.Database.URL, store.MaxConnections(config.Database.MaxConnections), store.ApplicationName(program))
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
-	cluster, err := temporal.Dial(ctx, config.Temporal, log)
-	if err != nil {
-		return err
-	}
-	defer cluster.Close()
+	observePool(shown.meter, pool)
+	connection := &reached{}
+	return shown.beside(ctx, []probe{{"postgres", pool.Ping}, connection.probe()}, func(ctx context.Context) error {
+		cluster, err := connection.dial(ctx, config.Temporal, shown)
+		if err != nil {
+			return err
+		}
+		defer cluster.Close()
+		return pay(ctx, config, pool, cluster, shown)
+	})
+}
 
+// pay does the work of a webhook worker until ctx ends.
+func pay(ctx context.Context, config WebhookWorkerConfig, pool *pgxpool.Pool, cluster client.Client, shown internals) error {
+	log, meter := shown.log, shown.meter
 	policies, provider := policy.New(pool), stripe.New(config.Stripe)
 	ledger := activities.NewLedger(pool, policies, time.Now, log)
 	defer ledger.Close()
+	observeLedger(meter, ledger)
 	payments := &activities.Payments{Pool: pool, Ledger: ledger, Stripe: provider, Policy: policies, Now: time.Now, Log: log}
-	webhooks := &activities.Webhooks{Pool: pool, Temporal: cluster, Stripe: provider, Policy: policies, Now: time.Now, Log: log}
+	webhooks := &activities.Webhooks{
+		Pool: pool, Temporal: cluster, Stripe: provider, Policy: policies, Now: time.Now, Log: log,
+		Events: meter.Counter(telemetry.StripeEvents).FromZero(queries.StripeEventTold, queries.StripeEventIgnored, queries.StripeEventUnmatched),
+		Swept:  meter.Counter(telemetry.StripeEventsSwept),
+	}
 	books := &activities.ProviderReconciliation{Pool: pool, Stripe: provider, Log: log}
 
 	group, ctx := errgroup.WithContext(ctx)

@@ -3,7 +3,6 @@ package process
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -14,6 +13,7 @@ import (
 	"github.com/gpuaas/gpuaas/activities"
 	rules "github.com/gpuaas/gpuaas/domain/webhook"
 	"github.com/gpuaas/gpuaas/internal/policy"
+	"github.com/gpuaas/gpuaas/internal/telemetry"
 	"github.com/gpuaas/gpuaas/internal/temporal"
 	"github.com/gpuaas/gpuaas/internal/webhook"
 	"github.com/gpuaas/gpuaas/schema/queries"
@@ -54,12 +54,12 @@ func (c WebhooksConfig) open() (*webhook.Keys, rules.Guard, error) {
 }
 
 // deliverWebhooks begins the deliveries of webhooks and runs their workflows until ctx ends.
-func deliverWebhooks(ctx context.Context, config NotificationRelayConfig, pool *pgxpool.Pool, policies *policy.Client, starter *webhook.Starter, log *slog.Logger) error {
+func deliverWebhooks(ctx context.Context, config NotificationRelayConfig, pool *pgxpool.Pool, policies *policy.Client, starter *webhook.Starter, shown internals) error {
 	keys, guard, err := config.Webhooks.open()
 	if err != nil {
 		return err
 	}
-	cluster, err := temporal.Dial(ctx, config.Temporal, log)
+	cluster, err := (&reached{}).dial(ctx, config.Temporal, shown)
 	if err != nil {
 		return err
 	}
@@ -67,8 +67,11 @@ func deliverWebhooks(ctx context.Context, config NotificationRelayConfig, pool *
 	begin := func(ctx context.Context, due queries.DueDelivery) error {
 		return temporal.BeginWebhookDelivery(ctx, cluster, workflows.WebhookDeliveryInput{DeliveryID: due.ID, Round: due.Round, EventType: due.EventType})
 	}
+	log, meter := shown.log, shown.meter
 	deliveries := &activities.WebhookDeliveries{
 		Pool: pool, Keys: keys, Sender: webhook.NewSender(guard, nil, time.Now), Policy: policies, Now: time.Now, Log: log,
+		Attempts: meter.Counter(telemetry.WebhookAttempts).FromZero(words(rules.Outcomes())...), Latency: meter.Histogram(telemetry.WebhookAttemptDuration),
+		Ended: meter.Counter(telemetry.WebhookDeliveries).FromZero(string(rules.Delivered), string(rules.Failed), string(rules.Skipped)), GivenUp: meter.Counter(telemetry.WebhookEndpointsGivenUp),
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return starter.Run(ctx, begin) })

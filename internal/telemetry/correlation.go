@@ -1,5 +1,6 @@
 // Package telemetry carries what ties a request to its traces: the correlation id in the context, the log handler that writes
-// it beside every line, and the spans. What goes out passes domain/secret first. It may import domain and OpenTelemetry.
+// it beside every line, the spans, and the metrics, all of which are listed in Catalogue. Logs and spans pass domain/secret first; a metric's
+// labels are words of our own. It may import domain, OpenTelemetry and Prometheus's library.
 package telemetry
 
 import "context"

@@ -34,6 +34,8 @@ type Config struct {
 	CAFile   string `env:"TEMPORAL_TLS_CA_FILE" usage:"PEM file of the CA of the frontend"`
 	CertFile string `env:"TEMPORAL_TLS_CERT_FILE" usage:"PEM file of our client certificate"`
 	KeyFile  string `env:"TEMPORAL_TLS_KEY_FILE" usage:"PEM file of its key"`
+	// Metrics, if set, is what the SDK measures its workers and requests by.
+	Metrics client.MetricsHandler `env:"-"`
 }
 
 // Check says in one sentence each what is wrong with the configuration.
@@ -71,6 +73,7 @@ func Dial(ctx context.Context, config Config, log *slog.Logger) (client.Client, 
 			CorrelationPropagator{},
 		},
 		FailureConverter: newFailures(),
+		MetricsHandler:   config.Metrics,
 		// Our own beat would reach no server older than the SDK and says nothing that a poll does not.
 		WorkerHeartbeatInterval: -1,
 	}

@@ -177,10 +177,10 @@ const (
 	StripeEventIgnored   = "ignored"
 )
 
-// EndStripeEvent writes what became of an event; the first word stands.
-func EndStripeEvent(ctx context.Context, db DB, eventID, outcome string, tenant id.Tenant, about string) error {
-	_, err := execute(ctx, db, "StripeEventOutcomeInsert", pgx.NamedArgs{"event_id": eventID, "outcome": outcome, "tenant_id": optional(tenant), "about": about})
-	return err
+// EndStripeEvent writes what became of an event; the first word stands, and false is answered where there was one.
+func EndStripeEvent(ctx context.Context, db DB, eventID, outcome string, tenant id.Tenant, about string) (bool, error) {
+	written, err := execute(ctx, db, "StripeEventOutcomeInsert", pgx.NamedArgs{"event_id": eventID, "outcome": outcome, "tenant_id": optional(tenant), "about": about})
+	return written == 1, err
 }
 
 // UndoneStripeEvents lists stored events that nobody has looked at, received before an instant, oldest first.
