@@ -63,7 +63,8 @@ func (s *server) reconciliationOperations() {
 	handle(s, "approveCorrection", s.approveCorrection)
 }
 
-// startReconciliation writes the run down, so that it can be asked for, and starts its workflow. A repeat finds both.
+// startReconciliation starts the workflow of a run and writes the run down, so that it can be asked for at once. A repeat finds both. What
+// Temporal refuses to start is written nowhere: a run that nobody makes would be said to run for ever.
 func (s *server) startReconciliation(ctx context.Context, in *startReconciliationIn) (*reconciliationOut, error) {
 	cluster, err := s.temporal()
 	if err != nil {
@@ -71,17 +72,17 @@ func (s *server) startReconciliation(ctx context.Context, in *startReconciliatio
 	}
 	who := middleware.Principal(ctx)
 	runID := deriveID[id.Run](s, string(who.TenantID), string(who.UserID), "startReconciliation", middleware.RequestOf(ctx).ID)
-	row := &queries.Audit{Action: "reconciliation.start", TargetType: "reconciliation", TargetID: string(runID), Details: map[string]any{"whole": in.Body.Whole}}
-	if err := s.change(ctx, row, func(ctx context.Context, tx pgx.Tx) error {
-		return queries.InsertReconciliationRun(ctx, tx, runID, string(who.UserID), in.Body.Whole)
-	}); err != nil {
-		return nil, err
-	}
 	if _, err := cluster.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
 		ID: workflows.ReconciliationWorkflowID(runID), TaskQueue: workflows.AllocationsQueue, StaticSummary: "Compare the books with everything else",
 		WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING, WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE_FAILED_ONLY,
 	}, workflows.ReconciliationType, workflows.ReconciliationInput{RunID: runID, Whole: in.Body.Whole, AskedBy: string(who.UserID)}); err != nil {
 		return nil, temporal.FromError(err)
+	}
+	row := &queries.Audit{Action: "reconciliation.start", TargetType: "reconciliation", TargetID: string(runID), Details: map[string]any{"whole": in.Body.Whole}}
+	if err := s.change(ctx, row, func(ctx context.Context, tx pgx.Tx) error {
+		return queries.InsertReconciliationRun(ctx, tx, runID, string(who.UserID), in.Body.Whole)
+	}); err != nil {
+		return nil, err
 	}
 	return s.reconciliation(ctx, runID)
 }

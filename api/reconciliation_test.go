@@ -155,7 +155,7 @@ func (c *compared) plant(alice, bob string, lasting []string) []string {
 	c.t.Helper()
 	ids := make([]string, len(lasting))
 	for i, path := range lasting {
-		ids[i] = path[strings.LastIndexByte(path, '/')+1:]
+		ids[i] = idOf(path)
 	}
 	// Two that ended: a window is lost of one, and one is dearer in the other.
 	for i, person := range []string{alice, bob} {

@@ -13,6 +13,15 @@ import (
 	"github.com/gpuaas/gpuaas/domain/payment"
 )
 
+// keyed puts rows into a map by a key of theirs.
+func keyed[Key comparable, Row any](rows []Row, key func(Row) Key) map[Key]Row {
+	by := make(map[Key]Row, len(rows))
+	for _, row := range rows {
+		by[key(row)] = row
+	}
+	return by
+}
+
 // MeterToCheck is an allocation that is, or was, metered.
 type MeterToCheck struct {
 	ID                   id.Allocation
@@ -60,11 +69,7 @@ type UsageToCheck struct {
 // UsageOf adds up the usage of each of these allocations.
 func UsageOf(ctx context.Context, db DB, allocations []id.Allocation) (map[id.Allocation]UsageToCheck, error) {
 	rows, err := many[UsageToCheck](ctx, db, "CheckUsage", pgx.NamedArgs{"allocation_ids": allocations})
-	usage := make(map[id.Allocation]UsageToCheck, len(rows))
-	for _, row := range rows {
-		usage[row.AllocationID] = row
-	}
-	return usage, err
+	return keyed(rows, func(row UsageToCheck) id.Allocation { return row.AllocationID }), err
 }
 
 // UsageCredit is one entry that gives usage back.
@@ -115,11 +120,7 @@ type KnownAccount struct {
 // KnownAccounts answers which of these accounts exist.
 func KnownAccounts(ctx context.Context, db DB, ids []id.Account) (map[id.Account]KnownAccount, error) {
 	rows, err := many[KnownAccount](ctx, db, "CheckAccounts", pgx.NamedArgs{"ids": ids})
-	known := make(map[id.Account]KnownAccount, len(rows))
-	for _, row := range rows {
-		known[row.ID] = row
-	}
-	return known, err
+	return keyed(rows, func(row KnownAccount) id.Account { return row.ID }), err
 }
 
 // KnownAllocation is an allocation that exists. NodeID is nil where none was ever claimed.
@@ -137,11 +138,7 @@ type KnownAllocation struct {
 // KnownAllocations answers which of these allocations exist.
 func KnownAllocations(ctx context.Context, db DB, ids []id.Allocation) (map[id.Allocation]KnownAllocation, error) {
 	rows, err := many[KnownAllocation](ctx, db, "CheckAllocations", pgx.NamedArgs{"ids": ids})
-	known := make(map[id.Allocation]KnownAllocation, len(rows))
-	for _, row := range rows {
-		known[row.ID] = row
-	}
-	return known, err
+	return keyed(rows, func(row KnownAllocation) id.Allocation { return row.ID }), err
 }
 
 // OpenAllocations reads a stretch of the allocations that have not ended.
@@ -190,11 +187,7 @@ type LeaseToCheck struct {
 // OpenLeases answers the open lease of each of these nodes.
 func OpenLeases(ctx context.Context, db DB, nodes []id.Node) (map[id.Node]LeaseToCheck, error) {
 	rows, err := many[LeaseToCheck](ctx, db, "CheckLeases", pgx.NamedArgs{"node_ids": nodes})
-	leases := make(map[id.Node]LeaseToCheck, len(rows))
-	for _, row := range rows {
-		leases[row.NodeID] = row
-	}
-	return leases, err
+	return keyed(rows, func(row LeaseToCheck) id.Node { return row.NodeID }), err
 }
 
 // BalanceToCheck is what is answered as an account's balance. CheckpointID is nil where no checkpoint was cut.
@@ -267,11 +260,7 @@ type KeyedEntry struct {
 // EntriesByKey reads the entries with these idempotency keys.
 func EntriesByKey(ctx context.Context, db DB, keys []string) (map[string]KeyedEntry, error) {
 	rows, err := many[KeyedEntry](ctx, db, "CheckEntriesByKey", pgx.NamedArgs{"keys": keys})
-	found := make(map[string]KeyedEntry, len(rows))
-	for _, row := range rows {
-		found[row.IdempotencyKey] = row
-	}
-	return found, err
+	return keyed(rows, func(row KeyedEntry) string { return row.IdempotencyKey }), err
 }
 
 // RefundToCheck is a refund beside the provider's.

@@ -75,6 +75,12 @@ func (a *Account) Get(path string) map[string]any {
 	return a.send("GET", path, "", nil)
 }
 
+// Post asks Stripe's API for a change, as somebody with the key would by hand.
+func (a *Account) Post(path string, form url.Values) map[string]any {
+	a.t.Helper()
+	return a.send("POST", path, "application/x-www-form-urlencoded", []byte(form.Encode()))
+}
+
 func (a *Account) send(method, path, kind string, body []byte) map[string]any {
 	a.t.Helper()
 	request, err := http.NewRequest(method, a.URL+path, bytes.NewReader(body))
