@@ -25,11 +25,11 @@ import (
 // time that was not billed is, by a correction that takes it out of the balance.
 func TestReconciliationFindsWhatIsWrongWithRefundsDisputesAndMeters(t *testing.T) {
 	c := newCompared(t, 6)
-	alice, bob := c.token("alice"), c.token("bob")
-	for _, person := range []string{alice, bob} {
+	alice, bob, carol := c.token("alice"), c.token("bob"), c.token("carol")
+	for _, person := range []string{alice, bob, carol} {
 		c.ask("GET", "/api/v1/me", person, "", "")
 	}
-	planted := c.plantAtStripe(alice)
+	planted := c.plantAtStripe(carol)
 	planted = append(planted, c.plantInMeters(alice, bob)...)
 	c.findAll(planted)
 	if events, findings := c.field(`SELECT count(*)::text FROM outbox WHERE subject = 'billing.reconciliation_finding'`), c.field(`SELECT count(*)::text FROM reconciliation_findings`); events != findings {
@@ -53,11 +53,11 @@ func (c *compared) intentOf(payment string) string {
 }
 
 // plantAtStripe makes payments, refunds and disputes and has one of each say something else here than there.
-func (c *compared) plantAtStripe(alice string) []string {
+func (c *compared) plantAtStripe(payer string) []string {
 	c.t.Helper()
-	dearer, refunding, disputed, unheard := c.paid(alice, "dearer", 2500), c.paid(alice, "refunding", 5000), c.paid(alice, "disputed", 3000), c.paid(alice, "unheard", 3100)
-	_, differing := c.refunded(alice, refunding, "differing")
-	unfounded, _ := c.refunded(alice, refunding, "unfounded")
+	dearer, refunding, disputed, unheard := c.paid(payer, "dearer", 2500), c.paid(payer, "refunding", 5000), c.paid(payer, "disputed", 3000), c.paid(payer, "unheard", 3100)
+	_, differing := c.refunded(payer, refunding, "differing")
+	unfounded, _ := c.refunded(payer, refunding, "unfounded")
 	dispute, _ := c.stripe.Order("dispute", map[string]any{"payment_intent": c.intentOf(disputed), "reason": "fraudulent"})["id"].(string)
 	temporaltest.Eventually(c.t, time.Minute, func() error {
 		if c.field(`SELECT count(*)::text FROM disputes WHERE stripe_dispute_id = $1 AND withdrawn_entry_id IS NOT NULL`, dispute) != "1" {

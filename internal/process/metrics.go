@@ -25,8 +25,8 @@ const (
 	snapshotLife = 15 * time.Second
 	// snapshotTimeout bounds the asking.
 	snapshotTimeout = 3 * time.Second
-	// fundsPatience is how long after the end of money, as it was told, nobody needs to have looked.
-	fundsPatience = time.Minute
+	// fundsPatience is how long after the end of money was found what costs money may go on.
+	fundsPatience = 5 * time.Minute
 	// mostPending bounds the counting of events that wait.
 	mostPending = 100_000
 )
@@ -110,7 +110,8 @@ func seconds(instant time.Time) float64 { return float64(instant.UnixMilli()) / 
 type census struct {
 	allocations map[allocation.State]int64
 	nodes       []queries.NodeCount
-	funds       []queries.FundsCount
+	funds       map[billing.Rung]int64
+	overdue     int64
 	findings    map[reconciliation.Kind]int64
 	completed   *time.Time
 	unchained   int64
@@ -123,7 +124,10 @@ func takeCensus(ctx context.Context, db queries.DB) (taken census, err error) {
 	if taken.nodes, err = queries.CountNodes(ctx, db); err != nil {
 		return taken, err
 	}
-	if taken.funds, err = queries.CountFunds(ctx, db, time.Now().Add(-fundsPatience)); err != nil {
+	if taken.funds, err = queries.CountFunds(ctx, db); err != nil {
+		return taken, err
+	}
+	if taken.overdue, err = queries.CountOverdueFunds(ctx, db, time.Now().Add(-fundsPatience)); err != nil {
 		return taken, err
 	}
 	if taken.findings, err = queries.OpenFindings(ctx, db); err != nil {
@@ -188,15 +192,10 @@ func (c census) seeNodes(see telemetry.See) {
 }
 
 func (c census) seeFunds(see telemetry.See) {
-	accounts, overdue := map[billing.Rung]int64{}, int64(0)
-	for _, row := range c.funds {
-		accounts[row.Rung] = row.Accounts
-		overdue += row.Overdue
-	}
 	for _, rung := range billing.Rungs() {
-		see(telemetry.FundsAccounts, float64(accounts[rung]), string(rung))
+		see(telemetry.FundsAccounts, float64(c.funds[rung]), string(rung))
 	}
-	see(telemetry.FundsOverdue, float64(overdue))
+	see(telemetry.FundsOverdue, float64(c.overdue))
 }
 
 func (c census) seeFindings(see telemetry.See) {

@@ -103,7 +103,7 @@ var (
 	FundsAccounts = Metric{Name: "gpuaas_funds_accounts", Kind: GaugeKind, Labels: []string{"rung"}, Programs: []string{billingWorker},
 		Help: "Accounts that stand on a rung of the ladder at the end of money; every replica says the same."}
 	FundsOverdue = Metric{Name: "gpuaas_funds_overdue_accounts", Kind: GaugeKind, Programs: []string{billingWorker},
-		Help: "Accounts whose money ended more than a minute ago by what they were told, and of which nobody has looked since; every replica says the same."}
+		Help: "Accounts that were found to be used up more than five minutes ago, and of which something costs money all the same; every replica says the same."}
 	FundsRungs = Metric{Name: "gpuaas_funds_rungs_reached_total", Kind: CounterKind, Labels: []string{"rung"}, Programs: []string{billingWorker},
 		Help: "How often an account came down to a rung of the ladder."}
 	FundsLateness = Metric{Name: "gpuaas_funds_end_lateness_seconds", Kind: HistogramKind, Buckets: latenessBuckets, Programs: []string{billingWorker},

@@ -8,6 +8,7 @@ import (
 
 	"github.com/gpuaas/gpuaas/domain/allocation"
 	"github.com/gpuaas/gpuaas/domain/billing"
+	"github.com/gpuaas/gpuaas/domain/id"
 	"github.com/gpuaas/gpuaas/domain/node"
 	"github.com/gpuaas/gpuaas/domain/reconciliation"
 )
@@ -37,16 +38,32 @@ func CountNodes(ctx context.Context, db DB) ([]NodeCount, error) {
 	return many[NodeCount](ctx, db, "CountNodes")
 }
 
-// FundsCount is how many accounts of all tenants stand on a rung; Overdue are those whose money ended, by what they were told, and of which
-// nobody has looked since.
-type FundsCount struct {
-	Rung              billing.Rung
-	Accounts, Overdue int64
+// CountFunds counts the accounts of all tenants that stand on a rung. A rung on which none stands is missing.
+func CountFunds(ctx context.Context, db DB) (map[billing.Rung]int64, error) {
+	rows, err := many[struct {
+		Rung     billing.Rung
+		Accounts int64
+	}](ctx, db, "CountFunds")
+	counts := make(map[billing.Rung]int64, len(rows))
+	for _, row := range rows {
+		counts[row.Rung] = row.Accounts
+	}
+	return counts, err
 }
 
-// CountFunds counts accounts by rung; overdue is what ended before an instant. A rung on which none stands is missing.
-func CountFunds(ctx context.Context, db DB, before time.Time) ([]FundsCount, error) {
-	return many[FundsCount](ctx, db, "CountFunds", pgx.NamedArgs{"before": before})
+// CountOverdueFunds counts the accounts of all tenants that were found to be used up before an instant, and of which something costs money
+// all the same.
+func CountOverdueFunds(ctx context.Context, db DB, before time.Time) (int64, error) {
+	rows, err := many[struct{ AccountID id.Account }](ctx, db, "DepletedAccounts", pgx.NamedArgs{"before": before})
+	if err != nil || len(rows) == 0 {
+		return 0, err
+	}
+	depleted := make([]id.Account, len(rows))
+	for i, row := range rows {
+		depleted[i] = row.AccountID
+	}
+	costing, err := one[struct{ Accounts int64 }](ctx, db, "CountCostingAccounts", pgx.NamedArgs{"account_ids": depleted})
+	return costing.Accounts, err
 }
 
 // OpenFindings counts what is open, by kind. A kind of which none is open is missing.
