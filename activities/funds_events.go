@@ -113,11 +113,5 @@ func counted(n int, singular, plural string) string {
 	return fmt.Sprintf("%d %s", n, plural)
 }
 
-// amount writes micros as people read money: two decimals, rounded down.
-func amount(micros money.Micros, currency string) string {
-	minor, sign := micros.Minor(), ""
-	if minor < 0 {
-		minor, sign = -minor, "-"
-	}
-	return fmt.Sprintf("%s%d.%02d %s", sign, minor/100, minor%100, currency)
-}
+// amount writes micros as people read money.
+func amount(micros money.Micros, currency string) string { return micros.Text(currency) }
