@@ -189,11 +189,12 @@ func TestOnlyWhatIsDueIsErasedAndItStaysErased(t *testing.T) {
 // After an erasure no text, json, array or bytea anywhere in the database holds what named the person.
 func TestNothingNamesWhoWasErased(t *testing.T) {
 	w := newWorld(t, 1)
-	c, marks := w.closures(), []string{"marker-subject", "marker-mail", "marker-key", "marker-token", "marker-robot", "marker-name", "marker-label", "marker-project", "marker-org", "marker-hook"}
+	c, marks := w.closures(), []string{"marker-subject", "marker-mail", "marker-key", "marker-token", "marker-robot", "marker-name", "marker-label", "marker-project", "marker-org", "marker-hook", "marker-address"}
 	var who identity.Principal
 	err := store.InTx(t.Context(), w.App, func(ctx context.Context, tx pgx.Tx) error {
 		made, err := queries.EnsureIdentity(ctx, tx, queries.SignIn{
 			Issuer: "https://issuer.test", Subject: "marker-subject", Username: "marker-subject", OrgID: "marker-org", Currency: "usd",
+			Email: "marker-address@example.com", EmailVerified: true,
 			TenantID: newID[id.Tenant](), UserID: newID[id.User](), ProjectID: newID[id.Project](), AccountID: newID[id.Account](),
 		})
 		who = identity.Principal{UserID: made.User.ID, TenantID: made.User.TenantID, ProjectID: made.Tenants[0].ProjectID, AccountID: made.Tenants[0].AccountID}
@@ -229,6 +230,9 @@ func TestNothingNamesWhoWasErased(t *testing.T) {
 		delivery, who.TenantID, hook)
 	w.exec(`INSERT INTO webhook_attempts (delivery_id, tenant_id, round, number, outcome, latency_ms, response, started_at) VALUES ($1, $2, 1, 1, 'rejected', 1, 'marker-hook', now())`,
 		delivery, who.TenantID)
+	w.exec(`INSERT INTO email_messages (id, tenant_id, event_id, kind, user_id, payload, state) VALUES ($1, $2, gen_random_uuid(), 'x', $3, '"marker-address"', 'pending')`,
+		newID[id.Mail](), who.TenantID, who.UserID)
+	w.exec(`INSERT INTO email_preferences (user_id, category, enabled) VALUES ($1, 'balance', false)`, who.UserID)
 	for _, mark := range marks {
 		if len(w.holding(mark)) == 0 {
 			t.Fatalf("the scene does not hold %s", mark)
@@ -307,8 +311,8 @@ func TestAnExportHasEveryTableOfATenant(t *testing.T) {
 	named := map[string]string{"tenants": "tenant", "tenant_members": "members", "tenant_invitations": "invitations", "tenant_policy_values": "policies",
 		"sku_prices": "prices", "audit_logs": "audit", "credentials": "tokens", "ledger_settlements": "allocations", "ledger_checkpoints": "ledger_entries",
 		"idempotency_records": "", "allocation_arrows": "",
-		// What a person has read is theirs, and in their own export.
-		"notification_reads": "",
+		// What a person has read, and what they are written to about, is theirs, and in their own export.
+		"notification_reads": "", "email_preferences": "",
 		// A keyed hash of a person, from which nothing can be read; the credit itself is an entry of the ledger.
 		"opening_credits": "",
 		// What the platform found amiss in its own books, by ids; what it corrected of it are entries of the ledger.

@@ -2,7 +2,6 @@ package activities
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"log/slog"
 	"time"
@@ -71,6 +70,9 @@ func (w *WebhookDeliveries) Attempt(ctx context.Context, in workflows.DeliveryAt
 			w.Ended.Add(ctx, 1, string(rules.Skipped))
 		}
 		return workflows.DeliveryStanding{State: rules.Skipped}, err
+	}
+	if w.Keys == nil {
+		return workflows.DeliveryStanding{}, errors.New("this relay sends no webhooks: is GPUAAS_WEBHOOK_KEYS missing?")
 	}
 	values, err := w.Policy.Values(ctx)
 	if err != nil {
@@ -170,7 +172,7 @@ func (w *WebhookDeliveries) record(ctx context.Context, values policy.Values, se
 		standing.State = rules.Failed
 		if result.Outcome == rules.Accepted {
 			standing.State = rules.Delivered
-		} else if pause, again := retryOf(values).Next(int64(in.Number), now.Sub(delivery.RoundAt), spread(sent, in.Number)); again && !givenUp && !delivery.Test {
+		} else if pause, again := retryOf(values).Next(int64(in.Number), now.Sub(delivery.RoundAt), spreadOf(string(sent.ID), in.Number)); again && !givenUp && !delivery.Test {
 			at := milliseconds(now.Add(pause))
 			standing.State, standing.RetryAfterMs, next = rules.Pending, pause.Milliseconds(), &at
 		}
@@ -254,10 +256,4 @@ func retryOf(values policy.Values) rules.Retry {
 		Attempts: values.Int(authored.WebhooksDeliveryAttempts), Initial: values.Seconds(authored.WebhooksRetryInitialSeconds),
 		Maximum: values.Seconds(authored.WebhooksRetryMaximumSeconds), Window: values.Seconds(authored.WebhooksRetryWindowSeconds),
 	}
-}
-
-// spread is a number between 0 and 1 that is another for every delivery and attempt.
-func spread(delivery queries.WebhookDelivery, number int) float64 {
-	mixed := sha256.Sum256(append([]byte(delivery.ID), byte(number)))
-	return float64(mixed[0]) / 255
 }

@@ -14,10 +14,11 @@ import (
 // eventRequests ask about the publishing of events, with a dead letter of its own wherever it would be used up.
 func (s *scene) eventRequests() map[string]func(string) subject {
 	requests := map[string]func(string) subject{}
-	for _, operation := range []string{"getOutbox", "listDeadLetters", "listNotifications"} {
+	for _, operation := range []string{"getOutbox", "listDeadLetters", "listNotifications", "getNotificationPreferences"} {
 		requests[operation] = always(subject{})
 	}
 	requests["readNotifications"] = always(subject{body: `{"event_ids":["0c8a6c1e-5a0f-8f3b-9a51-3f6f2d1c7b10"]}`})
+	requests["setNotificationPreferences"] = always(subject{body: `{"email_off":["receipts"]}`})
 	requests["rewindOutbox"] = func(caller string) subject {
 		if caller == "platform_admin" {
 			s.published()

@@ -30,8 +30,10 @@ type scene struct {
 	project     string
 	account     string
 	credentials map[string]string
-	allocation  string
-	made        int
+	// names are the user names of callers who are people.
+	names      map[string]string
+	allocation string
+	made       int
 }
 
 func newScene(t *testing.T) *scene {
@@ -41,8 +43,12 @@ func newScene(t *testing.T) *scene {
 	// Nothing is compared but by whoever asks for it.
 	s.exec(`INSERT INTO policy_values (key, version, value, actor_user_id) VALUES ('billing.window_seconds', 1, '3600', 'platform'),
 		('webhooks.maximum_endpoints', 1, '1000', 'platform'), ('reconciliation.interval_seconds', 1, '86400', 'platform')`)
-	for caller, name := range map[string]string{"owner": "olga", "user": "mia", "member": "max", "viewer": "vera", "billing": "bill",
-		"admin": "adam", "other_tenant": "eve", "suspended": "sam"} {
+	s.names = map[string]string{"owner": "olga", "user": "mia", "member": "max", "viewer": "vera", "billing": "bill",
+		"admin": "adam", "other_tenant": "eve", "suspended": "sam", "platform_admin": "root"}
+	for caller, name := range s.names {
+		if caller == "platform_admin" {
+			continue
+		}
 		s.credentials[caller] = s.token(name)
 		s.ask("GET", "/api/v1/me", s.credentials[caller], "", "")
 	}

@@ -159,6 +159,16 @@ func (s *scene) tenancyRequests() map[string]func(string) subject {
 		made := s.ask("POST", "/api/v1/invitations", s.token(host), host, `{"role":"viewer"}`)
 		return subject{body: fmt.Sprintf(`{"token":%q}`, made.text("token"))}
 	}
+	requests["listMyInvitations"] = always(subject{})
+	requests["acceptMyInvitation"] = func(caller string) subject {
+		s.made++
+		host, address := fmt.Sprintf("host-%03d", s.made), caller+"@example.com"
+		s.exec(`UPDATE users SET email = $2, email_verified = true WHERE username = $1 AND email <> $2`, s.names[caller], address)
+		s.ask("GET", "/api/v1/me", s.token(host), "", "")
+		made := s.ask("POST", "/api/v1/invitations", s.token(host), host, fmt.Sprintf(`{"role":"viewer","email":%q}`, address))
+		invitation, _ := made.fields()["invitation"].(map[string]any)
+		return subject{path: map[string]string{"invitation_id": fmt.Sprint(invitation["id"])}}
+	}
 	return requests
 }
 

@@ -49,7 +49,7 @@ type (
 			TenantID  id.Tenant     `json:"tenant_id,omitempty" pattern:"^tenant_[a-z2-7]{26}$" doc:"Your own tenant when absent."`
 			ProjectID id.Project    `json:"project_id,omitempty" pattern:"^proj_[a-z2-7]{26}$" doc:"Into this project alone."`
 			Role      identity.Role `json:"role" enum:"owner,admin,member,viewer,billing" doc:"A single project can give admin, member and viewer."`
-			Email     string        `json:"email,omitempty" maxLength:"254" pattern:"^[^@\\x00-\\x20\\x7f]+@[^@\\x00-\\x20\\x7f]+$" doc:"Whom it is meant for; nothing is sent there."`
+			Email     string        `json:"email,omitempty" maxLength:"254" pattern:"^[^@\\x00-\\x20\\x7f]+@[^@\\x00-\\x20\\x7f]+$" doc:"Whom it is meant for: they are written to, and may accept it without the token."`
 			Note      string        `json:"note,omitempty" maxLength:"500" pattern:"^[^\\x00]*$"`
 		}
 	}
@@ -76,6 +76,8 @@ func (s *server) invitationOperations() {
 	handle(s, "createInvitation", s.createInvitation)
 	handle(s, "revokeInvitation", s.revokeInvitation)
 	handle(s, "acceptInvitation", s.acceptInvitation)
+	handle(s, "listMyInvitations", s.listMyInvitations)
+	handle(s, "acceptMyInvitation", s.acceptMyInvitation)
 }
 
 func (s *server) listInvitations(ctx context.Context, in *invitationFilter) (*invitationListOut, error) {
@@ -168,7 +170,10 @@ func (s *server) mintInvitation(ctx context.Context, wanted queries.Invitation, 
 				return fault.New(fault.ProjectArchived, "")
 			}
 		}
-		return queries.InsertInvitation(ctx, tx, wanted, sha256.Sum256([]byte(token)))
+		if err := queries.InsertInvitation(ctx, tx, wanted, sha256.Sum256([]byte(token))); err != nil {
+			return err
+		}
+		return writeToInvited(ctx, tx, wanted)
 	})
 }
 
@@ -201,12 +206,20 @@ func (s *server) acceptInvitation(ctx context.Context, in *acceptInvitationIn) (
 	if err != nil {
 		return nil, orMissing(err, fault.InvitationInvalid)
 	}
-	err = store.InTx(ctx, s.config.Pool, func(ctx context.Context, tx pgx.Tx) error {
+	return s.accept(ctx, offered, func(ctx context.Context, tx pgx.Tx) (queries.Invitation, error) {
+		return queries.HoldInvitation(ctx, tx, hash)
+	})
+}
+
+// accept makes the caller what an invitation offers, which hold reads once more and keeps.
+func (s *server) accept(ctx context.Context, offered queries.Invitation, hold func(context.Context, pgx.Tx) (queries.Invitation, error)) (*invitationOut, error) {
+	who := middleware.Principal(ctx)
+	err := store.InTx(ctx, s.config.Pool, func(ctx context.Context, tx pgx.Tx) error {
 		tenant, err := queries.HoldTenant(ctx, tx, offered.TenantID)
 		if err != nil {
 			return err
 		}
-		if offered, err = queries.HoldInvitation(ctx, tx, hash); err != nil {
+		if offered, err = hold(ctx, tx); err != nil {
 			return orMissing(err, fault.InvitationInvalid)
 		}
 		switch {

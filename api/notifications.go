@@ -41,6 +41,8 @@ type (
 func (s *server) notificationOperations() {
 	handle(s, "listNotifications", s.listNotifications)
 	handle(s, "readNotifications", s.readNotifications)
+	handle(s, "getNotificationPreferences", s.getNotificationPreferences)
+	handle(s, "setNotificationPreferences", s.setNotificationPreferences)
 }
 
 // sightOf is what somebody may see with the credential in hand: allocations and money where a role lets them, and what their own

@@ -77,6 +77,8 @@ var routes = []route{
 	// Its answer holds a secret, so it is never stored: the token derives from the key instead.
 	{"createInvitation", "POST", "/api/v1/invitations", member(theNamedPlace, identity.MembersWrite), general, plain, 201},
 	{"revokeInvitation", "POST", "/api/v1/invitations/{invitation_id}/revoke", member(anInvitation, identity.MembersWrite).ending(), general, keyed, 200},
+	{"listMyInvitations", "GET", "/api/v1/me/invitations", person(identity.ProfileRead), general, plain, 200},
+	{"acceptMyInvitation", "POST", "/api/v1/me/invitations/{invitation_id}/accept", person(identity.ProfileWrite), general, plain, 200},
 	{"acceptInvitation", "POST", "/api/v1/invitations/accept", person(identity.ProfileWrite), general, plain, 200},
 
 	{"listProjects", "GET", "/api/v1/projects", member(theTenant, identity.ProjectsRead), general, plain, 200},
@@ -174,6 +176,8 @@ var routes = []route{
 
 	{"listNotifications", "GET", "/api/v1/notifications", person(identity.ProfileRead), general, plain, 200},
 	{"readNotifications", "POST", "/api/v1/notifications/read", person(identity.ProfileWrite), general, keyed, 204},
+	{"getNotificationPreferences", "GET", "/api/v1/me/notification-preferences", person(identity.ProfileRead), general, plain, 200},
+	{"setNotificationPreferences", "PUT", "/api/v1/me/notification-preferences", person(identity.ProfileWrite), general, keyed, 200},
 
 	// Answers that hold a secret are never stored: the secret derives from the key instead.
 	{"createWebhook", "POST", "/api/v1/webhooks", member(theNamedTenant, identity.WebhooksWrite), general, plain, 201},

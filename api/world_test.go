@@ -27,6 +27,7 @@ import (
 
 	"github.com/gpuaas/gpuaas/domain/id"
 	"github.com/gpuaas/gpuaas/domain/node"
+	"github.com/gpuaas/gpuaas/internal/email"
 	"github.com/gpuaas/gpuaas/internal/evidence"
 	"github.com/gpuaas/gpuaas/internal/nats"
 	"github.com/gpuaas/gpuaas/internal/nats/natstest"
@@ -64,6 +65,16 @@ type world struct {
 	replica func(log *slog.Logger) string
 	// bus is NATS, with both relays; nil where the test infrastructure has none.
 	bus *nats.Client
+	// addresses are what the issuer's tokens say of people; nothing of those who are not here.
+	addresses map[string]address
+	// smtp is where mail is handed to; without it none is sent.
+	smtp email.Config
+}
+
+// address is somebody's e-mail address, as the issuer knows it.
+type address struct {
+	email    string
+	verified bool
 }
 
 // needBus ends a test that cannot do without NATS.
@@ -80,9 +91,12 @@ func newWorld(t *testing.T, nodes int) *world {
 }
 
 // newWorldWhere begins with policy values of its own.
-func newWorldWhere(t *testing.T, nodes int, values map[string]string) *world {
+func newWorldWhere(t *testing.T, nodes int, values map[string]string, adjust ...func(*world)) *world {
 	t.Helper()
 	w := &world{Database: storetest.New(t, store.MaxConnections(16)), t: t}
+	for _, adjusting := range adjust {
+		adjusting(w)
+	}
 	w.publishKeys()
 	cluster := temporaltest.New(t, workflows.SearchAttributes()...)
 	w.exec(`INSERT INTO policy_values (key, version, value, actor_user_id) VALUES
@@ -149,6 +163,7 @@ func (w *world) start(cluster temporal.Config) {
 		run("notification relay", func() error {
 			return process.RunNotificationRelay(ctx, process.NotificationRelayConfig{
 				Database: database, NATS: bus, Redis: cache, Log: logs, Temporal: cluster, Worker: process.DefaultWorkerConfig(), Webhooks: customers,
+				Mail: process.MailConfig{SMTP: w.smtp, PublicURL: "https://console.example"},
 			})
 		})
 	}
@@ -247,6 +262,9 @@ func (w *world) sign(subject, organisation, audience string, until time.Time, ro
 	builder := jwt.NewBuilder()
 	if organisation != "" {
 		builder = builder.Claim("org_id", organisation)
+	}
+	if known, there := w.addresses[subject]; there {
+		builder = builder.Claim("email", known.email).Claim("email_verified", known.verified)
 	}
 	token, err := builder.Issuer(w.issuer).Subject(subject).Audience([]string{audience}).IssuedAt(until.Add(-2*time.Hour)).
 		Expiration(until).Claim("typ", "Bearer").Claim("azp", "gpuaas-api").Claim("preferred_username", subject).

@@ -23,8 +23,8 @@ const (
 	PaymentsQueue = "payments"
 	// WebhooksQueue runs WebhookEvent and its steps: webhook-worker.
 	WebhooksQueue = "webhooks"
-	// DeliveriesQueue runs WebhookDelivery and its step, which asks addresses that customers chose: notification-relay, which holds no
-	// secret of the platform's money or nodes.
+	// DeliveriesQueue runs WebhookDelivery and EmailDelivery with their steps, which speak to addresses that customers chose:
+	// notification-relay, which holds no secret of the platform's money or nodes.
 	DeliveriesQueue = "deliveries"
 )
 

@@ -15,7 +15,7 @@ import (
 func TestStoredHistoriesReplay(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join("testdata", "histories", "*.json"))
 	require.NoError(t, err)
-	require.GreaterOrEqual(t, len(files), 27, "the stored histories")
+	require.GreaterOrEqual(t, len(files), 28, "the stored histories")
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			replayer := worker.NewWorkflowReplayer()
@@ -26,6 +26,7 @@ func TestStoredHistoriesReplay(t *testing.T) {
 			replayer.RegisterWorkflow(workflows.Funds)
 			replayer.RegisterWorkflow(workflows.Adjustment)
 			replayer.RegisterWorkflow(workflows.WebhookDelivery)
+			replayer.RegisterWorkflow(workflows.EmailDelivery)
 			replayer.RegisterWorkflow(workflows.Payment)
 			replayer.RegisterWorkflow(workflows.Refund)
 			replayer.RegisterWorkflow(workflows.Dispute)

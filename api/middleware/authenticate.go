@@ -117,6 +117,7 @@ func (a *Authenticator) signIn(ctx context.Context, claims oidc.Claims) (identit
 	now, key := time.Now(), "subject\x00"+claims.Issuer+"\x00"+claims.Subject
 	wanted := queries.SignIn{
 		Issuer: claims.Issuer, Subject: claims.Subject, Username: claims.Username, OrgID: claims.OrgID,
+		Email: claims.Email, EmailVerified: claims.EmailVerified,
 		Admin: slices.Contains(claims.Roles, identity.RoleAdmin), Currency: a.config.Currency,
 	}
 	found, hit, changes := a.identities.get(key, now)

@@ -561,6 +561,33 @@ func (e MemberSource) Valid() bool {
 	}
 }
 
+// Defines values for MyInvitationRole.
+const (
+	MyInvitationRoleAdmin   MyInvitationRole = "admin"
+	MyInvitationRoleBilling MyInvitationRole = "billing"
+	MyInvitationRoleMember  MyInvitationRole = "member"
+	MyInvitationRoleOwner   MyInvitationRole = "owner"
+	MyInvitationRoleViewer  MyInvitationRole = "viewer"
+)
+
+// Valid indicates whether the value is a known member of the MyInvitationRole enum.
+func (e MyInvitationRole) Valid() bool {
+	switch e {
+	case MyInvitationRoleAdmin:
+		return true
+	case MyInvitationRoleBilling:
+		return true
+	case MyInvitationRoleMember:
+		return true
+	case MyInvitationRoleOwner:
+		return true
+	case MyInvitationRoleViewer:
+		return true
+	default:
+		return false
+	}
+}
+
 // Defines values for NodeReachability.
 const (
 	NodeReachabilityEnrolled NodeReachability = "enrolled"
@@ -636,6 +663,42 @@ func (e NodeState) Valid() bool {
 	case NodeStateOnline:
 		return true
 	case NodeStateQuarantined:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for NotificationCategoryCategory.
+const (
+	NotificationCategoryCategoryAllocations NotificationCategoryCategory = "allocations"
+	NotificationCategoryCategoryBalance     NotificationCategoryCategory = "balance"
+	NotificationCategoryCategoryBudgets     NotificationCategoryCategory = "budgets"
+	NotificationCategoryCategoryInvitations NotificationCategoryCategory = "invitations"
+	NotificationCategoryCategoryPayments    NotificationCategoryCategory = "payments"
+	NotificationCategoryCategoryReceipts    NotificationCategoryCategory = "receipts"
+	NotificationCategoryCategoryReleases    NotificationCategoryCategory = "releases"
+	NotificationCategoryCategoryWebhooks    NotificationCategoryCategory = "webhooks"
+)
+
+// Valid indicates whether the value is a known member of the NotificationCategoryCategory enum.
+func (e NotificationCategoryCategory) Valid() bool {
+	switch e {
+	case NotificationCategoryCategoryAllocations:
+		return true
+	case NotificationCategoryCategoryBalance:
+		return true
+	case NotificationCategoryCategoryBudgets:
+		return true
+	case NotificationCategoryCategoryInvitations:
+		return true
+	case NotificationCategoryCategoryPayments:
+		return true
+	case NotificationCategoryCategoryReceipts:
+		return true
+	case NotificationCategoryCategoryReleases:
+		return true
+	case NotificationCategoryCategoryWebhooks:
 		return true
 	default:
 		return false
@@ -1056,6 +1119,42 @@ func (e ServiceRole) Valid() bool {
 	case ServiceRoleMember:
 		return true
 	case ServiceRoleViewer:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for SetNotificationPreferencesRequestEmailOff.
+const (
+	SetNotificationPreferencesRequestEmailOffAllocations SetNotificationPreferencesRequestEmailOff = "allocations"
+	SetNotificationPreferencesRequestEmailOffBalance     SetNotificationPreferencesRequestEmailOff = "balance"
+	SetNotificationPreferencesRequestEmailOffBudgets     SetNotificationPreferencesRequestEmailOff = "budgets"
+	SetNotificationPreferencesRequestEmailOffInvitations SetNotificationPreferencesRequestEmailOff = "invitations"
+	SetNotificationPreferencesRequestEmailOffPayments    SetNotificationPreferencesRequestEmailOff = "payments"
+	SetNotificationPreferencesRequestEmailOffReceipts    SetNotificationPreferencesRequestEmailOff = "receipts"
+	SetNotificationPreferencesRequestEmailOffReleases    SetNotificationPreferencesRequestEmailOff = "releases"
+	SetNotificationPreferencesRequestEmailOffWebhooks    SetNotificationPreferencesRequestEmailOff = "webhooks"
+)
+
+// Valid indicates whether the value is a known member of the SetNotificationPreferencesRequestEmailOff enum.
+func (e SetNotificationPreferencesRequestEmailOff) Valid() bool {
+	switch e {
+	case SetNotificationPreferencesRequestEmailOffAllocations:
+		return true
+	case SetNotificationPreferencesRequestEmailOffBalance:
+		return true
+	case SetNotificationPreferencesRequestEmailOffBudgets:
+		return true
+	case SetNotificationPreferencesRequestEmailOffInvitations:
+		return true
+	case SetNotificationPreferencesRequestEmailOffPayments:
+		return true
+	case SetNotificationPreferencesRequestEmailOffReceipts:
+		return true
+	case SetNotificationPreferencesRequestEmailOffReleases:
+		return true
+	case SetNotificationPreferencesRequestEmailOffWebhooks:
 		return true
 	default:
 		return false
@@ -2039,7 +2138,7 @@ type CreateCheckoutRequest struct {
 
 // CreateInvitationRequest defines model for CreateInvitationRequest.
 type CreateInvitationRequest struct {
-	// Email Whom it is meant for; nothing is sent there.
+	// Email Whom it is meant for: they are written to, and may accept it without the token.
 	Email *string `json:"email,omitempty"`
 	Note  *string `json:"note,omitempty"`
 
@@ -2575,6 +2674,33 @@ type MintedServiceAccountSecret struct {
 	LastUsedAt *time.Time `json:"last_used_at,omitempty"`
 }
 
+// MyInvitation defines model for MyInvitation.
+type MyInvitation struct {
+	CreatedAt time.Time `json:"created_at"`
+	ExpiresAt time.Time `json:"expires_at"`
+	ID        string    `json:"id"`
+
+	// Inviter The user name of whoever made it.
+	Inviter string  `json:"inviter"`
+	Note    *string `json:"note,omitempty"`
+
+	// ProjectID The only project it is for.
+	ProjectID   *string          `json:"project_id,omitempty"`
+	ProjectName *string          `json:"project_name,omitempty"`
+	Role        MyInvitationRole `json:"role"`
+	TenantID    string           `json:"tenant_id"`
+	TenantName  string           `json:"tenant_name"`
+}
+
+// MyInvitationRole defines model for MyInvitation.Role.
+type MyInvitationRole string
+
+// MyInvitationList defines model for MyInvitationList.
+type MyInvitationList struct {
+	Items      []MyInvitation `json:"items"`
+	NextCursor *string        `json:"next_cursor,omitempty"`
+}
+
 // Node defines model for Node.
 type Node struct {
 	AgentVersion *string `json:"agent_version,omitempty"`
@@ -2664,12 +2790,40 @@ type Notification struct {
 	TenantID string     `json:"tenant_id"`
 }
 
+// NotificationCategory defines model for NotificationCategory.
+type NotificationCategory struct {
+	Category NotificationCategoryCategory `json:"category"`
+
+	// Email Whether you are written to about it.
+	Email bool `json:"email"`
+
+	// Essential Whether it cannot be switched off.
+	Essential bool `json:"essential"`
+
+	// Meaning What it is about.
+	Meaning string `json:"meaning"`
+}
+
+// NotificationCategoryCategory defines model for NotificationCategory.Category.
+type NotificationCategoryCategory string
+
 // NotificationList defines model for NotificationList.
 type NotificationList struct {
 	Items []Notification `json:"items"`
 
 	// NextCursor Absent on the last page.
 	NextCursor *string `json:"next_cursor,omitempty"`
+}
+
+// NotificationPreferences defines model for NotificationPreferences.
+type NotificationPreferences struct {
+	Categories []NotificationCategory `json:"categories"`
+
+	// EmailAddress The address that your identity provider named last; absent while it named none.
+	EmailAddress *string `json:"email_address,omitempty"`
+
+	// EmailVerified Whether it calls the address verified. Nothing is sent to one that it does not.
+	EmailVerified bool `json:"email_verified"`
 }
 
 // OperateDeadLetterRequest defines model for OperateDeadLetterRequest.
@@ -3303,6 +3457,15 @@ type Session struct {
 	SignedIn bool    `json:"signed_in"`
 	Username *string `json:"username,omitempty"`
 }
+
+// SetNotificationPreferencesRequest defines model for SetNotificationPreferencesRequest.
+type SetNotificationPreferencesRequest struct {
+	// EmailOff The categories that you want no mail of.
+	EmailOff []SetNotificationPreferencesRequestEmailOff `json:"email_off"`
+}
+
+// SetNotificationPreferencesRequestEmailOff defines model for SetNotificationPreferencesRequest.EmailOff.
+type SetNotificationPreferencesRequestEmailOff string
 
 // SetPoliciesRequest defines model for SetPoliciesRequest.
 type SetPoliciesRequest struct {
@@ -4647,6 +4810,27 @@ type ExportMeParams struct {
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
 
+// ListMyInvitationsParams defines parameters for ListMyInvitations.
+type ListMyInvitationsParams struct {
+	// Limit How many items to answer at most.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The next_cursor of the page before; opaque.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
+// AcceptMyInvitationParams defines parameters for AcceptMyInvitation.
+type AcceptMyInvitationParams struct {
+	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
+	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
+}
+
+// SetNotificationPreferencesParams defines parameters for SetNotificationPreferences.
+type SetNotificationPreferencesParams struct {
+	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
+	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
+}
+
 // ListNotificationsParams defines parameters for ListNotifications.
 type ListNotificationsParams struct {
 	// After Only what came after this event, oldest first; without it, newest first.
@@ -5163,6 +5347,9 @@ type CreateInvitationJSONRequestBody = CreateInvitationRequest
 
 // AcceptInvitationJSONRequestBody defines body for AcceptInvitation for application/json ContentType.
 type AcceptInvitationJSONRequestBody = AcceptInvitationRequest
+
+// SetNotificationPreferencesJSONRequestBody defines body for SetNotificationPreferences for application/json ContentType.
+type SetNotificationPreferencesJSONRequestBody = SetNotificationPreferencesRequest
 
 // ReadNotificationsJSONRequestBody defines body for ReadNotifications for application/json ContentType.
 type ReadNotificationsJSONRequestBody = ReadNotificationsRequest
@@ -6264,7 +6451,7 @@ type ClientInterface interface {
 
 	// CreateInvitationWithBody Offer somebody a role
 	//
-	// Answers a token that is good once, for whoever holds it. A repeat with the same key answers the same token. Only an owner offers ownership.
+	// Answers a token that is good once, for whoever holds it. A repeat with the same key answers the same token. Only an owner offers ownership. With `email`, whom it is meant for is written to, where this installation sends mail: without the token, for whoever signs in with that address, verified, finds the invitation at `/api/v1/me/invitations` and accepts it there.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -6273,7 +6460,7 @@ type ClientInterface interface {
 
 	// CreateInvitation Offer somebody a role
 	//
-	// Answers a token that is good once, for whoever holds it. A repeat with the same key answers the same token. Only an owner offers ownership.
+	// Answers a token that is good once, for whoever holds it. A repeat with the same key answers the same token. Only an owner offers ownership. With `email`, whom it is meant for is written to, where this installation sends mail: without the token, for whoever signs in with that address, verified, finds the invitation at `/api/v1/me/invitations` and accepts it there.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -6323,6 +6510,45 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /api/v1/me/export (the `ExportMe` operationId).
 	ExportMe(ctx context.Context, params *ExportMeParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListMyInvitations List the invitations that wait for you
+	//
+	// Those that are open and name the address that your identity provider calls verified.
+	//
+	// Corresponds with GET /api/v1/me/invitations (the `ListMyInvitations` operationId).
+	ListMyInvitations(ctx context.Context, params *ListMyInvitationsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// AcceptMyInvitation Accept an invitation that names your address
+	//
+	// Makes you what the invitation offers; no token is needed. Accepting again changes nothing. One that does not name your verified address is answered as if absent.
+	//
+	// Corresponds with POST /api/v1/me/invitations/{invitation_id}/accept (the `AcceptMyInvitation` operationId).
+	AcceptMyInvitation(ctx context.Context, invitationID InvitationID, params *AcceptMyInvitationParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetNotificationPreferences Show what you are written to about
+	//
+	// Mail goes to the address that your identity provider calls verified, and to no other; it follows your sign-ins.
+	//
+	// Corresponds with GET /api/v1/me/notification-preferences (the `GetNotificationPreferences` operationId).
+	GetNotificationPreferences(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetNotificationPreferencesWithBody Choose what you are written to about
+	//
+	// Names every category that you want no mail of; every other one is on. `releases` cannot be switched off: those mails say that what runs is released for want of money, and its data deleted. Notifications in the console and on the WebSocket stay as they are.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with PUT /api/v1/me/notification-preferences (the `SetNotificationPreferences` operationId).
+	SetNotificationPreferencesWithBody(ctx context.Context, params *SetNotificationPreferencesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SetNotificationPreferences Choose what you are written to about
+	//
+	// Names every category that you want no mail of; every other one is on. `releases` cannot be switched off: those mails say that what runs is released for want of money, and its data deleted. Notifications in the console and on the WebSocket stay as they are.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with PUT /api/v1/me/notification-preferences (the `SetNotificationPreferences` operationId).
+	SetNotificationPreferences(ctx context.Context, params *SetNotificationPreferencesParams, body SetNotificationPreferencesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListNotifications List what happened that concerns you
 	//
@@ -9177,7 +9403,7 @@ func (c *Client) ListInvitations(ctx context.Context, params *ListInvitationsPar
 
 // CreateInvitationWithBody Offer somebody a role
 //
-// Answers a token that is good once, for whoever holds it. A repeat with the same key answers the same token. Only an owner offers ownership.
+// Answers a token that is good once, for whoever holds it. A repeat with the same key answers the same token. Only an owner offers ownership. With `email`, whom it is meant for is written to, where this installation sends mail: without the token, for whoever signs in with that address, verified, finds the invitation at `/api/v1/me/invitations` and accepts it there.
 //
 // Takes any type of body and a specified content type.
 //
@@ -9196,7 +9422,7 @@ func (c *Client) CreateInvitationWithBody(ctx context.Context, params *CreateInv
 
 // CreateInvitation Offer somebody a role
 //
-// Answers a token that is good once, for whoever holds it. A repeat with the same key answers the same token. Only an owner offers ownership.
+// Answers a token that is good once, for whoever holds it. A repeat with the same key answers the same token. Only an owner offers ownership. With `email`, whom it is meant for is written to, where this installation sends mail: without the token, for whoever signs in with that address, verified, finds the invitation at `/api/v1/me/invitations` and accepts it there.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -9307,6 +9533,95 @@ func (c *Client) GetMe(ctx context.Context, reqEditors ...RequestEditorFn) (*htt
 // Corresponds with GET /api/v1/me/export (the `ExportMe` operationId).
 func (c *Client) ExportMe(ctx context.Context, params *ExportMeParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewExportMeRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListMyInvitations List the invitations that wait for you
+//
+// Those that are open and name the address that your identity provider calls verified.
+//
+// Corresponds with GET /api/v1/me/invitations (the `ListMyInvitations` operationId).
+func (c *Client) ListMyInvitations(ctx context.Context, params *ListMyInvitationsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListMyInvitationsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// AcceptMyInvitation Accept an invitation that names your address
+//
+// Makes you what the invitation offers; no token is needed. Accepting again changes nothing. One that does not name your verified address is answered as if absent.
+//
+// Corresponds with POST /api/v1/me/invitations/{invitation_id}/accept (the `AcceptMyInvitation` operationId).
+func (c *Client) AcceptMyInvitation(ctx context.Context, invitationID InvitationID, params *AcceptMyInvitationParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewAcceptMyInvitationRequest(c.Server, invitationID, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetNotificationPreferences Show what you are written to about
+//
+// Mail goes to the address that your identity provider calls verified, and to no other; it follows your sign-ins.
+//
+// Corresponds with GET /api/v1/me/notification-preferences (the `GetNotificationPreferences` operationId).
+func (c *Client) GetNotificationPreferences(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetNotificationPreferencesRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetNotificationPreferencesWithBody Choose what you are written to about
+//
+// Names every category that you want no mail of; every other one is on. `releases` cannot be switched off: those mails say that what runs is released for want of money, and its data deleted. Notifications in the console and on the WebSocket stay as they are.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with PUT /api/v1/me/notification-preferences (the `SetNotificationPreferences` operationId).
+func (c *Client) SetNotificationPreferencesWithBody(ctx context.Context, params *SetNotificationPreferencesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetNotificationPreferencesRequestWithBody(c.Server, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SetNotificationPreferences Choose what you are written to about
+//
+// Names every category that you want no mail of; every other one is on. `releases` cannot be switched off: those mails say that what runs is released for want of money, and its data deleted. Notifications in the console and on the WebSocket stay as they are.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with PUT /api/v1/me/notification-preferences (the `SetNotificationPreferences` operationId).
+func (c *Client) SetNotificationPreferences(ctx context.Context, params *SetNotificationPreferencesParams, body SetNotificationPreferencesJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSetNotificationPreferencesRequest(c.Server, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -16667,6 +16982,203 @@ func NewExportMeRequest(server string, params *ExportMeParams) (*http.Request, e
 	return req, nil
 }
 
+// NewListMyInvitationsRequest constructs an http.Request for the ListMyInvitations method
+func NewListMyInvitationsRequest(server string, params *ListMyInvitationsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/me/invitations")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: "int64"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewAcceptMyInvitationRequest constructs an http.Request for the AcceptMyInvitation method
+func NewAcceptMyInvitationRequest(server string, invitationID InvitationID, params *AcceptMyInvitationParams) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "invitation_id", invitationID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/me/invitations/%s/accept", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.XIdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", *params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewGetNotificationPreferencesRequest constructs an http.Request for the GetNotificationPreferences method
+func NewGetNotificationPreferencesRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/me/notification-preferences")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewSetNotificationPreferencesRequest calls the generic SetNotificationPreferences builder with application/json body
+func NewSetNotificationPreferencesRequest(server string, params *SetNotificationPreferencesParams, body SetNotificationPreferencesJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSetNotificationPreferencesRequestWithBody(server, params, "application/json", bodyReader)
+}
+
+// NewSetNotificationPreferencesRequestWithBody constructs an http.Request for the SetNotificationPreferences method, with any body, and a specified content type
+func NewSetNotificationPreferencesRequestWithBody(server string, params *SetNotificationPreferencesParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/me/notification-preferences")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPut, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.XIdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", *params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
 // NewListNotificationsRequest constructs an http.Request for the ListNotifications method
 func NewListNotificationsRequest(server string, params *ListNotificationsParams) (*http.Request, error) {
 	var err error
@@ -21291,7 +21803,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateInvitationWithBodyWithResponse Offer somebody a role
 	//
-	// Answers a token that is good once, for whoever holds it. A repeat with the same key answers the same token. Only an owner offers ownership.
+	// Answers a token that is good once, for whoever holds it. A repeat with the same key answers the same token. Only an owner offers ownership. With `email`, whom it is meant for is written to, where this installation sends mail: without the token, for whoever signs in with that address, verified, finds the invitation at `/api/v1/me/invitations` and accepts it there.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -21300,7 +21812,7 @@ type ClientWithResponsesInterface interface {
 
 	// CreateInvitationWithResponse Offer somebody a role
 	//
-	// Answers a token that is good once, for whoever holds it. A repeat with the same key answers the same token. Only an owner offers ownership.
+	// Answers a token that is good once, for whoever holds it. A repeat with the same key answers the same token. Only an owner offers ownership. With `email`, whom it is meant for is written to, where this installation sends mail: without the token, for whoever signs in with that address, verified, finds the invitation at `/api/v1/me/invitations` and accepts it there.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -21358,6 +21870,51 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /api/v1/me/export (the `ExportMe` operationId).
 	ExportMeWithResponse(ctx context.Context, params *ExportMeParams, reqEditors ...RequestEditorFn) (*ExportMeResponse, error)
+
+	// ListMyInvitationsWithResponse List the invitations that wait for you
+	//
+	// Those that are open and name the address that your identity provider calls verified.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/me/invitations (the `ListMyInvitations` operationId).
+	ListMyInvitationsWithResponse(ctx context.Context, params *ListMyInvitationsParams, reqEditors ...RequestEditorFn) (*ListMyInvitationsResponse, error)
+
+	// AcceptMyInvitationWithResponse Accept an invitation that names your address
+	//
+	// Makes you what the invitation offers; no token is needed. Accepting again changes nothing. One that does not name your verified address is answered as if absent.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/me/invitations/{invitation_id}/accept (the `AcceptMyInvitation` operationId).
+	AcceptMyInvitationWithResponse(ctx context.Context, invitationID InvitationID, params *AcceptMyInvitationParams, reqEditors ...RequestEditorFn) (*AcceptMyInvitationResponse, error)
+
+	// GetNotificationPreferencesWithResponse Show what you are written to about
+	//
+	// Mail goes to the address that your identity provider calls verified, and to no other; it follows your sign-ins.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /api/v1/me/notification-preferences (the `GetNotificationPreferences` operationId).
+	GetNotificationPreferencesWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetNotificationPreferencesResponse, error)
+
+	// SetNotificationPreferencesWithBodyWithResponse Choose what you are written to about
+	//
+	// Names every category that you want no mail of; every other one is on. `releases` cannot be switched off: those mails say that what runs is released for want of money, and its data deleted. Notifications in the console and on the WebSocket stay as they are.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/me/notification-preferences (the `SetNotificationPreferences` operationId).
+	SetNotificationPreferencesWithBodyWithResponse(ctx context.Context, params *SetNotificationPreferencesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetNotificationPreferencesResponse, error)
+
+	// SetNotificationPreferencesWithResponse Choose what you are written to about
+	//
+	// Names every category that you want no mail of; every other one is on. `releases` cannot be switched off: those mails say that what runs is released for want of money, and its data deleted. Notifications in the console and on the WebSocket stay as they are.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with PUT /api/v1/me/notification-preferences (the `SetNotificationPreferences` operationId).
+	SetNotificationPreferencesWithResponse(ctx context.Context, params *SetNotificationPreferencesParams, body SetNotificationPreferencesJSONRequestBody, reqEditors ...RequestEditorFn) (*SetNotificationPreferencesResponse, error)
 
 	// ListNotificationsWithResponse List what happened that concerns you
 	//
@@ -26850,6 +27407,208 @@ func (r ExportMeResponse) ContentType() string {
 	return ""
 }
 
+// ListMyInvitationsResponse200Headers the declared response headers of an HTTP 200 response for ListMyInvitations
+type ListMyInvitationsResponse200Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	XCorrelationID  string
+}
+
+type ListMyInvitationsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *MyInvitationList
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListMyInvitationsResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ListMyInvitationsResponse) GetJSON200() *MyInvitationList {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ListMyInvitationsResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ListMyInvitationsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListMyInvitationsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ListMyInvitationsResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// AcceptMyInvitationResponse200Headers the declared response headers of an HTTP 200 response for AcceptMyInvitation
+type AcceptMyInvitationResponse200Headers struct {
+	IdempotencyReplayed *string
+	RateLimit           *string
+	RateLimitPolicy     *string
+	XCorrelationID      string
+}
+
+type AcceptMyInvitationResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Invitation
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *AcceptMyInvitationResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r AcceptMyInvitationResponse) GetJSON200() *Invitation {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r AcceptMyInvitationResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r AcceptMyInvitationResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r AcceptMyInvitationResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r AcceptMyInvitationResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// GetNotificationPreferencesResponse200Headers the declared response headers of an HTTP 200 response for GetNotificationPreferences
+type GetNotificationPreferencesResponse200Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	XCorrelationID  string
+}
+
+type GetNotificationPreferencesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *NotificationPreferences
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetNotificationPreferencesResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetNotificationPreferencesResponse) GetJSON200() *NotificationPreferences {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetNotificationPreferencesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetNotificationPreferencesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetNotificationPreferencesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetNotificationPreferencesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// SetNotificationPreferencesResponse200Headers the declared response headers of an HTTP 200 response for SetNotificationPreferences
+type SetNotificationPreferencesResponse200Headers struct {
+	IdempotencyReplayed *string
+	RateLimit           *string
+	RateLimitPolicy     *string
+	XCorrelationID      string
+}
+
+type SetNotificationPreferencesResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *NotificationPreferences
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *SetNotificationPreferencesResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r SetNotificationPreferencesResponse) GetJSON200() *NotificationPreferences {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r SetNotificationPreferencesResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r SetNotificationPreferencesResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SetNotificationPreferencesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r SetNotificationPreferencesResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
 // ListNotificationsResponse200Headers the declared response headers of an HTTP 200 response for ListNotifications
 type ListNotificationsResponse200Headers struct {
 	RateLimit       *string
@@ -31696,7 +32455,7 @@ func (c *ClientWithResponses) ListInvitationsWithResponse(ctx context.Context, p
 
 // CreateInvitationWithBodyWithResponse Offer somebody a role
 //
-// Answers a token that is good once, for whoever holds it. A repeat with the same key answers the same token. Only an owner offers ownership.
+// Answers a token that is good once, for whoever holds it. A repeat with the same key answers the same token. Only an owner offers ownership. With `email`, whom it is meant for is written to, where this installation sends mail: without the token, for whoever signs in with that address, verified, finds the invitation at `/api/v1/me/invitations` and accepts it there.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -31711,7 +32470,7 @@ func (c *ClientWithResponses) CreateInvitationWithBodyWithResponse(ctx context.C
 
 // CreateInvitationWithResponse Offer somebody a role
 //
-// Answers a token that is good once, for whoever holds it. A repeat with the same key answers the same token. Only an owner offers ownership.
+// Answers a token that is good once, for whoever holds it. A repeat with the same key answers the same token. Only an owner offers ownership. With `email`, whom it is meant for is written to, where this installation sends mail: without the token, for whoever signs in with that address, verified, finds the invitation at `/api/v1/me/invitations` and accepts it there.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -31810,6 +32569,81 @@ func (c *ClientWithResponses) ExportMeWithResponse(ctx context.Context, params *
 		return nil, err
 	}
 	return ParseExportMeResponse(rsp)
+}
+
+// ListMyInvitationsWithResponse List the invitations that wait for you
+//
+// Those that are open and name the address that your identity provider calls verified.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/me/invitations (the `ListMyInvitations` operationId).
+func (c *ClientWithResponses) ListMyInvitationsWithResponse(ctx context.Context, params *ListMyInvitationsParams, reqEditors ...RequestEditorFn) (*ListMyInvitationsResponse, error) {
+	rsp, err := c.ListMyInvitations(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListMyInvitationsResponse(rsp)
+}
+
+// AcceptMyInvitationWithResponse Accept an invitation that names your address
+//
+// Makes you what the invitation offers; no token is needed. Accepting again changes nothing. One that does not name your verified address is answered as if absent.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/me/invitations/{invitation_id}/accept (the `AcceptMyInvitation` operationId).
+func (c *ClientWithResponses) AcceptMyInvitationWithResponse(ctx context.Context, invitationID InvitationID, params *AcceptMyInvitationParams, reqEditors ...RequestEditorFn) (*AcceptMyInvitationResponse, error) {
+	rsp, err := c.AcceptMyInvitation(ctx, invitationID, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseAcceptMyInvitationResponse(rsp)
+}
+
+// GetNotificationPreferencesWithResponse Show what you are written to about
+//
+// Mail goes to the address that your identity provider calls verified, and to no other; it follows your sign-ins.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /api/v1/me/notification-preferences (the `GetNotificationPreferences` operationId).
+func (c *ClientWithResponses) GetNotificationPreferencesWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetNotificationPreferencesResponse, error) {
+	rsp, err := c.GetNotificationPreferences(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetNotificationPreferencesResponse(rsp)
+}
+
+// SetNotificationPreferencesWithBodyWithResponse Choose what you are written to about
+//
+// Names every category that you want no mail of; every other one is on. `releases` cannot be switched off: those mails say that what runs is released for want of money, and its data deleted. Notifications in the console and on the WebSocket stay as they are.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/me/notification-preferences (the `SetNotificationPreferences` operationId).
+func (c *ClientWithResponses) SetNotificationPreferencesWithBodyWithResponse(ctx context.Context, params *SetNotificationPreferencesParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SetNotificationPreferencesResponse, error) {
+	rsp, err := c.SetNotificationPreferencesWithBody(ctx, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetNotificationPreferencesResponse(rsp)
+}
+
+// SetNotificationPreferencesWithResponse Choose what you are written to about
+//
+// Names every category that you want no mail of; every other one is on. `releases` cannot be switched off: those mails say that what runs is released for want of money, and its data deleted. Notifications in the console and on the WebSocket stay as they are.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with PUT /api/v1/me/notification-preferences (the `SetNotificationPreferences` operationId).
+func (c *ClientWithResponses) SetNotificationPreferencesWithResponse(ctx context.Context, params *SetNotificationPreferencesParams, body SetNotificationPreferencesJSONRequestBody, reqEditors ...RequestEditorFn) (*SetNotificationPreferencesResponse, error) {
+	rsp, err := c.SetNotificationPreferences(ctx, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSetNotificationPreferencesResponse(rsp)
 }
 
 // ListNotificationsWithResponse List what happened that concerns you
@@ -38343,6 +39177,232 @@ func ParseExportMeResponse(rsp *http.Response) (*ExportMeResponse, error) {
 	switch {
 	case rsp.StatusCode == 200:
 		var headers ExportMeResponse200Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListMyInvitationsResponse parses an HTTP response from a ListMyInvitationsWithResponse call
+func ParseListMyInvitationsResponse(rsp *http.Response) (*ListMyInvitationsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListMyInvitationsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest MyInvitationList
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListMyInvitationsResponse200Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseAcceptMyInvitationResponse parses an HTTP response from a AcceptMyInvitationWithResponse call
+func ParseAcceptMyInvitationResponse(rsp *http.Response) (*AcceptMyInvitationResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &AcceptMyInvitationResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Invitation
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers AcceptMyInvitationResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseGetNotificationPreferencesResponse parses an HTTP response from a GetNotificationPreferencesWithResponse call
+func ParseGetNotificationPreferencesResponse(rsp *http.Response) (*GetNotificationPreferencesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetNotificationPreferencesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest NotificationPreferences
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetNotificationPreferencesResponse200Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseSetNotificationPreferencesResponse parses an HTTP response from a SetNotificationPreferencesWithResponse call
+func ParseSetNotificationPreferencesResponse(rsp *http.Response) (*SetNotificationPreferencesResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SetNotificationPreferencesResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest NotificationPreferences
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers SetNotificationPreferencesResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
 		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {

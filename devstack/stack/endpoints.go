@@ -58,8 +58,11 @@ type Endpoints struct {
 	RedisServer           string `json:"redis_server,omitempty"` // the binary, absent for the embedded server
 	NATSURL               string `json:"nats_url,omitempty"`
 	// StripeURL is the stand-in: Stripe's API, and the page that lists what waits to be paid. StripePaymentsLog is its plain log.
-	StripeURL         string  `json:"stripe_url,omitempty"`
-	StripePaymentsLog string  `json:"stripe_payments_log,omitempty"`
+	StripeURL         string `json:"stripe_url,omitempty"`
+	StripePaymentsLog string `json:"stripe_payments_log,omitempty"`
+	// SMTPURL is the sink that takes every mail; MailURL is the page on which people read them, with /messages as JSON.
+	SMTPURL           string  `json:"smtp_url,omitempty"`
+	MailURL           string  `json:"mail_url,omitempty"`
 	CAURL             string  `json:"ca_url,omitempty"`
 	CARootFile        string  `json:"ca_root_file,omitempty"`
 	CARootFingerprint string  `json:"ca_root_fingerprint,omitempty"`
@@ -88,6 +91,9 @@ func (s *Stack) Endpoints() Endpoints {
 	}
 	if s.Stripe != nil {
 		e.StripeURL, e.StripePaymentsLog = s.Stripe.URL(), s.path(stripeName, stripe.FactsName)
+	}
+	if s.SMTP != nil {
+		e.SMTPURL, e.MailURL = "smtp://"+s.SMTP.Address(), s.SMTP.PageURL()
 	}
 	if s.Temporal != nil {
 		e.TemporalAddress, e.TemporalNamespace = s.Temporal.Address(), workflows.Namespace

@@ -65,6 +65,8 @@ func ProgramEnvironment(dataDir string, e Endpoints) ([]Variable, error) {
 		{"GPUAAS_WEBHOOK_KEYS", "dev1:" + m.WebhookKey},
 		// Receivers under development listen on this machine; http needs the policy webhooks.allow_http beside.
 		{"GPUAAS_WEBHOOK_ALLOWED_NETWORKS", "127.0.0.0/8,::1/128"},
+		{"GPUAAS_SMTP_URL", e.SMTPURL},
+		{"GPUAAS_SMTP_FROM", "GPUaaS <no-reply@gpuaas.localhost>"},
 		{"TEMPORAL_ADDRESS", e.TemporalAddress},
 		{"TEMPORAL_NAMESPACE", e.TemporalNamespace},
 		{"KEYCLOAK_ISSUER_URL", e.IssuerURL},

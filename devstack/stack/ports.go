@@ -62,6 +62,12 @@ func (p Ports) TemporalServer() temporalserver.Ports {
 	}
 }
 
+// SMTP is the sink that takes every mail, SMTPPage where people read them.
+func (p Ports) SMTP() int { return p.Base + 18 }
+
+// SMTPPage is the sink's page.
+func (p Ports) SMTPPage() int { return p.Base + 19 }
+
 // Health is the health port of the n-th program.
 func (p Ports) Health(n int) int { return p.Base + 20 + n }
 

@@ -1,5 +1,6 @@
 // Package stack assembles a development instance of the platform from its parts: a private Postgres (or databases on
-// a given one), Temporal with its UI, step-ca, an OIDC issuer, Redis, NATS and a stand-in for Stripe, all on loopback, with their data in one directory.
+// a given one), Temporal with its UI, step-ca, an OIDC issuer, Redis, NATS, a stand-in for Stripe and a sink for mail, all on loopback, with
+// their data in one directory.
 // It may import the parts beside it and internal packages of the product; nothing of the product imports it.
 package stack
 
@@ -21,6 +22,7 @@ import (
 	"github.com/gpuaas/gpuaas/devstack/stepca"
 	"github.com/gpuaas/gpuaas/devstack/stripe"
 	"github.com/gpuaas/gpuaas/devstack/temporalserver"
+	"github.com/gpuaas/gpuaas/internal/email/sink"
 	"github.com/gpuaas/gpuaas/internal/postgres"
 	"github.com/gpuaas/gpuaas/internal/store"
 	"github.com/gpuaas/gpuaas/internal/temporal"
@@ -50,10 +52,13 @@ const (
 	Redis      Part = "redis"
 	NATS       Part = "nats"
 	Stripe     Part = "stripe"
+	SMTP       Part = "smtp"
 )
 
 // AllParts are the parts of a whole instance, in their order of start.
-func AllParts() []Part { return []Part{Postgres, Temporal, TemporalUI, OIDC, CA, Redis, NATS, Stripe} }
+func AllParts() []Part {
+	return []Part{Postgres, Temporal, TemporalUI, OIDC, CA, Redis, NATS, Stripe, SMTP}
+}
 
 // Config of an instance.
 type Config struct {
@@ -99,6 +104,7 @@ type Stack struct {
 	Redis    RedisServer
 	NATS     *natsserver.Server
 	Stripe   *stripe.Server
+	SMTP     *sink.Sink
 	// redisBinary is the path of the real server that runs.
 	redisBinary string
 }
@@ -200,7 +206,12 @@ func (s *Stack) start(ctx context.Context) error {
 		s.NATS = running
 	}
 	if s.has(Stripe) {
-		return s.startStripe()
+		if err := s.startStripe(); err != nil {
+			return err
+		}
+	}
+	if s.has(SMTP) {
+		return s.startSMTP()
 	}
 	return nil
 }
@@ -275,6 +286,9 @@ func (s *Stack) Stop() error {
 	var problems []error
 	if err := os.Remove(s.EndpointsFile()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		problems = append(problems, err)
+	}
+	if s.SMTP != nil {
+		problems = append(problems, s.SMTP.Close())
 	}
 	if s.Stripe != nil {
 		problems = append(problems, s.Stripe.Stop())

@@ -258,6 +258,8 @@ const (
 	PolicyVersionConflict Code = "policy_version_conflict"
 	// NotificationNotFound (404): There is no such notification, or it is older than what is kept.
 	NotificationNotFound Code = "notification_not_found"
+	// EssentialEmail (409): Mail of this category cannot be switched off: it says that data is about to be deleted.
+	EssentialEmail Code = "essential_email"
 	// DeadLetterNotFound (404): There is no such dead letter.
 	DeadLetterNotFound Code = "dead_letter_not_found"
 	// DeadLetterNotReplayable (409): The letter does not hold an event that could be published again; it can only be discarded.
@@ -420,6 +422,7 @@ var codes = []Code{
 	PolicyCombinationRefused,
 	PolicyVersionConflict,
 	NotificationNotFound,
+	EssentialEmail,
 	DeadLetterNotFound,
 	DeadLetterNotReplayable,
 	OutboxUnchanged,
@@ -560,6 +563,7 @@ var catalogue = map[Code]Entry{
 	PolicyCombinationRefused:    {Code: PolicyCombinationRefused, HTTPStatus: 409, Retryable: false, Sentence: "The value does not go together with another policy value.", Group: GroupPolicy},
 	PolicyVersionConflict:       {Code: PolicyVersionConflict, HTTPStatus: 409, Retryable: false, Sentence: "The policy value was changed by somebody else meanwhile.", Group: GroupPolicy},
 	NotificationNotFound:        {Code: NotificationNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no such notification, or it is older than what is kept.", Group: GroupEvents},
+	EssentialEmail:              {Code: EssentialEmail, HTTPStatus: 409, Retryable: false, Sentence: "Mail of this category cannot be switched off: it says that data is about to be deleted.", Group: GroupEvents},
 	DeadLetterNotFound:          {Code: DeadLetterNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no such dead letter.", Group: GroupEvents},
 	DeadLetterNotReplayable:     {Code: DeadLetterNotReplayable, HTTPStatus: 409, Retryable: false, Sentence: "The letter does not hold an event that could be published again; it can only be discarded.", Group: GroupEvents},
 	OutboxUnchanged:             {Code: OutboxUnchanged, HTTPStatus: 409, Retryable: false, Sentence: "No event that is kept was published since then.", Group: GroupEvents},

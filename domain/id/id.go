@@ -43,6 +43,8 @@ type (
 	Webhook string
 	// Delivery names one event on its way to one webhook ("dlv_…").
 	Delivery string
+	// Mail names one mail to one recipient ("mail_…").
+	Mail string
 	// Card names a card that a tenant saved at the payment provider ("card_…").
 	Card string
 	// Run names one run of the reconciliation ("recon_…").
@@ -58,7 +60,7 @@ type (
 // Kind is any identifier that carries a prefix.
 type Kind interface {
 	Allocation | Node | User | Tenant | Project | Account | Price | Adjustment | Credential | SSHKey | Invitation | Payment | Refund | Dispute | Webhook |
-		Delivery | Card | Run | Finding | Correction
+		Delivery | Mail | Card | Run | Finding | Correction
 }
 
 var encoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
@@ -125,6 +127,8 @@ func prefix[K Kind]() string {
 		return "hook_"
 	case Delivery:
 		return "dlv_"
+	case Mail:
+		return "mail_"
 	case Card:
 		return "card_"
 	case Run:

@@ -602,6 +602,42 @@ var (
 		Unit:    "days",
 		Meaning: "How long a delivery that has ended can be looked at and asked for again.",
 	}
+	// EmailRetryInitialSeconds is "email.retry_initial_seconds". The pause after a mail could not be handed over for the first time; it doubles after each attempt.
+	EmailRetryInitialSeconds = IntKey{
+		Name:    "email.retry_initial_seconds",
+		Default: 30,
+		Min:     1,
+		Max:     3600,
+		Unit:    "seconds",
+		Meaning: "The pause after a mail could not be handed over for the first time; it doubles after each attempt.",
+	}
+	// EmailRetryMaximumSeconds is "email.retry_maximum_seconds". The longest pause between two attempts to hand a mail over.
+	EmailRetryMaximumSeconds = IntKey{
+		Name:    "email.retry_maximum_seconds",
+		Default: 1800,
+		Min:     1,
+		Max:     86400,
+		Unit:    "seconds",
+		Meaning: "The longest pause between two attempts to hand a mail over.",
+	}
+	// EmailRetryWindowSeconds is "email.retry_window_seconds". For how long a mail is attempted at most; events older than that are not written about any more.
+	EmailRetryWindowSeconds = IntKey{
+		Name:    "email.retry_window_seconds",
+		Default: 86400,
+		Min:     1,
+		Max:     604800,
+		Unit:    "seconds",
+		Meaning: "For how long a mail is attempted at most; events older than that are not written about any more.",
+	}
+	// EmailMessageRetentionDays is "email.message_retention_days". How long it is kept to whom a mail went and what became of it; its text and address are not kept at all.
+	EmailMessageRetentionDays = IntKey{
+		Name:    "email.message_retention_days",
+		Default: 30,
+		Min:     1,
+		Max:     3650,
+		Unit:    "days",
+		Meaning: "How long it is kept to whom a mail went and what became of it; its text and address are not kept at all.",
+	}
 	// RateLimitAPIRequestsPerMinute is "rate_limit.api_requests_per_minute". How many requests one user may make.
 	RateLimitAPIRequestsPerMinute = IntKey{
 		Name:    "rate_limit.api_requests_per_minute",
@@ -845,6 +881,10 @@ var keys = []Key{
 	WebhooksSecretOverlapSeconds,
 	WebhooksAllowHTTP,
 	WebhooksDeliveryRetentionDays,
+	EmailRetryInitialSeconds,
+	EmailRetryMaximumSeconds,
+	EmailRetryWindowSeconds,
+	EmailMessageRetentionDays,
 	RateLimitAPIRequestsPerMinute,
 	RateLimitTerminalTokenRequestsPerMinute,
 	RateLimitFinancialRequestsPerMinute,
@@ -876,5 +916,6 @@ var orderedPairs = []order{
 	{Low: BillingMinimumDepositMinor, High: BillingMaximumDepositMinor},
 	{Low: ReleaseBackoffInitialSeconds, High: ReleaseBackoffMaximumSeconds},
 	{Low: WebhooksRetryInitialSeconds, High: WebhooksRetryMaximumSeconds},
+	{Low: EmailRetryInitialSeconds, High: EmailRetryMaximumSeconds},
 	{Low: NodeHeartbeatIntervalSeconds, High: NodeOfflineAfterSeconds},
 }

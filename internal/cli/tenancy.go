@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -222,6 +223,9 @@ func (c *command) memberCommand() *cobra.Command {
 	return group("member", "Who belongs to a tenant, in which role", list, role, remove)
 }
 
+// invitationPrefix begins an invitation's id, and no token.
+const invitationPrefix = "inv_"
+
 func (c *command) invitationCommand() *cobra.Command {
 	var tenant, project, role, email string
 	key := newKey()
@@ -252,7 +256,7 @@ func (c *command) invitationCommand() *cobra.Command {
 		})
 	create.Flags().StringVar(&project, "project", "", "into this project alone")
 	create.Flags().StringVar(&role, "role", "member", "owner, admin, member, viewer or billing")
-	create.Flags().StringVar(&email, "email", "", "whom it is meant for; nothing is sent there")
+	create.Flags().StringVar(&email, "email", "", "whom it is meant for: they are written to, and may accept it by signing in with this address")
 	for _, cmd := range []*cobra.Command{list, create} {
 		cmd.Flags().StringVar(&tenant, "tenant", "", "the tenant's id (default: the context's, or your own)")
 	}
@@ -261,9 +265,20 @@ func (c *command) invitationCommand() *cobra.Command {
 			func(ctx context.Context, api client.ClientInterface, arguments []string) (*http.Response, error) {
 				return api.RevokeInvitation(ctx, arguments[0], &client.RevokeInvitationParams{XIdempotencyKey: &key})
 			}))
-	accept := asking(c, "accept TOKEN", "Accept an invitation; - reads its token from standard input", exact(1, "the invitation's token"), shown,
-		func(ctx context.Context, api client.ClientInterface, arguments []string) (*http.Response, error) {
+	mine := listing(c, "List the invitations that wait for your address", []string{"INVITATION", "TENANT", "PROJECT", "ROLE", "FROM", "EXPIRES"},
+		func(i client.MyInvitation) []string {
+			return []string{i.ID, i.TenantName, text(i.ProjectName), string(i.Role), i.Inviter, instant(i.ExpiresAt)}
+		},
+		func(ctx context.Context, api client.ClientInterface, size *int64, cursor *string) (*http.Response, error) {
+			return api.ListMyInvitations(ctx, &client.ListMyInvitationsParams{Limit: size, Cursor: cursor})
+		})
+	mine.Use = "mine"
+	accept := asking(c, "accept INVITATION|TOKEN", "Accept an invitation that waits for your address, or by its token; - reads one from standard input",
+		exact(1, "the invitation's id or token"), shown, func(ctx context.Context, api client.ClientInterface, arguments []string) (*http.Response, error) {
 			token := arguments[0]
+			if strings.HasPrefix(token, invitationPrefix) {
+				return api.AcceptMyInvitation(ctx, token, &client.AcceptMyInvitationParams{XIdempotencyKey: &key})
+			}
 			if token == "-" {
 				read, err := c.secret("token", 4<<10)
 				if err != nil {
@@ -273,5 +288,5 @@ func (c *command) invitationCommand() *cobra.Command {
 			}
 			return api.AcceptInvitation(ctx, &client.AcceptInvitationParams{XIdempotencyKey: &key}, client.AcceptInvitationRequest{Token: token})
 		})
-	return group("invitation", "Offers of a role", list, create, revoke, accept)
+	return group("invitation", "Offers of a role", list, create, mine, revoke, accept)
 }

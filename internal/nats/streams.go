@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/gpuaas/gpuaas/domain/email"
 	"github.com/gpuaas/gpuaas/domain/event"
 )
 
@@ -53,6 +54,8 @@ const (
 	Notifications = "notifications"
 	// Webhooks tells the endpoints of customers.
 	Webhooks = "webhooks"
+	// Emails writes to people.
+	Emails = "emails"
 )
 
 // streams are all there are.
@@ -92,7 +95,14 @@ func durables() []durable {
 		if len(subjects) == 0 {
 			continue
 		}
-		for _, name := range []string{Notifications, Webhooks} {
+		for _, name := range []string{Notifications, Webhooks, Emails} {
+			subjects := subjects
+			if name == Emails {
+				subjects = written(subjects)
+			}
+			if len(subjects) == 0 {
+				continue
+			}
 			declared = append(declared, durable{stream, jetstream.ConsumerConfig{
 				Durable: name, FilterSubjects: subjects, DeliverPolicy: jetstream.DeliverAllPolicy, AckPolicy: jetstream.AckExplicitPolicy,
 				AckWait: 30 * time.Second, MaxAckPending: 1024, MaxDeliver: -1, ReplayPolicy: jetstream.ReplayInstantPolicy,
@@ -112,6 +122,17 @@ func notified(stream string) []string {
 	}
 	slices.Sort(subjects)
 	return subjects
+}
+
+// written are those subjects that mails are about.
+func written(subjects []string) []string {
+	var kept []string
+	for _, subject := range subjects {
+		if _, addressees := email.Of(event.Type(subject)); addressees != email.Nobody {
+			kept = append(kept, subject)
+		}
+	}
+	return kept
 }
 
 // StreamsOf are the streams on which a durable consumer stands.

@@ -18,6 +18,7 @@ import (
 	"github.com/lestrrat-go/jwx/v2/jws"
 	"github.com/lestrrat-go/jwx/v2/jwt"
 
+	"github.com/gpuaas/gpuaas/domain/email"
 	"github.com/gpuaas/gpuaas/domain/fault"
 )
 
@@ -40,13 +41,17 @@ func (c Config) Check() []string {
 	return mistakes
 }
 
-// Claims are what the platform keeps of a valid token. The e-mail address in it is not kept.
+// Claims are what the platform keeps of a valid token.
 type Claims struct {
 	Issuer, Subject, Username string
 	Roles                     []string
 	// OrgID is the organisation the token names, empty when it names none.
-	OrgID   string
-	Expires time.Time
+	OrgID string
+	// Email is the address the token names, empty where it names none that a mail could be sent to; EmailVerified is the issuer's word that it
+	// is theirs.
+	Email         string
+	EmailVerified bool
+	Expires       time.Time
 }
 
 // algorithms are the asymmetric ones we accept. Neither none nor an HMAC is among them: a public key must never be
@@ -193,6 +198,10 @@ func (v *Verifier) claims(token jwt.Token, written map[string]json.RawMessage) (
 		found.Username = found.Subject
 	}
 	found.OrgID, _ = private["org_id"].(string)
+	if address, _ := private["email"].(string); email.Address(address) {
+		found.Email = address
+		found.EmailVerified, _ = private["email_verified"].(bool)
+	}
 	access, _ := private["realm_access"].(map[string]any)
 	roles, _ := access["roles"].([]any)
 	for _, role := range roles {

@@ -10,6 +10,7 @@ import (
 
 	authored "github.com/gpuaas/gpuaas/domain/policy"
 	"github.com/gpuaas/gpuaas/internal/consumer"
+	"github.com/gpuaas/gpuaas/internal/email"
 	"github.com/gpuaas/gpuaas/internal/nats"
 	"github.com/gpuaas/gpuaas/internal/notify"
 	"github.com/gpuaas/gpuaas/internal/policy"
@@ -25,10 +26,11 @@ type NotificationRelayConfig struct {
 	Database DatabaseConfig
 	NATS     nats.Config
 	Redis    redis.Config
-	// Temporal and Worker are for the deliveries of webhooks; without keys for those nothing of it is asked.
+	// Temporal and Worker are for the deliveries of webhooks and mails; where neither are sent nothing of it is asked.
 	Temporal temporal.Config
 	Worker   WorkerConfig
 	Webhooks WebhooksConfig
+	Mail     MailConfig
 	Health   HealthConfig
 	Log      LogConfig
 }
@@ -36,10 +38,11 @@ type NotificationRelayConfig struct {
 // Check says what is wrong with it.
 func (c NotificationRelayConfig) Check() []string {
 	mistakes := append(append(append(c.Database.Check(), c.NATS.Check()...), c.Redis.Check()...), c.Health.Check()...)
-	return append(append(append(mistakes, c.Temporal.Check()...), c.Worker.Check()...), c.Webhooks.Check()...)
+	return append(append(append(mistakes, c.Temporal.Check()...), c.Worker.Check()...), append(c.Webhooks.Check(), c.Mail.Check()...)...)
 }
 
-// RunNotificationRelay turns events into notifications and into webhooks of customers, and delivers those, until ctx ends. Any number may run.
+// RunNotificationRelay turns events into notifications, into webhooks of customers and into mails, and delivers those, until ctx ends. Any number
+// may run.
 func RunNotificationRelay(ctx context.Context, config NotificationRelayConfig) error {
 	const program = "notification-relay"
 	log := config.Log.logger(program)
@@ -66,16 +69,26 @@ func RunNotificationRelay(ctx context.Context, config NotificationRelayConfig) e
 	telling := notify.NewConsumer(pool, bus, cache, policies, log)
 	starter := webhook.NewStarter(pool, log)
 	fanning := webhook.NewConsumer(pool, bus, policies, starter, log)
+	postman := email.NewStarter(pool, log)
+	addressing := email.NewConsumer(pool, bus, policies, postman, log)
 	observePool(shown.meter, pool)
-	observeConsumers(shown.meter, bus, map[string]*consumer.Consumer{nats.Notifications: telling, nats.Webhooks: fanning})
+	observeConsumers(shown.meter, bus, map[string]*consumer.Consumer{nats.Notifications: telling, nats.Webhooks: fanning, nats.Emails: addressing})
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return telling.Run(ctx) })
 	if config.Webhooks.Enabled() {
 		group.Go(func() error { return fanning.Run(ctx) })
-		group.Go(func() error { return deliverWebhooks(ctx, config, pool, policies, starter, shown) })
 	} else {
 		log.InfoContext(ctx, "no webhooks are sent: GPUAAS_WEBHOOK_KEYS is empty")
+	}
+	if config.Mail.SMTP.Enabled() {
+		group.Go(func() error { return addressing.Run(ctx) })
+	} else {
+		log.InfoContext(ctx, "no e-mail is sent: GPUAAS_SMTP_URL is empty")
+	}
+	if config.Webhooks.Enabled() || config.Mail.SMTP.Enabled() {
+		delivering := deliveries{config: config, pool: pool, policies: policies, hooks: starter, mails: postman, shown: shown}
+		group.Go(func() error { return delivering.run(ctx) })
 	}
 	group.Go(func() error { return forgetNotifications(ctx, pool, policies, log) })
 	group.Go(func() error {
@@ -83,7 +96,10 @@ func RunNotificationRelay(ctx context.Context, config NotificationRelayConfig) e
 		return shown.serve(ctx, []probe{{"postgres", pool.Ping}, {"nats", bus.Ready}}, func() map[string]int64 {
 			applied, dead := telling.Counts()
 			fanned, given := fanning.Counts()
-			return map[string]int64{"applied": applied, "dead_letters": dead, "webhook_events": fanned, "webhook_dead_letters": given}
+			addressed, lost := addressing.Counts()
+			return map[string]int64{
+				"applied": applied, "dead_letters": dead, "webhook_events": fanned, "webhook_dead_letters": given, "email_events": addressed, "email_dead_letters": lost,
+			}
 		})
 	})
 	return group.Wait()
@@ -92,7 +108,7 @@ func RunNotificationRelay(ctx context.Context, config NotificationRelayConfig) e
 // purgeRun is how many rows one statement removes.
 const purgeRun = 10_000
 
-// forgetNotifications removes notifications, deliveries of webhooks and inbox keys past their retention. Two relays may do so at once.
+// forgetNotifications removes notifications, deliveries of webhooks, mails and inbox keys past their retention. Two relays may do so at once.
 func forgetNotifications(ctx context.Context, pool *pgxpool.Pool, policies *policy.Client, log *slog.Logger) error {
 	for {
 		pause := upkeepInterval
@@ -122,6 +138,10 @@ func purgeNotifications(ctx context.Context, pool *pgxpool.Pool, policies *polic
 	if err != nil {
 		return err
 	}
+	mailDays, err := policies.Int(ctx, authored.EmailMessageRetentionDays)
+	if err != nil {
+		return err
+	}
 	for {
 		removed, err := queries.PurgeNotifications(ctx, pool, time.Duration(notificationDays)*day, purgeRun)
 		if err != nil {
@@ -131,8 +151,12 @@ func purgeNotifications(ctx context.Context, pool *pgxpool.Pool, policies *polic
 		if err != nil {
 			return err
 		}
+		mailed, err := queries.PurgeEmailMessages(ctx, pool, time.Duration(mailDays)*day, purgeRun)
+		if err != nil {
+			return err
+		}
 		forgotten, err := queries.PurgeInbox(ctx, pool, time.Duration(inboxDays)*day, purgeRun)
-		if err != nil || removed < purgeRun && forgotten < purgeRun && delivered < purgeRun {
+		if err != nil || removed < purgeRun && forgotten < purgeRun && delivered < purgeRun && mailed < purgeRun {
 			return err
 		}
 	}

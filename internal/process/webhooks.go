@@ -1,23 +1,10 @@
 package process
 
 import (
-	"context"
 	"fmt"
-	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-	"go.temporal.io/sdk/worker"
-	"go.temporal.io/sdk/workflow"
-	"golang.org/x/sync/errgroup"
-
-	"github.com/gpuaas/gpuaas/activities"
 	rules "github.com/gpuaas/gpuaas/domain/webhook"
-	"github.com/gpuaas/gpuaas/internal/policy"
-	"github.com/gpuaas/gpuaas/internal/telemetry"
-	"github.com/gpuaas/gpuaas/internal/temporal"
 	"github.com/gpuaas/gpuaas/internal/webhook"
-	"github.com/gpuaas/gpuaas/schema/queries"
-	"github.com/gpuaas/gpuaas/workflows"
 )
 
 // WebhooksConfig is how customers' webhooks are signed, and which addresses they may have.
@@ -51,35 +38,4 @@ func (c WebhooksConfig) open() (*webhook.Keys, rules.Guard, error) {
 	}
 	keys, err := webhook.ParseKeys(c.Keys)
 	return keys, rules.Guard{Allowed: networks}, err
-}
-
-// deliverWebhooks begins the deliveries of webhooks and runs their workflows until ctx ends.
-func deliverWebhooks(ctx context.Context, config NotificationRelayConfig, pool *pgxpool.Pool, policies *policy.Client, starter *webhook.Starter, shown internals) error {
-	keys, guard, err := config.Webhooks.open()
-	if err != nil {
-		return err
-	}
-	cluster, err := (&reached{}).dial(ctx, config.Temporal, shown)
-	if err != nil {
-		return err
-	}
-	defer cluster.Close()
-	begin := func(ctx context.Context, due queries.DueDelivery) error {
-		return temporal.BeginWebhookDelivery(ctx, cluster, workflows.WebhookDeliveryInput{DeliveryID: due.ID, Round: due.Round, EventType: due.EventType})
-	}
-	log, meter := shown.log, shown.meter
-	deliveries := &activities.WebhookDeliveries{
-		Pool: pool, Keys: keys, Sender: webhook.NewSender(guard, nil, time.Now), Policy: policies, Now: time.Now, Log: log,
-		Attempts: meter.Counter(telemetry.WebhookAttempts).FromZero(words(rules.Outcomes())...), Latency: meter.Histogram(telemetry.WebhookAttemptDuration),
-		Ended: meter.Counter(telemetry.WebhookDeliveries).FromZero(string(rules.Delivered), string(rules.Failed), string(rules.Skipped)), GivenUp: meter.Counter(telemetry.WebhookEndpointsGivenUp),
-	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return starter.Run(ctx, begin) })
-	group.Go(func() error {
-		return work(ctx, cluster, workflows.DeliveriesQueue, config.Worker, log, func(registry worker.Registry) {
-			registry.RegisterWorkflowWithOptions(workflows.WebhookDelivery, workflow.RegisterOptions{Name: workflows.WebhookDeliveryType})
-			deliveries.Bind(registry)
-		})
-	})
-	return group.Wait()
 }

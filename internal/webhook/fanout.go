@@ -5,11 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/gpuaas/gpuaas/domain/event"
 	"github.com/gpuaas/gpuaas/domain/id"
@@ -30,7 +28,7 @@ func NewConsumer(pool *pgxpool.Pool, bus *nats.Client, policies *policy.Client, 
 		Apply: func(ctx context.Context, tx pgx.Tx, message consumer.Message) error {
 			return fanOut(ctx, tx, policies, message)
 		},
-		Applied: func(context.Context, []consumer.Message) { starter.wake() },
+		Applied: func(context.Context, []consumer.Message) { starter.Wake() },
 		Attempts: func(ctx context.Context) (int64, error) {
 			return policies.Int(ctx, authored.EventsDeliveryAttempts)
 		},
@@ -77,75 +75,18 @@ func fanOut(ctx context.Context, tx pgx.Tx, policies *policy.Client, message con
 	return nil
 }
 
-const (
-	// startersPoll is how often deliveries are looked for that nobody rang for: those that the API wrote, and those of a relay that died.
-	startersPoll  = time.Second
-	startersBatch = 200
-	// startersAtOnce is how many workflows are begun at a time.
-	startersAtOnce = 16
-	// startersPause is the pause after Temporal or the database was away.
-	startersPause = 2 * time.Second
-)
-
-// Starter begins the workflow of every round of deliveries that has none. Two may run: a round has one workflow, whoever begins it.
-type Starter struct {
-	pool *pgxpool.Pool
-	log  *slog.Logger
-	rung chan struct{}
-}
-
-// Begin starts a round's workflow, or finds it.
-type Begin func(context.Context, queries.DueDelivery) error
+// Starter begins the workflow of every round of deliveries that has none.
+type Starter = consumer.Starter[queries.DueDelivery]
 
 // NewStarter makes one.
 func NewStarter(pool *pgxpool.Pool, log *slog.Logger) *Starter {
-	return &Starter{pool: pool, log: log, rung: make(chan struct{}, 1)}
-}
-
-func (s *Starter) wake() {
-	select {
-	case s.rung <- struct{}{}:
-	default: // woken already
-	}
-}
-
-// Run begins what is due until ctx ends.
-func (s *Starter) Run(ctx context.Context, begin Begin) error {
-	for {
-		pause := startersPoll
-		begun, err := s.beginDue(ctx, begin)
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case err != nil:
-			s.log.WarnContext(ctx, "deliveries of webhooks could not be begun and will be later", "error", err.Error())
-			pause = startersPause
-		case begun == startersBatch:
-			continue
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-s.rung:
-		case <-time.After(pause):
-		}
-	}
-}
-
-func (s *Starter) beginDue(ctx context.Context, begin Begin) (int, error) {
-	due, err := queries.DueDeliveries(ctx, s.pool, startersBatch)
-	if err != nil {
-		return 0, err
-	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(startersAtOnce)
-	for _, one := range due {
-		group.Go(func() error {
-			if err := begin(ctx, one); err != nil {
-				return err
-			}
-			return queries.NoteWebhookBegun(ctx, s.pool, one)
-		})
-	}
-	return len(due), group.Wait()
+	return consumer.NewStarter(consumer.Due[queries.DueDelivery]{
+		What: "deliveries of webhooks",
+		Find: func(ctx context.Context, limit int) ([]queries.DueDelivery, error) {
+			return queries.DueDeliveries(ctx, pool, limit)
+		},
+		Begun: func(ctx context.Context, due queries.DueDelivery) error {
+			return queries.NoteWebhookBegun(ctx, pool, due)
+		},
+	}, log)
 }

@@ -79,7 +79,7 @@ func EraseTenant(ctx context.Context, db DB, tenant id.Tenant) (bool, error) {
 	for _, statement := range []string{
 		"EraseTenantProjects", "EraseTenantKeys", "EraseTenantAllocations", "EraseTenantInvitations", "EraseTenantMembers",
 		"EraseTenantProjectMembers", "EraseTenantAnswers", "EraseTenantNotifications",
-		"EraseTenantStripeCustomer", "EraseTenantStripeEvents", "EraseTenantWebhooks", "EraseTenantCards",
+		"EraseTenantStripeCustomer", "EraseTenantStripeEvents", "EraseTenantWebhooks", "EraseTenantCards", "EraseTenantEmailMessages",
 	} {
 		if _, err := execute(ctx, db, statement, pgx.NamedArgs{"tenant_id": tenant}); err != nil {
 			return false, err
@@ -93,7 +93,8 @@ func EraseTenant(ctx context.Context, db DB, tenant id.Tenant) (bool, error) {
 func EraseUser(ctx context.Context, db DB, user id.User) error {
 	for _, statement := range []string{
 		"EraseUserFromTenants", "EraseUserFromProjects", "EraseUserFromPlatform", "EraseUserKeys", "EraseUserCredentials", "EraseUserAllocations",
-		"EraseUserInvitations", "EraseServiceAccount", "EraseUserAnswers", "EraseUserNotifications", "EraseUser",
+		"EraseUserInvitations", "EraseServiceAccount", "EraseUserAnswers", "EraseUserNotifications", "EraseUserEmailPreferences", "EraseUserEmailMessages",
+		"EraseUser",
 	} {
 		if _, err := execute(ctx, db, statement, pgx.NamedArgs{"user_id": user}); err != nil {
 			return err

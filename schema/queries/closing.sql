@@ -52,7 +52,7 @@ ORDER BY tenants.id;
 
 -- name: EraseUser
 -- The link to (issuer, subject) is cut: whoever signs in by it again is somebody new.
-UPDATE users SET issuer = 'erased', subject = id, username = 'erased', org_id = '', awaited = false, status = 'erased', status_reason = '', status_at = now()
+UPDATE users SET issuer = 'erased', subject = id, username = 'erased', org_id = '', email = '', email_verified = false, awaited = false, status = 'erased', status_reason = '', status_at = now()
 WHERE id = @user_id;
 
 -- name: EraseUserKeys
@@ -115,3 +115,12 @@ DELETE FROM notifications WHERE tenant_id = @tenant_id;
 
 -- name: EraseUserNotifications
 DELETE FROM notification_reads WHERE user_id = @user_id;
+
+-- name: EraseUserEmailPreferences
+DELETE FROM email_preferences WHERE user_id = @user_id;
+
+-- name: EraseUserEmailMessages
+DELETE FROM email_messages WHERE user_id = @user_id;
+
+-- name: EraseTenantEmailMessages
+DELETE FROM email_messages WHERE tenant_id = @tenant_id;

@@ -28,7 +28,7 @@ func TenantSections() []ExportSection {
 		{"payments", "ExportTenantPayments"}, {"refunds", "ExportTenantPaymentRefunds"}, {"disputes", "ExportTenantDisputes"},
 		{"webhook_endpoints", "ExportTenantWebhooks"}, {"webhook_deliveries", "ExportTenantWebhookDeliveries"},
 		{"webhook_attempts", "ExportTenantWebhookAttempts"},
-		{"cards", "ExportTenantCards"}, {"auto_topups", "ExportTenantAutoTopUps"},
+		{"cards", "ExportTenantCards"}, {"auto_topups", "ExportTenantAutoTopUps"}, {"email_messages", "ExportTenantEmailMessages"},
 	}
 }
 
@@ -37,7 +37,7 @@ func UserSections() []ExportSection {
 	return []ExportSection{
 		{"user", "ExportUserItself"}, {"memberships", "ExportUserMemberships"}, {"tokens", "ExportUserTokens"}, {"ssh_keys", "ExportUserSSHKeys"},
 		{"invitations", "ExportUserInvitations"}, {"allocations", "ExportUserAllocations"}, {"audit", "ExportUserAudit"},
-		{"notification_reads", "ExportUserNotificationReads"},
+		{"notification_reads", "ExportUserNotificationReads"}, {"email_preferences", "ExportUserEmailPreferences"}, {"email_messages", "ExportUserEmailMessages"},
 	}
 }
 

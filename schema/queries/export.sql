@@ -13,7 +13,7 @@ WHERE user_id > @after ORDER BY user_id LIMIT @limit;
 
 -- name: ExportTenantUsers
 SELECT id AS key, to_jsonb(t) AS document
-FROM (SELECT id, issuer, subject, username, kind, status, status_reason, status_at, org_id, created_at FROM users WHERE tenant_id = @tenant_id) AS t
+FROM (SELECT id, issuer, subject, username, kind, status, status_reason, status_at, org_id, email, email_verified, created_at FROM users WHERE tenant_id = @tenant_id) AS t
 WHERE id > @after ORDER BY id LIMIT @limit;
 
 -- name: ExportTenantProjects
@@ -105,7 +105,8 @@ WHERE id > coalesce(nullif(@after, ''), '0')::bigint ORDER BY id LIMIT @limit;
 
 -- name: ExportUserItself
 SELECT id AS key, to_jsonb(t) AS document
-FROM (SELECT id, tenant_id, issuer, subject, username, kind, status, status_reason, status_at, org_id, created_at FROM users WHERE id = @user_id) AS t
+FROM (SELECT id, tenant_id, issuer, subject, username, kind, status, status_reason, status_at, org_id, email, email_verified, created_at
+  FROM users WHERE id = @user_id) AS t
 WHERE id > @after ORDER BY id LIMIT @limit;
 
 -- name: ExportUserMemberships
@@ -221,3 +222,18 @@ SELECT account_id AS key, to_jsonb(t) AS document
 FROM (SELECT account_id, user_id, enabled, threshold_micros, amount_micros, monthly_cap_micros, failures, retry_at, paused_at, paused_reason, updated_at
   FROM auto_topups WHERE tenant_id = @tenant_id) AS t
 WHERE account_id > @after ORDER BY account_id LIMIT @limit;
+
+-- name: ExportUserEmailPreferences
+SELECT category AS key, to_jsonb(t) AS document
+FROM (SELECT category, enabled, updated_at FROM email_preferences WHERE user_id = @user_id) AS t
+WHERE category > @after ORDER BY category LIMIT @limit;
+
+-- name: ExportTenantEmailMessages
+SELECT id AS key, to_jsonb(t) AS document
+FROM (SELECT id, event_id, kind, user_id, invitation_id, state, detail, attempts, created_at, ended_at FROM email_messages WHERE tenant_id = @tenant_id) AS t
+WHERE id > @after ORDER BY id LIMIT @limit;
+
+-- name: ExportUserEmailMessages
+SELECT id AS key, to_jsonb(t) AS document
+FROM (SELECT id, tenant_id, event_id, kind, state, detail, attempts, created_at, ended_at FROM email_messages WHERE user_id = @user_id) AS t
+WHERE id > @after ORDER BY id LIMIT @limit;

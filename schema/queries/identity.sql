@@ -5,7 +5,7 @@ SELECT pg_advisory_xact_lock(hashtextextended(@issuer::text || chr(10) || @subje
 SELECT pg_advisory_xact_lock(hashtextextended(@org_id::text, 8));
 
 -- name: IdentityBySubject
-SELECT users.id, users.tenant_id, users.issuer, users.subject, users.username, users.kind, users.status, users.org_id, users.created_at,
+SELECT users.id, users.tenant_id, users.issuer, users.subject, users.username, users.kind, users.status, users.org_id, users.email, users.email_verified, users.created_at,
   EXISTS (SELECT FROM platform_admins WHERE user_id = users.id) AS platform_admin,
   EXISTS (SELECT FROM platform_admins WHERE user_id = users.id AND source = 'issuer') AS admin_by_issuer
 FROM users
@@ -19,7 +19,7 @@ UPDATE users SET subject = @subject, awaited = false WHERE issuer = @issuer AND 
 UPDATE users SET awaited = true WHERE id = @id;
 
 -- name: IdentityOfUser
-SELECT users.id, users.tenant_id, users.issuer, users.subject, users.username, users.kind, users.status, users.org_id, users.created_at,
+SELECT users.id, users.tenant_id, users.issuer, users.subject, users.username, users.kind, users.status, users.org_id, users.email, users.email_verified, users.created_at,
   EXISTS (SELECT FROM platform_admins WHERE user_id = users.id) AS platform_admin,
   EXISTS (SELECT FROM platform_admins WHERE user_id = users.id AND source = 'issuer') AS admin_by_issuer
 FROM users
@@ -52,9 +52,11 @@ ORDER BY created_at, id
 LIMIT 2;
 
 -- name: UserFollow
--- What the newest token says of a user, where it says something new.
-UPDATE users SET username = @username, org_id = @org_id, tenant_id = @tenant_id
-WHERE id = @id AND (username, org_id, tenant_id) IS DISTINCT FROM (@username, @org_id, @tenant_id);
+-- What the newest token says of a user, where it says something new. One that names no address leaves the one that is known.
+UPDATE users SET username = @username, org_id = @org_id, tenant_id = @tenant_id,
+  email = CASE WHEN @email::text = '' THEN email ELSE @email END, email_verified = CASE WHEN @email::text = '' THEN email_verified ELSE @email_verified::boolean END
+WHERE id = @id AND ((username, org_id, tenant_id) IS DISTINCT FROM (@username, @org_id, @tenant_id)
+  OR @email::text <> '' AND (email, email_verified) IS DISTINCT FROM (@email::text, @email_verified::boolean));
 
 -- name: UserLock
 -- A user who acts in a tenant, at home there or as a member.
@@ -91,7 +93,8 @@ INSERT INTO tenant_members (tenant_id, user_id, role, source) VALUES (@tenant_id
 ON CONFLICT (tenant_id, user_id) DO NOTHING;
 
 -- name: UserInsert
-INSERT INTO users (id, tenant_id, issuer, subject, username, status, org_id) VALUES (@id, @tenant_id, @issuer, @subject, @username, @status, @org_id);
+INSERT INTO users (id, tenant_id, issuer, subject, username, status, org_id, email, email_verified)
+VALUES (@id, @tenant_id, @issuer, @subject, @username, @status, @org_id, @email, @email_verified);
 
 -- name: PlatformAdminByIssuer
 INSERT INTO platform_admins (user_id, source, granted_by) VALUES (@user_id, 'issuer', 'issuer') ON CONFLICT (user_id) DO NOTHING;

@@ -16,7 +16,7 @@ type Invitation struct {
 	TenantID  id.Tenant
 	ProjectID id.Project
 	Role      identity.Role
-	// Email and Note say whom it was meant for; nothing is sent there, and nobody is held to it.
+	// Email and Note say whom it was meant for. Whoever has that address, verified, may accept it without the token; nobody is held to it.
 	Email      string
 	Note       string
 	InvitedBy  id.User
@@ -77,4 +77,28 @@ func RevokeInvitation(ctx context.Context, db DB, tenant id.Tenant, invitation i
 func AcceptInvitation(ctx context.Context, db DB, tenant id.Tenant, invitation id.Invitation, user id.User) (bool, error) {
 	changed, err := execute(ctx, db, "InvitationAccept", pgx.NamedArgs{"id": invitation, "tenant_id": tenant, "user_id": user})
 	return changed == 1, err
+}
+
+// HoldInvitationByID is GetInvitation in a tenant that keeps everybody else who would use or revoke it waiting.
+func HoldInvitationByID(ctx context.Context, db DB, tenant id.Tenant, invitation id.Invitation) (Invitation, error) {
+	return one[Invitation](ctx, db, "InvitationHold", pgx.NamedArgs{"id": invitation, "tenant_id": tenant})
+}
+
+// OwnInvitation is an open one as whoever it is meant for sees it. Inviter is a user name.
+type OwnInvitation struct {
+	ID          id.Invitation
+	TenantID    id.Tenant
+	TenantName  string
+	ProjectID   id.Project
+	ProjectName string
+	Role        identity.Role
+	Note        string
+	Inviter     string
+	CreatedAt   time.Time
+	ExpiresAt   time.Time
+}
+
+// InvitationsOfAddress reads one page of the open invitations of any tenant that name an address, newest first.
+func InvitationsOfAddress(ctx context.Context, db DB, address string, now time.Time, page Page) ([]OwnInvitation, error) {
+	return many[OwnInvitation](ctx, db, "InvitationsOfAddress", page.arguments(pgx.NamedArgs{"email": address, "now": now}))
 }

@@ -26,15 +26,18 @@ type Identity struct {
 
 // IdentityUser is what authentication needs to know of a user.
 type IdentityUser struct {
-	ID        id.User
-	TenantID  id.Tenant
-	Issuer    string
-	Subject   string
-	Username  string
-	Kind      string
-	Status    string
-	OrgID     string
-	CreatedAt time.Time
+	ID       id.User
+	TenantID id.Tenant
+	Issuer   string
+	Subject  string
+	Username string
+	Kind     string
+	Status   string
+	OrgID    string
+	// Email is the address that the issuer named last, empty for none; EmailVerified says that it called it verified.
+	Email         string
+	EmailVerified bool
+	CreatedAt     time.Time
 	// PlatformAdmin says that the user operates the platform, AdminByIssuer that it is the issuer's word alone.
 	PlatformAdmin bool
 	AdminByIssuer bool
@@ -101,6 +104,9 @@ type SignIn struct {
 	Issuer, Subject, Username string
 	// OrgID is the organisation the token names, empty for none.
 	OrgID string
+	// Email is the address that the token names, empty where it says nothing of one: then what is known stays.
+	Email         string
+	EmailVerified bool
 	// Admin says that the token carries the platform's admin role.
 	Admin bool
 	// Pending says that somebody new waits for an operator's approval.
@@ -144,7 +150,8 @@ func places(ctx context.Context, db DB, user IdentityUser) (Identity, error) {
 func (i Identity) Follows(in SignIn) bool {
 	home, there := i.Home()
 	return there && i.User.Username == in.Username && i.User.OrgID == in.OrgID && (in.OrgID != "") == (home.OrgID != "" && home.OrgID == in.OrgID) &&
-		(in.Admin && i.User.PlatformAdmin || !in.Admin && !i.User.AdminByIssuer)
+		(in.Admin && i.User.PlatformAdmin || !in.Admin && !i.User.AdminByIssuer) &&
+		(in.Email == "" || i.User.Email == in.Email && i.User.EmailVerified == in.EmailVerified)
 }
 
 // EnsureIdentity makes what a sign-in needs and follows what the token says, in the transaction it is given: the user, their
@@ -251,7 +258,9 @@ func makeTenant(ctx context.Context, db DB, in SignIn, kind, name string) error 
 
 // ensureUser makes the user, or follows what the token says of one.
 func ensureUser(ctx context.Context, db DB, in SignIn, user id.User, home id.Tenant, created bool) error {
-	arguments := pgx.NamedArgs{"id": user, "tenant_id": home, "username": in.Username, "org_id": in.OrgID}
+	arguments := pgx.NamedArgs{
+		"id": user, "tenant_id": home, "username": in.Username, "org_id": in.OrgID, "email": in.Email, "email_verified": in.EmailVerified,
+	}
 	if !created {
 		_, err := execute(ctx, db, "UserFollow", arguments)
 		return err

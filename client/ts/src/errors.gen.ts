@@ -700,6 +700,12 @@ export const errorCatalogue = {
     sentence: "There is no such notification, or it is older than what is kept.",
     group: "events",
   },
+  essential_email: {
+    httpStatus: 409,
+    retryable: false,
+    sentence: "Mail of this category cannot be switched off: it says that data is about to be deleted.",
+    group: "events",
+  },
   dead_letter_not_found: {
     httpStatus: 404,
     retryable: false,

@@ -827,7 +827,7 @@ export interface paths {
         put?: never;
         /**
          * Offer somebody a role
-         * @description Answers a token that is good once, for whoever holds it. A repeat with the same key answers the same token. Only an owner offers ownership.
+         * @description Answers a token that is good once, for whoever holds it. A repeat with the same key answers the same token. Only an owner offers ownership. With `email`, whom it is meant for is written to, where this installation sends mail: without the token, for whoever signs in with that address, verified, finds the invitation at `/api/v1/me/invitations` and accepts it there.
          */
         post: operations["createInvitation"];
         delete?: never;
@@ -870,6 +870,46 @@ export interface paths {
          * @description Makes you what the invitation offers. Accepting again changes nothing; whatever else is wrong with a token is answered in one way.
          */
         post: operations["acceptInvitation"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/me/invitations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the invitations that wait for you
+         * @description Those that are open and name the address that your identity provider calls verified.
+         */
+        get: operations["listMyInvitations"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/me/invitations/{invitation_id}/accept": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Accept an invitation that names your address
+         * @description Makes you what the invitation offers; no token is needed. Accepting again changes nothing. One that does not name your verified address is answered as if absent.
+         */
+        post: operations["acceptMyInvitation"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1086,6 +1126,30 @@ export interface paths {
          * @description For you alone. What you may not see is passed over, and what is marked stays marked.
          */
         post: operations["readNotifications"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/me/notification-preferences": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show what you are written to about
+         * @description Mail goes to the address that your identity provider calls verified, and to no other; it follows your sign-ins.
+         */
+        get: operations["getNotificationPreferences"];
+        /**
+         * Choose what you are written to about
+         * @description Names every category that you want no mail of; every other one is on. `releases` cannot be switched off: those mails say that what runs is released for want of money, and its data deleted. Notifications in the console and on the WebSocket stay as they are.
+         */
+        put: operations["setNotificationPreferences"];
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -3598,6 +3662,38 @@ export interface components {
         };
         /**
          * @example {
+         *       "id": "inv_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+         *       "tenant_name": "Acme",
+         *       "role": "member",
+         *       "inviter": "acme-owner",
+         *       "expires_at": "2026-01-12T09:30:00.000Z",
+         *       "created_at": "2026-01-05T09:30:00.000Z"
+         *     }
+         */
+        MyInvitation: {
+            id: string;
+            tenant_id: string;
+            tenant_name: string;
+            /** @description The only project it is for. */
+            project_id?: string;
+            project_name?: string;
+            /** @enum {string} */
+            role: "owner" | "admin" | "member" | "viewer" | "billing";
+            note?: string;
+            /** @description The user name of whoever made it. */
+            inviter: string;
+            /** Format: date-time */
+            expires_at: string;
+            /** Format: date-time */
+            created_at: string;
+        };
+        MyInvitationList: {
+            items: components["schemas"]["MyInvitation"][];
+            next_cursor?: string;
+        };
+        /**
+         * @example {
          *       "role": "member",
          *       "email": "ada@example.com"
          *     }
@@ -3612,7 +3708,7 @@ export interface components {
              * @enum {string}
              */
             role: "owner" | "admin" | "member" | "viewer" | "billing";
-            /** @description Whom it is meant for; nothing is sent there. */
+            /** @description Whom it is meant for: they are written to, and may accept it without the token. */
             email?: string;
             note?: string;
         };
@@ -3834,6 +3930,62 @@ export interface components {
             hostname: string;
             /** Format: date-time */
             expires_at: string;
+        };
+        /**
+         * @example {
+         *       "email_address": "ada@example.com",
+         *       "email_verified": true,
+         *       "categories": [
+         *         {
+         *           "category": "releases",
+         *           "email": true,
+         *           "essential": true,
+         *           "meaning": "What runs is about to be released."
+         *         },
+         *         {
+         *           "category": "receipts",
+         *           "email": false,
+         *           "essential": false,
+         *           "meaning": "A payment was credited, or a refund was paid out."
+         *         }
+         *       ]
+         *     }
+         */
+        NotificationPreferences: {
+            /** @description The address that your identity provider named last; absent while it named none. */
+            email_address?: string;
+            /** @description Whether it calls the address verified. Nothing is sent to one that it does not. */
+            email_verified: boolean;
+            categories: components["schemas"]["NotificationCategory"][];
+        };
+        /**
+         * @example {
+         *       "category": "receipts",
+         *       "email": false,
+         *       "essential": false,
+         *       "meaning": "A payment was credited, or a refund was paid out."
+         *     }
+         */
+        NotificationCategory: {
+            /** @enum {string} */
+            category: "releases" | "balance" | "budgets" | "payments" | "receipts" | "allocations" | "webhooks" | "invitations";
+            /** @description Whether you are written to about it. */
+            email: boolean;
+            /** @description Whether it cannot be switched off. */
+            essential: boolean;
+            /** @description What it is about. */
+            meaning: string;
+        };
+        /**
+         * @example {
+         *       "email_off": [
+         *         "receipts"
+         *       ]
+         *     }
+         */
+        SetNotificationPreferencesRequest: {
+            /** @description The categories that you want no mail of. */
+            email_off: ("releases" | "balance" | "budgets" | "payments" | "receipts" | "allocations" | "webhooks" | "invitations")[];
         };
         /**
          * @example {
@@ -5871,6 +6023,21 @@ export interface components {
                 };
             };
         };
+        /** @description idempotency_conflict, idempotency_in_flight, member_already_exists, invitation_invalid. */
+        IdempotencyConflictOrIdempotencyInFlightOrMemberAlreadyExistsOrInvitationInvalid: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                RateLimit: components["headers"]["RateLimit"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "idempotency_conflict" | "idempotency_in_flight" | "member_already_exists" | "invitation_invalid";
+                };
+            };
+        };
         /** @description idempotency_conflict, idempotency_in_flight, node_state_conflict. */
         IdempotencyConflictOrIdempotencyInFlightOrNodeStateConflict: {
             headers: {
@@ -6108,6 +6275,21 @@ export interface components {
                 "application/json": components["schemas"]["Fault"] & {
                     /** @enum {string} */
                     code: "not_found" | "finding_not_found";
+                };
+            };
+        };
+        /** @description not_found, invitation_not_found. */
+        NotFoundOrInvitationNotFound: {
+            headers: {
+                "X-Correlation-Id": components["headers"]["CorrelationId"];
+                "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                RateLimit: components["headers"]["RateLimit"];
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Fault"] & {
+                    /** @enum {string} */
+                    code: "not_found" | "invitation_not_found";
                 };
             };
         };
@@ -10453,21 +10635,7 @@ export interface operations {
             400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
             403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
-            /** @description not_found, invitation_not_found. */
-            404: {
-                headers: {
-                    "X-Correlation-Id": components["headers"]["CorrelationId"];
-                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
-                    RateLimit: components["headers"]["RateLimit"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Fault"] & {
-                        /** @enum {string} */
-                        code: "not_found" | "invitation_not_found";
-                    };
-                };
-            };
+            404: components["responses"]["NotFoundOrInvitationNotFound"];
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
             413: components["responses"]["RequestTooLarge"];
@@ -10531,8 +10699,38 @@ export interface operations {
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
             403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             408: components["responses"]["RequestTimeout"];
-            /** @description idempotency_conflict, idempotency_in_flight, member_already_exists, invitation_invalid. */
-            409: {
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrMemberAlreadyExistsOrInvitationInvalid"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    listMyInvitations: {
+        parameters: {
+            query?: {
+                /**
+                 * @description How many items to answer at most.
+                 * @example 50
+                 */
+                limit?: components["parameters"]["Limit"];
+                /**
+                 * @description The next_cursor of the page before; opaque.
+                 * @example eyJ0IjoiMjAyNi0wMS0wNVQwOTozMDowMFoiLCJpIjoiYWxsb2NfbWZyZ2d6ZGZtenR3cTJsa25ud2cyM3Rwb2IifQ
+                 */
+                cursor?: components["parameters"]["Cursor"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of invitations. */
+            200: {
                 headers: {
                     "X-Correlation-Id": components["headers"]["CorrelationId"];
                     "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
@@ -10540,14 +10738,83 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Fault"] & {
-                        /** @enum {string} */
-                        code: "idempotency_conflict" | "idempotency_in_flight" | "member_already_exists" | "invitation_invalid";
-                    };
+                    /**
+                     * @example {
+                     *       "items": [
+                     *         {
+                     *           "id": "inv_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *           "tenant_name": "Acme",
+                     *           "role": "member",
+                     *           "inviter": "acme-owner",
+                     *           "expires_at": "2026-01-12T09:30:00.000Z",
+                     *           "created_at": "2026-01-05T09:30:00.000Z"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["MyInvitationList"];
                 };
             };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    acceptMyInvitation: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @example inv_mfrggzdfmztwq2lknnwg23tpoa */
+                invitation_id: components["parameters"]["InvitationID"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The invitation that was accepted. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "inv_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "tenant_id": "tenant_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "role": "member",
+                     *       "email": "ada@example.com",
+                     *       "status": "open",
+                     *       "invited_by": "user_mfrggzdfmztwq2lknnwg23tpoa",
+                     *       "expires_at": "2026-01-12T09:30:00.000Z",
+                     *       "created_at": "2026-01-05T09:30:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Invitation"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["NotFoundOrInvitationNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["IdempotencyConflictOrIdempotencyInFlightOrMemberAlreadyExistsOrInvitationInvalid"];
             413: components["responses"]["RequestTooLarge"];
-            415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["ValidationError"];
             429: components["responses"]["RateLimitExceeded"];
             500: components["responses"]["InternalError"];
@@ -11430,6 +11697,143 @@ export interface operations {
             403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["IdempotencyConflictOrIdempotencyInFlight"];
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getNotificationPreferences: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Where and about what. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "email_address": "ada@example.com",
+                     *       "email_verified": true,
+                     *       "categories": [
+                     *         {
+                     *           "category": "releases",
+                     *           "email": true,
+                     *           "essential": true,
+                     *           "meaning": "What runs is about to be released."
+                     *         },
+                     *         {
+                     *           "category": "receipts",
+                     *           "email": false,
+                     *           "essential": false,
+                     *           "meaning": "A payment was credited, or a refund was paid out."
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["NotificationPreferences"];
+                };
+            };
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    setNotificationPreferences: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "email_off": [
+                 *         "receipts"
+                 *       ]
+                 *     }
+                 */
+                "application/json": components["schemas"]["SetNotificationPreferencesRequest"];
+            };
+        };
+        responses: {
+            /** @description Where and about what from now on. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "email_address": "ada@example.com",
+                     *       "email_verified": true,
+                     *       "categories": [
+                     *         {
+                     *           "category": "releases",
+                     *           "email": true,
+                     *           "essential": true,
+                     *           "meaning": "What runs is about to be released."
+                     *         },
+                     *         {
+                     *           "category": "receipts",
+                     *           "email": false,
+                     *           "essential": false,
+                     *           "meaning": "A payment was credited, or a refund was paid out."
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["NotificationPreferences"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            408: components["responses"]["RequestTimeout"];
+            /** @description idempotency_conflict, idempotency_in_flight, essential_email. */
+            409: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "idempotency_conflict" | "idempotency_in_flight" | "essential_email";
+                    };
+                };
+            };
             413: components["responses"]["RequestTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["ValidationError"];

@@ -132,6 +132,14 @@ export interface PolicyValues {
   "webhooks.allow_http": boolean;
   /** How long a delivery that has ended can be looked at and asked for again. Counted in days. */
   "webhooks.delivery_retention_days": number;
+  /** The pause after a mail could not be handed over for the first time; it doubles after each attempt. Counted in seconds. */
+  "email.retry_initial_seconds": number;
+  /** The longest pause between two attempts to hand a mail over. Counted in seconds. */
+  "email.retry_maximum_seconds": number;
+  /** For how long a mail is attempted at most; events older than that are not written about any more. Counted in seconds. */
+  "email.retry_window_seconds": number;
+  /** How long it is kept to whom a mail went and what became of it; its text and address are not kept at all. Counted in days. */
+  "email.message_retention_days": number;
   /** How many requests one user may make. Counted in requests per minute. */
   "rate_limit.api_requests_per_minute": number;
   /** How many terminal tokens one user may mint. Counted in requests per minute. */
@@ -242,6 +250,10 @@ export const policyDefaults: Readonly<PolicyValues> = {
   "webhooks.secret_overlap_seconds": 86400,
   "webhooks.allow_http": false,
   "webhooks.delivery_retention_days": 30,
+  "email.retry_initial_seconds": 30,
+  "email.retry_maximum_seconds": 1800,
+  "email.retry_window_seconds": 86400,
+  "email.message_retention_days": 30,
   "rate_limit.api_requests_per_minute": 120,
   "rate_limit.terminal_token_requests_per_minute": 10,
   "rate_limit.financial_requests_per_minute": 30,

@@ -30,7 +30,7 @@ const usage = `devstack runs a development instance of the platform on this mach
   devstack down-clean                    removes the data of this instance
   devstack nats DIRECTORY PORT           a NATS server alone, until it is stopped; $GPUAAS_NATS_PASSWORD lets one in, port 0 takes any
 
-LIST is any of postgres,temporal,ui,oidc,ca,redis,nats,stripe (default all but ui).
+LIST is any of postgres,temporal,ui,oidc,ca,redis,nats,stripe,smtp (default all but ui and smtp).
 
 Environment:
   GPUAAS_DATA             directory of the instance (default ./.data/dev)
@@ -214,7 +214,7 @@ func readyText(what string, e stack.Endpoints, file string) string {
 	fmt.Fprintf(&b, "ready: %s\n", what)
 	for _, line := range [][2]string{
 		{"API", e.APIURL}, {"node API (mTLS)", e.APIInternalURL}, {"OIDC issuer", e.IssuerURL}, {"Temporal UI", e.TemporalUIURL},
-		{"Temporal", e.TemporalAddress}, {"Postgres", e.DatabaseURL}, {"Redis", e.RedisURL}, {"NATS", e.NATSURL}, {"Stripe stand-in", e.StripeURL}, {"step-ca", e.CAURL}, {"endpoints", file},
+		{"Temporal", e.TemporalAddress}, {"Postgres", e.DatabaseURL}, {"Redis", e.RedisURL}, {"NATS", e.NATSURL}, {"Stripe stand-in", e.StripeURL}, {"mail", e.MailURL}, {"step-ca", e.CAURL}, {"endpoints", file},
 	} {
 		if line[1] != "" {
 			fmt.Fprintf(&b, "  %-16s %s\n", line[0], line[1])
