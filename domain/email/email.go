@@ -152,7 +152,7 @@ func Kinds() []Kind {
 
 // Same says whether two addresses are one mailbox: capital letters make no difference.
 func Same(one, other string) bool {
-	return Address(one) && Address(other) && strings.ToLower(one) == strings.ToLower(other)
+	return Address(one) && Address(other) && strings.EqualFold(one, other)
 }
 
 // longestAddress is that of RFC 5321, in bytes.
