@@ -57,7 +57,7 @@ func (s *server) getNotificationPreferences(ctx context.Context, _ *struct{}) (*
 func (s *server) setNotificationPreferences(ctx context.Context, in *setNotificationPreferencesIn) (*notificationPreferencesOut, error) {
 	for _, category := range in.Body.EmailOff {
 		if category.Essential() {
-			return nil, fault.New(fault.EssentialEmail, "").With(map[string]any{"category": category})
+			return nil, fault.New(fault.EssentialEmail, "")
 		}
 	}
 	err := store.InTx(ctx, s.config.Pool, func(ctx context.Context, tx pgx.Tx) error {

@@ -149,6 +149,7 @@ FRESH = {
     "archiveProject": lambda: {"project_id": instance.project(ROLE)},
     "deleteProjectBudget": lambda: {"project_id": instance.budgeted_project(ROLE)},
     "revokeInvitation": lambda: {"invitation_id": instance.invitation(ROLE)},
+    "acceptMyInvitation": lambda: {"invitation_id": instance.invitation_to(OTHER, OBJECTS["homes"][OTHER]["user"], instance.PEOPLE[ROLE][0] + "@localhost")},
     "revokeToken": lambda: {"token_id": instance.personal_token(ROLE)},
     "updateServiceAccount": lambda: {"service_account_id": instance.service_account(ROLE)},
     "createServiceAccountSecret": lambda: {"service_account_id": instance.service_account(ROLE)},

@@ -174,6 +174,13 @@ def invitation_from(role, owner_id):
     return call(role, "POST", "/api/v1/invitations", {"tenant_id": made, "role": "viewer"}, patient=True)["token"]
 
 
+def invitation_to(role, owner_id, address):
+    """An invitation, for an address, into a tenant that nobody but the role's person belongs to."""
+    made = tenant()
+    call("admin", "POST", f"/api/v1/admin/tenants/{made}/owners", {"user_id": owner_id, **REASON})
+    return call(role, "POST", "/api/v1/invitations", {"tenant_id": made, "role": "viewer", "email": address}, patient=True)["invitation"]["id"]
+
+
 def personal_token(role):
     return call(role, "POST", "/api/v1/tokens", {"name": new("token"), "scopes": ["profile:read"]})["id"]
 
