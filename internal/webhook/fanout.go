@@ -9,7 +9,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/gpuaas/gpuaas/domain/event"
 	"github.com/gpuaas/gpuaas/domain/id"
 	authored "github.com/gpuaas/gpuaas/domain/policy"
 	"github.com/gpuaas/gpuaas/domain/webhook"
@@ -36,7 +35,7 @@ func NewConsumer(pool *pgxpool.Pool, bus *nats.Client, policies *policy.Client, 
 }
 
 func fanOut(ctx context.Context, tx pgx.Tx, policies *policy.Client, message consumer.Message) error {
-	if message.EventType.Audience() == event.Nobody {
+	if !message.EventType.Audience().Tenant() { // for programs, or for those who operate the platform
 		return nil
 	}
 	muted, err := notify.Muted(ctx, policies, message.EventType)
