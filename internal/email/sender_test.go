@@ -161,20 +161,13 @@ func TestNothingIsSentInClear(t *testing.T) {
 
 // Another machine must offer STARTTLS: the name leads to this one, and is not known to.
 func TestAnotherMachineMustOfferTLS(t *testing.T) {
-	name, err := os.Hostname()
+	inbox := listen(t, sink.Config{})
+	_, port, err := net.SplitHostPort(inbox.Address())
 	if err != nil {
 		t.Fatal(err)
 	}
-	addresses, err := net.DefaultResolver.LookupHost(t.Context(), name)
-	if err != nil || len(addresses) == 0 || strings.HasPrefix(addresses[0], "127.") {
-		t.Skipf("this machine has no name of its own: %v", err)
-	}
-	inbox, err := sink.Start(sink.Config{Address: net.JoinHostPort(addresses[0], "0")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = inbox.Close() })
-	result := sender(t, letters.Config{URL: "smtp://" + inbox.Address()}).Send(t.Context(), letterTo("ada@example.com"))
+	// The same server by an address that is not said to be this machine's.
+	result := sender(t, letters.Config{URL: "smtp://0.0.0.0:" + port}).Send(t.Context(), letterTo("ada@example.com"))
 	if result.Outcome != letters.Postponed || !strings.Contains(result.Detail, "STARTTLS") || len(inbox.Messages()) != 0 {
 		t.Errorf("%+v, %d mails arrived", result, len(inbox.Messages()))
 	}
