@@ -8,16 +8,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	"go.temporal.io/sdk/client"
+
 	"github.com/gpuaas/gpuaas/domain/id"
 	"github.com/gpuaas/gpuaas/domain/node"
+	"github.com/gpuaas/gpuaas/internal/temporal"
 	"github.com/gpuaas/gpuaas/internal/temporal/temporaltest"
 	"github.com/gpuaas/gpuaas/schema/queries"
+	"github.com/gpuaas/gpuaas/workflows"
 )
 
 // scene is a tenant with a member of every role, a stranger, an operator, and objects to ask about. The tenant is olga's; the
@@ -38,11 +43,11 @@ type scene struct {
 
 func newScene(t *testing.T) *scene {
 	t.Helper()
-	s := &scene{world: newWorld(t, 400), credentials: map[string]string{}}
-	// No window ends while the rows are compared.
-	// Nothing is compared but by whoever asks for it.
-	s.exec(`INSERT INTO policy_values (key, version, value, actor_user_id) VALUES ('billing.window_seconds', 1, '3600', 'platform'),
-		('webhooks.maximum_endpoints', 1, '1000', 'platform'), ('reconciliation.interval_seconds', 1, '86400', 'platform')`)
+	// No window ends while the rows are compared, and the books are compared by nobody but whoever asks for it.
+	s := &scene{credentials: map[string]string{}, world: newWorldWhere(t, 400, map[string]string{
+		"billing.opening_credit_minor": "100000", "billing.window_seconds": "3600", "webhooks.maximum_endpoints": "1000", "reconciliation.interval_seconds": "86400",
+	})}
+	s.pauseReconciliation()
 	s.names = map[string]string{"owner": "olga", "user": "mia", "member": "max", "viewer": "vera", "billing": "bill",
 		"admin": "adam", "other_tenant": "eve", "suspended": "sam", "platform_admin": "root"}
 	for caller, name := range s.names {
@@ -99,6 +104,19 @@ func (s *scene) enlist() string {
 	return string(nodeID)
 }
 
+// pauseReconciliation pauses the schedule that compares the books: its hour, or midnight, may come while the rows are compared.
+func (s *scene) pauseReconciliation() {
+	s.t.Helper()
+	cluster, err := temporal.Dial(s.t.Context(), s.cluster, slog.New(slog.DiscardHandler))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer cluster.Close()
+	temporaltest.Eventually(s.t, time.Minute, func() error {
+		return cluster.ScheduleClient().GetHandle(s.t.Context(), workflows.ReconciliationScheduleID).Pause(s.t.Context(), client.SchedulePauseOptions{Note: "the matrix compares rows"})
+	})
+}
+
 func (s *scene) send(method, path, token, key string, about subject) reply {
 	s.t.Helper()
 	request, err := http.NewRequestWithContext(context.Background(), method, s.base+path, bytes.NewReader([]byte(about.body)))
@@ -117,8 +135,8 @@ func (s *scene) send(method, path, token, key string, about subject) reply {
 	case about.body != "":
 		request.Header.Set("Content-Type", "application/json")
 	}
-	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	response, err := client.Do(request)
+	direct := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	response, err := direct.Do(request)
 	if err != nil {
 		s.t.Fatal(err)
 	}
