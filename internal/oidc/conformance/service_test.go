@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -52,9 +53,15 @@ func (d device) next(t *testing.T, u under) tokens {
 	return d.poll(t, u)
 }
 
+// deciding has tests that run side by side sign people in one after the other.
+var deciding sync.Mutex
+
 // decide leads a browser through the pages of a device: signing in, then yes or no.
 func (d device) decide(t *testing.T, who person, button string) {
 	t.Helper()
+	// Keycloak refuses a person's login while another login of the same person is under way.
+	deciding.Lock()
+	defer deciding.Unlock()
 	b := newBrowser(t)
 	p := b.signIn(t, b.open(t, d.PageFull), who)
 	if p.form == nil {
