@@ -67,3 +67,25 @@ func TestAnAddressIsOneThatAHeaderCanHold(t *testing.T) {
 		}
 	}
 }
+
+// By this an invitation is given away: two that are no address are never the same, as that of an invitation to nobody and of a person without one.
+func TestAnAddressIsTheSameForOneMailboxAlone(t *testing.T) {
+	for _, test := range []struct {
+		one, other string
+		same       bool
+	}{
+		{"ada@example.com", "ada@example.com", true},
+		{"Ada@Example.COM", "ada@example.com", true},
+		{"", "", false},
+		{"ada", "ada", false},
+		{"ada@example.com", "ada@example.com ", false},
+		{"ada@example.com", "Ada <ada@example.com>", false},
+		{"ada@example.com", "ada@example.org", false},
+		{"ada+x@example.com", "ada@example.com", false},
+		{"kim@example.com", "\u212aim@example.com", false}, // the Kelvin sign folds to a k
+	} {
+		if got := email.Same(test.one, test.other); got != test.same {
+			t.Errorf("%q and %q are the same: %v", test.one, test.other, got)
+		}
+	}
+}
