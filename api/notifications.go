@@ -17,7 +17,7 @@ type (
 	notificationBody struct {
 		EventID   string    `json:"event_id" format:"uuid" doc:"Where to go on from, by ?after=."`
 		EventType string    `json:"event_type" doc:"One of those in the contract of events."`
-		TenantID  id.Tenant `json:"tenant_id" pattern:"^tenant_[a-z2-7]{26}$"`
+		TenantID  id.Tenant `json:"tenant_id,omitempty" pattern:"^tenant_[a-z2-7]{26}$" doc:"Whose it is; absent in one for operators, which concerns the platform."`
 		CreatedAt moment    `json:"created_at"`
 		ReadAt    *moment   `json:"read_at,omitempty" doc:"When you marked it as read; absent when you did not."`
 		Event     freeForm  `json:"event" doc:"The event as it was published (schema/asyncapi.yaml)."`
@@ -46,9 +46,9 @@ func (s *server) notificationOperations() {
 }
 
 // sightOf is what somebody may see with the credential in hand: allocations and money where a role lets them, and what their own
-// allocations do.
+// allocations do; and the platform where they operate it.
 func sightOf(who identity.Principal) queries.Sight {
-	sight := queries.Sight{UserID: who.UserID, Tenants: []id.Tenant{}}
+	sight := queries.Sight{UserID: who.UserID, Tenants: []id.Tenant{}, Operator: who.Reaches(identity.PlatformRead)}
 	for _, standing := range who.Tenants {
 		if !standing.Closed {
 			sight.Tenants = append(sight.Tenants, standing.TenantID)

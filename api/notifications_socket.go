@@ -125,7 +125,7 @@ func (s *server) tell(o opened, socket *websocket.Conn) {
 			return
 		}
 		sight := sightOf(middleware.Principal(admitted.Context()))
-		waiting.For(sight.Tenants)
+		waiting.For(sight.Tenants, sight.Operator)
 		if time.Since(looked) >= socketLook {
 			if o.last, err = s.tellBehind(ctx, socket, sight, o.last); err != nil {
 				return

@@ -23,6 +23,7 @@ import (
 type notification struct {
 	EventID   string         `json:"event_id"`
 	EventType string         `json:"event_type"`
+	TenantID  string         `json:"tenant_id"`
 	ReadAt    string         `json:"read_at"`
 	Event     event.Envelope `json:"event"`
 }
@@ -91,6 +92,15 @@ func (w *world) listed(token, query string) []notification {
 		w.t.Fatalf("%d %s (%v)", answer.status, answer.body, err)
 	}
 	return page.Items
+}
+
+func only(all []notification, wanted func(notification) bool) (kept []notification) {
+	for _, one := range all {
+		if wanted(one) {
+			kept = append(kept, one)
+		}
+	}
+	return kept
 }
 
 func types(all []notification) (names []string) {
@@ -181,6 +191,58 @@ func TestPeopleAreToldWhatConcernsThemOnceAndInOrder(t *testing.T) {
 		}
 		if strings.Contains(string(body), made.text("id")) {
 			t.Errorf("a stranger heard %s", body)
+		}
+	}
+}
+
+// What does not fit in the platform's books is told of to those who operate it, at once and when they ask, and to nobody of a tenant.
+func TestOperatorsAreToldWhatDoesNotFit(t *testing.T) {
+	c := newCompared(t, 2)
+	c.needBus()
+	c.exec(`UPDATE nodes SET enrolled_at = now() - interval '1 hour'`) // long enough to miss their workflows
+	root, olga := c.root, c.token("olga")
+	c.want(c.ask("GET", "/api/v1/me", olga, "", ""), 200, "")
+	narrow := c.ask("POST", "/api/v1/tokens", root, "", `{"name":"narrow","scopes":["profile:read","billing:read","allocations:read"]}`)
+	operators, others := c.mustDial(root, ""), c.mustDial(olga, "")
+	begun := c.ask("POST", reconciliations+"runs", root, "run", `{"whole":true}`)
+	if begun.status != 201 || narrow.status != 201 {
+		t.Fatalf("%d %s, %d %s", begun.status, begun.body, narrow.status, narrow.body)
+	}
+	first := c.hearUntil(operators, event.BillingReconciliationFinding)
+	second := c.hearUntil(operators, event.BillingReconciliationFinding)
+	told := []notification{first[len(first)-1], second[len(second)-1]}
+	var payload struct{ Kind, Message string }
+	if err := json.Unmarshal(told[0].Event.Payload, &payload); err != nil || payload.Kind != "node_without_workflow" || payload.Message == "" || told[0].TenantID != "" {
+		t.Errorf("an operator is told %+v (%v)", told[0], err)
+	}
+	if got := c.listed(root, "?after="+told[0].EventID); len(got) == 0 || got[0].EventID != told[1].EventID {
+		t.Errorf("behind the first finding an operator is told %v", types(got))
+	}
+	c.want(c.ask("POST", "/api/v1/notifications/read", root, "read", `{"event_ids":["`+told[0].EventID+`"]}`), 204, "")
+	c.want(c.ask("POST", "/api/v1/notifications/read", olga, "read", `{"event_ids":["`+told[1].EventID+`"]}`), 204, "")
+	finding := func(one notification) bool { return one.EventType == string(event.BillingReconciliationFinding) }
+	if unread := only(c.listed(root, "?unread=true"), finding); len(unread) != 1 || unread[0].EventID != told[1].EventID {
+		t.Errorf("unread are %+v", unread)
+	}
+	if n := c.field(`SELECT count(*)::text FROM notification_reads`); n != "1" {
+		t.Errorf("%s notifications are read", n)
+	}
+
+	// Neither somebody else nor an operator's token that is not for the platform.
+	for who, token := range map[string]string{"a tenant's owner": olga, "a token without platform:read": narrow.text("token")} {
+		if got := c.listed(token, ""); slices.ContainsFunc(got, finding) {
+			t.Errorf("%s is told %v", who, types(got))
+		}
+		c.want(c.ask("GET", "/api/v1/notifications?after="+told[0].EventID, token, "", ""), 404, "notification_not_found")
+	}
+	credited := c.ask("POST", "/api/v1/admin/accounts/"+c.field(`SELECT a.id FROM accounts AS a JOIN users AS u USING (tenant_id) WHERE u.username = 'olga'`)+"/adjustments", root, "after",
+		`{"amount_minor":7,"currency":"usd","reason":"behind the findings"}`)
+	if credited.status != 201 {
+		t.Fatalf("%d %s", credited.status, credited.body)
+	}
+	for heard := c.hear(others); !strings.Contains(string(heard.Event.Payload), `"amount_micros":70000,`); heard = c.hear(others) {
+		if finding(heard) {
+			t.Errorf("somebody of a tenant heard %+v", heard)
 		}
 	}
 }

@@ -2786,8 +2786,10 @@ type Notification struct {
 	EventType string `json:"event_type"`
 
 	// ReadAt When you marked it as read; absent when you did not.
-	ReadAt   *time.Time `json:"read_at,omitempty"`
-	TenantID string     `json:"tenant_id"`
+	ReadAt *time.Time `json:"read_at,omitempty"`
+
+	// TenantID Whose it is; absent in one for operators, which concerns the platform.
+	TenantID *string `json:"tenant_id,omitempty"`
 }
 
 // NotificationCategory defines model for NotificationCategory.
@@ -6552,7 +6554,7 @@ type ClientInterface interface {
 
 	// ListNotifications List what happened that concerns you
 	//
-	// Newest first, or, with `after`, what came after an event, oldest first: so whoever was away learns what they missed. Members are told of allocations that they may see, owners, administrators and billing of the tenant's money, and whose an allocation is of everything about it. The same arrives at once on the WebSocket `/ws/notifications`.
+	// Newest first, or, with `after`, what came after an event, oldest first: so whoever was away learns what they missed. Members are told of allocations that they may see, owners, administrators and billing of the tenant's money, whose an allocation is of everything about it, and operators of what does not fit in the platform's books. The same arrives at once on the WebSocket `/ws/notifications`.
 	//
 	// Corresponds with GET /api/v1/notifications (the `ListNotifications` operationId).
 	ListNotifications(ctx context.Context, params *ListNotificationsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -9634,7 +9636,7 @@ func (c *Client) SetNotificationPreferences(ctx context.Context, params *SetNoti
 
 // ListNotifications List what happened that concerns you
 //
-// Newest first, or, with `after`, what came after an event, oldest first: so whoever was away learns what they missed. Members are told of allocations that they may see, owners, administrators and billing of the tenant's money, and whose an allocation is of everything about it. The same arrives at once on the WebSocket `/ws/notifications`.
+// Newest first, or, with `after`, what came after an event, oldest first: so whoever was away learns what they missed. Members are told of allocations that they may see, owners, administrators and billing of the tenant's money, whose an allocation is of everything about it, and operators of what does not fit in the platform's books. The same arrives at once on the WebSocket `/ws/notifications`.
 //
 // Corresponds with GET /api/v1/notifications (the `ListNotifications` operationId).
 func (c *Client) ListNotifications(ctx context.Context, params *ListNotificationsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -21918,7 +21920,7 @@ type ClientWithResponsesInterface interface {
 
 	// ListNotificationsWithResponse List what happened that concerns you
 	//
-	// Newest first, or, with `after`, what came after an event, oldest first: so whoever was away learns what they missed. Members are told of allocations that they may see, owners, administrators and billing of the tenant's money, and whose an allocation is of everything about it. The same arrives at once on the WebSocket `/ws/notifications`.
+	// Newest first, or, with `after`, what came after an event, oldest first: so whoever was away learns what they missed. Members are told of allocations that they may see, owners, administrators and billing of the tenant's money, whose an allocation is of everything about it, and operators of what does not fit in the platform's books. The same arrives at once on the WebSocket `/ws/notifications`.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -32648,7 +32650,7 @@ func (c *ClientWithResponses) SetNotificationPreferencesWithResponse(ctx context
 
 // ListNotificationsWithResponse List what happened that concerns you
 //
-// Newest first, or, with `after`, what came after an event, oldest first: so whoever was away learns what they missed. Members are told of allocations that they may see, owners, administrators and billing of the tenant's money, and whose an allocation is of everything about it. The same arrives at once on the WebSocket `/ws/notifications`.
+// Newest first, or, with `after`, what came after an event, oldest first: so whoever was away learns what they missed. Members are told of allocations that they may see, owners, administrators and billing of the tenant's money, whose an allocation is of everything about it, and operators of what does not fit in the platform's books. The same arrives at once on the WebSocket `/ws/notifications`.
 //
 // Returns a wrapper object for the known response body format(s).
 //

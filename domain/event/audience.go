@@ -5,14 +5,14 @@ import "strings"
 // DeadLetters is the stream of what could not be published or processed. Its subjects begin with "dlq.".
 const DeadLetters = "DLQ"
 
-// Audience is who among the people of a tenant is told of an event.
+// Audience is who is told of an event.
 type Audience string
 
 // The audiences. Whoever owns the allocation that an event is about is told of it, whatever their role.
 const (
 	// Nobody is told: the event is for programs.
 	Nobody Audience = "nobody"
-	// Operators are told, and nobody of a tenant: the event names none.
+	// Operators are told, and nobody of a tenant: the event concerns the platform.
 	Operators Audience = "operators"
 	// Members are those who may see allocations at the project.
 	Members Audience = "members"
@@ -57,6 +57,9 @@ func (t Type) Audience() Audience {
 
 // Tenant says whether people of a tenant are told, so that the event names one.
 func (a Audience) Tenant() bool { return a == Members || a == Billing }
+
+// People says whether anybody is told.
+func (a Audience) People() bool { return a != Nobody }
 
 // All is every event there is, in no order.
 func All() []Type {

@@ -15,7 +15,7 @@ func (c *command) notificationsCommand() *cobra.Command {
 	var unread bool
 	list := listing(c, "List what happened that concerns you, newest first", []string{"EVENT", "WHEN", "WHAT", "TENANT", "READ"},
 		func(n client.Notification) []string {
-			return []string{n.EventID.String(), instant(n.CreatedAt), n.EventType, n.TenantID, optionalInstant(n.ReadAt)}
+			return []string{n.EventID.String(), instant(n.CreatedAt), n.EventType, concerned(n), optionalInstant(n.ReadAt)}
 		},
 		func(ctx context.Context, api client.ClientInterface, size *int64, cursor *string) (*http.Response, error) {
 			return api.ListNotifications(ctx, &client.ListNotificationsParams{Unread: &unread, Limit: size, Cursor: cursor})
@@ -33,6 +33,14 @@ func (c *command) notificationsCommand() *cobra.Command {
 			return api.ReadNotifications(ctx, &client.ReadNotificationsParams{XIdempotencyKey: &key}, client.ReadNotificationsRequest{EventIds: events})
 		})
 	return group("notifications", "What happened that concerns you", list, c.notificationsWatch(), read, c.notificationPreferences())
+}
+
+// concerned is whose a notification is.
+func concerned(n client.Notification) string {
+	if n.TenantID == nil {
+		return "(the platform)"
+	}
+	return *n.TenantID
 }
 
 // notificationPreferences is what the caller is written to about.

@@ -101,7 +101,7 @@ func (c *command) followOnce(ctx context.Context, apiURL string, tokens client.T
 		if err := json.Unmarshal(body, &told); err != nil {
 			return heard, transportError{fmt.Errorf("the platform's message is not what its contract says: %w", err)}
 		}
-		row := []string{told.EventID.String(), instant(told.CreatedAt), told.EventType, told.TenantID}
+		row := []string{told.EventID.String(), instant(told.CreatedAt), told.EventType, concerned(told)}
 		if err := shown.change(view{body: body, render: func() table {
 			return table{header: []string{"EVENT", "WHEN", "WHAT", "TENANT"}, rows: [][]string{row}}
 		}}); err != nil {

@@ -91,20 +91,16 @@ type durable struct {
 func durables() []durable {
 	var declared []durable
 	for _, stream := range event.Streams() {
-		subjects := notified(stream)
-		if len(subjects) == 0 {
-			continue
-		}
-		for _, name := range []string{Notifications, Webhooks, Emails} {
-			subjects := subjects
-			if name == Emails {
-				subjects = written(subjects)
-			}
+		for _, reader := range []struct {
+			name  string
+			wants func(event.Type) bool
+		}{{Notifications, toldPeople}, {Webhooks, toldTenants}, {Emails, written}} {
+			subjects := subjectsOf(stream, reader.wants)
 			if len(subjects) == 0 {
 				continue
 			}
 			declared = append(declared, durable{stream, jetstream.ConsumerConfig{
-				Durable: name, FilterSubjects: subjects, DeliverPolicy: jetstream.DeliverAllPolicy, AckPolicy: jetstream.AckExplicitPolicy,
+				Durable: reader.name, FilterSubjects: subjects, DeliverPolicy: jetstream.DeliverAllPolicy, AckPolicy: jetstream.AckExplicitPolicy,
 				AckWait: 30 * time.Second, MaxAckPending: 1024, MaxDeliver: -1, ReplayPolicy: jetstream.ReplayInstantPolicy,
 			}})
 		}
@@ -112,11 +108,11 @@ func durables() []durable {
 	return declared
 }
 
-// notified are the subjects of a stream that a tenant's people, and its endpoints, are told of, sorted.
-func notified(stream string) []string {
+// subjectsOf are the subjects of a stream that somebody wants, sorted.
+func subjectsOf(stream string, wants func(event.Type) bool) []string {
 	var subjects []string
 	for _, kind := range event.All() {
-		if kind.Stream() == stream && kind.Audience().Tenant() {
+		if kind.Stream() == stream && wants(kind) {
 			subjects = append(subjects, string(kind))
 		}
 	}
@@ -124,15 +120,16 @@ func notified(stream string) []string {
 	return subjects
 }
 
-// written are those subjects that mails are about.
-func written(subjects []string) []string {
-	var kept []string
-	for _, subject := range subjects {
-		if _, addressees := email.Of(event.Type(subject)); addressees != email.Nobody {
-			kept = append(kept, subject)
-		}
-	}
-	return kept
+// toldPeople says whether an event has a notification.
+func toldPeople(kind event.Type) bool { return kind.Audience().People() }
+
+// toldTenants says whether the endpoints of a tenant are told of it.
+func toldTenants(kind event.Type) bool { return kind.Audience().Tenant() }
+
+// written says whether mails are about it.
+func written(kind event.Type) bool {
+	_, addressees := email.Of(kind)
+	return addressees != email.Nobody
 }
 
 // StreamsOf are the streams on which a durable consumer stands.

@@ -10,18 +10,18 @@ import (
 	"github.com/gpuaas/gpuaas/internal/redis"
 )
 
-// Bell wakes whoever waits in this process for the notifications of a tenant. It says that there may be some, never what: so nothing is
+// Bell wakes whoever waits in this process for the notifications of a tenant or of the operators. It says that there may be some, never what: so nothing is
 // lost by a ring that nobody heard, if who waits also looks by themselves now and then.
 type Bell struct {
 	cache *redis.Client
 
 	mutex   sync.Mutex
-	waiting map[*Waiting]map[id.Tenant]bool
+	waiting map[*Waiting]map[string]bool
 }
 
 // NewBell makes one; Run hears Redis.
 func NewBell(cache *redis.Client) *Bell {
-	return &Bell{cache: cache, waiting: map[*Waiting]map[id.Tenant]bool{}}
+	return &Bell{cache: cache, waiting: map[*Waiting]map[string]bool{}}
 }
 
 // Waiting is somebody who waits. Rung gets a value when they are woken; several wakes may be one.
@@ -30,7 +30,7 @@ type Waiting struct {
 	bell *Bell
 }
 
-// Wait begins to wait, for no tenant yet. Close ends it.
+// Wait begins to wait, for nothing yet. Close ends it.
 func (b *Bell) Wait() *Waiting {
 	w := &Waiting{Rung: make(chan struct{}, 1), bell: b}
 	b.mutex.Lock()
@@ -39,12 +39,13 @@ func (b *Bell) Wait() *Waiting {
 	return w
 }
 
-// For says for which tenants.
-func (w *Waiting) For(tenants []id.Tenant) {
-	wanted := make(map[id.Tenant]bool, len(tenants))
+// For says for which tenants, and whether as an operator.
+func (w *Waiting) For(tenants []id.Tenant, operator bool) {
+	wanted := make(map[string]bool, len(tenants)+1)
 	for _, tenant := range tenants {
-		wanted[tenant] = true
+		wanted[string(tenant)] = true
 	}
+	wanted[operators] = operator
 	w.bell.mutex.Lock()
 	defer w.bell.mutex.Unlock()
 	w.bell.waiting[w] = wanted
@@ -69,7 +70,7 @@ func (b *Bell) Run(ctx context.Context) error {
 		case message := <-messages:
 			switch message := message.(type) {
 			case *goredis.Message:
-				b.ring(id.Tenant(message.Payload), false)
+				b.ring(message.Payload, false)
 			case *goredis.Subscription: // what was said meanwhile was not heard
 				b.ring("", true)
 			}
@@ -77,11 +78,11 @@ func (b *Bell) Run(ctx context.Context) error {
 	}
 }
 
-func (b *Bell) ring(tenant id.Tenant, everybody bool) {
+func (b *Bell) ring(whom string, everybody bool) {
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
-	for waiting, tenants := range b.waiting {
-		if !everybody && !tenants[tenant] {
+	for waiting, wanted := range b.waiting {
+		if !everybody && !wanted[whom] {
 			continue
 		}
 		select {

@@ -56,7 +56,7 @@ func NewConsumer(pool *pgxpool.Pool, bus *nats.Client, cache *redis.Client, poli
 
 func (n *Notifier) apply(ctx context.Context, tx pgx.Tx, message consumer.Message) error {
 	audience := message.EventType.Audience()
-	if !audience.Tenant() {
+	if !audience.People() {
 		return nil
 	}
 	muted, err := Muted(ctx, n.policies, message.EventType)
@@ -78,6 +78,9 @@ func placeOf(message consumer.Message) (place, error) {
 	if err := json.Unmarshal(message.Payload, &at); err != nil {
 		return at, fmt.Errorf("%w: its payload cannot be read: %w", consumer.ErrPoison, err)
 	}
+	if !message.EventType.Audience().Tenant() {
+		return place{}, nil // whatever it names, it is told of to nobody there
+	}
 	if _, err := id.Parse[id.Tenant](string(at.TenantID)); err != nil {
 		return at, fmt.Errorf("%w: its payload names no tenant", consumer.ErrPoison)
 	}
@@ -94,22 +97,29 @@ func Muted(ctx context.Context, policies *policy.Client, kind event.Type) (bool,
 	return !enabled, err
 }
 
-// wake tells everybody who waits for notifications of these tenants that there are some. Whoever is not reached looks by themselves
-// after a while.
+// wake tells everybody who waits for notifications of these tenants, or as an operator, that there are some. Whoever is not reached looks by
+// themselves after a while.
 func (n *Notifier) wake(ctx context.Context, messages []consumer.Message) {
-	woken := map[id.Tenant]bool{}
+	woken := map[string]bool{}
 	for _, message := range messages {
 		at, err := placeOf(message)
-		if err != nil || woken[at.TenantID] || !message.EventType.Audience().Tenant() {
+		whom := string(at.TenantID)
+		if whom == "" {
+			whom = operators
+		}
+		if err != nil || woken[whom] || !message.EventType.Audience().People() {
 			continue
 		}
-		woken[at.TenantID] = true
-		if err := n.cache.Publish(ctx, Channel(n.cache), string(at.TenantID)).Err(); err != nil {
-			n.log.DebugContext(ctx, "nobody could be woken", "tenant_id", string(at.TenantID), "error", err.Error())
+		woken[whom] = true
+		if err := n.cache.Publish(ctx, Channel(n.cache), whom).Err(); err != nil {
+			n.log.DebugContext(ctx, "nobody could be woken", "whom", whom, "error", err.Error())
 			return
 		}
 	}
 }
 
-// Channel is the one on which tenants are named that have something new.
+// operators stands on the channel for those who operate the platform; no tenant has such an id.
+const operators = "operators"
+
+// Channel is the one on which tenants are named that have something new, and the operators.
 func Channel(cache *redis.Client) string { return cache.Key("notifications") }

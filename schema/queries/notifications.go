@@ -11,7 +11,8 @@ import (
 	"github.com/gpuaas/gpuaas/domain/id"
 )
 
-// NewNotification is an event that people are told of. ProjectID and UserID are empty for an event about the tenant as a whole.
+// NewNotification is an event that people are told of. ProjectID and UserID are empty for an event about the tenant as a whole, and TenantID
+// too for one that operators are told of.
 type NewNotification struct {
 	TenantID  id.Tenant
 	EventID   string
@@ -31,13 +32,13 @@ func LockNotifications(ctx context.Context, db DB) error {
 // InsertNotification writes one, under LockNotifications.
 func InsertNotification(ctx context.Context, db DB, n NewNotification) error {
 	_, err := execute(ctx, db, "NotificationInsert", pgx.NamedArgs{
-		"tenant_id": n.TenantID, "event_id": n.EventID, "event_type": n.EventType, "audience": n.Audience,
+		"tenant_id": optional(n.TenantID), "event_id": n.EventID, "event_type": n.EventType, "audience": n.Audience,
 		"project_id": optional(n.ProjectID), "user_id": optional(n.UserID), "event": n.Event,
 	})
 	return err
 }
 
-// Notification is one as somebody sees it; Event is the whole envelope.
+// Notification is one as somebody sees it; Event is the whole envelope, and TenantID empty in one for operators.
 type Notification struct {
 	ID        int64
 	TenantID  id.Tenant
@@ -49,7 +50,7 @@ type Notification struct {
 }
 
 // Sight is what somebody may see: in the tenants they belong to, what is about OwnerID's allocations; and what is for members or for billing
-// where they are such. UserID is who has read what.
+// where they are such; and what is for operators where they are one. UserID is who has read what.
 type Sight struct {
 	UserID         id.User
 	OwnerID        id.User
@@ -57,12 +58,13 @@ type Sight struct {
 	MemberTenants  []id.Tenant
 	MemberProjects []id.Project
 	BillingTenants []id.Tenant
+	Operator       bool
 }
 
 func (s Sight) arguments() pgx.NamedArgs {
 	return pgx.NamedArgs{
 		"user_id": s.UserID, "owner_id": optional(s.OwnerID), "tenant_ids": s.Tenants, "member_tenants": s.MemberTenants, "member_projects": s.MemberProjects,
-		"billing_tenants": s.BillingTenants,
+		"billing_tenants": s.BillingTenants, "operator": s.Operator,
 	}
 }
 
@@ -84,15 +86,15 @@ func NotificationsAfter(ctx context.Context, db DB, sight Sight, after int64, un
 	return many[Notification](ctx, db, "NotificationsAfter", sight.with(pgx.NamedArgs{"after_id": after, "unread": unread, "limit": limit}))
 }
 
-// NewestNotification is the highest id in some tenants, zero when there is none.
+// NewestNotification is the highest id where somebody may see any, zero when there is none.
 func NewestNotification(ctx context.Context, db DB, sight Sight) (int64, error) {
-	row, err := one[struct{ ID int64 }](ctx, db, "NotificationNewest", pgx.NamedArgs{"tenant_ids": sight.Tenants})
+	row, err := one[struct{ ID int64 }](ctx, db, "NotificationNewest", pgx.NamedArgs{"tenant_ids": sight.Tenants, "operator": sight.Operator})
 	return row.ID, err
 }
 
-// NotificationOfEvent is the id of an event's notification in some tenants; pgx.ErrNoRows where there is none.
+// NotificationOfEvent is the id of an event's notification where somebody may see any; pgx.ErrNoRows where there is none.
 func NotificationOfEvent(ctx context.Context, db DB, sight Sight, eventID string) (int64, error) {
-	row, err := one[struct{ ID int64 }](ctx, db, "NotificationOfEvent", pgx.NamedArgs{"tenant_ids": sight.Tenants, "event_id": eventID})
+	row, err := one[struct{ ID int64 }](ctx, db, "NotificationOfEvent", pgx.NamedArgs{"tenant_ids": sight.Tenants, "operator": sight.Operator, "event_id": eventID})
 	return row.ID, err
 }
 

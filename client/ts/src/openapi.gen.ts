@@ -1101,7 +1101,7 @@ export interface paths {
         };
         /**
          * List what happened that concerns you
-         * @description Newest first, or, with `after`, what came after an event, oldest first: so whoever was away learns what they missed. Members are told of allocations that they may see, owners, administrators and billing of the tenant's money, and whose an allocation is of everything about it. The same arrives at once on the WebSocket `/ws/notifications`.
+         * @description Newest first, or, with `after`, what came after an event, oldest first: so whoever was away learns what they missed. Members are told of allocations that they may see, owners, administrators and billing of the tenant's money, whose an allocation is of everything about it, and operators of what does not fit in the platform's books. The same arrives at once on the WebSocket `/ws/notifications`.
          */
         get: operations["listNotifications"];
         put?: never;
@@ -4015,7 +4015,8 @@ export interface components {
             event_id: string;
             /** @description One of those in the contract of events. */
             event_type: string;
-            tenant_id: string;
+            /** @description Whose it is; absent in one for operators, which concerns the platform. */
+            tenant_id?: string;
             /** Format: date-time */
             created_at: string;
             /**
