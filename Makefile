@@ -109,7 +109,7 @@ breaking-changes: ## hold the contract against the last tag's; BASE compares wit
 
 .PHONY: smoke
 smoke: ## the main job once against the running instance
-	go run ./bench/smoke ./bench/drill
+	go run ./bench/smoke
 
 .PHONY: verify
 verify: ## everything that CI checks

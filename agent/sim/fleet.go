@@ -33,6 +33,8 @@ type Member struct {
 	GPUModel       string `json:"gpu_model"`
 	GPUCount       int    `json:"gpu_count"`
 	GPUMemoryBytes int64  `json:"gpu_memory_bytes"`
+	// SSHPort is where the node is logged into; 0 is the port of its last life, or any free one.
+	SSHPort int `json:"ssh_port,omitempty"`
 }
 
 // Fleet is many simulated nodes in one process.
@@ -52,7 +54,7 @@ func OpenFleet(config FleetConfig, members []Member) (*Fleet, error) {
 		names[member.Name] = true
 		opened, err := Open(Config{
 			Name: member.Name, Directory: config.Directory, GatewayURL: config.GatewayURL, Trust: config.Trust,
-			EnrolToken: member.EnrolToken, SSHHost: config.SSHHost, GPUModel: member.GPUModel, GPUCount: member.GPUCount,
+			EnrolToken: member.EnrolToken, SSHHost: config.SSHHost, SSHPort: member.SSHPort, GPUModel: member.GPUModel, GPUCount: member.GPUCount,
 			GPUMemoryBytes: member.GPUMemoryBytes, Version: config.Version, Log: config.Log,
 		})
 		if err != nil {

@@ -27,7 +27,9 @@ type Config struct {
 	Trust      gateway.Trust
 	EnrolToken string
 	// SSHHost is the address that the node listens on and reports.
-	SSHHost        string
+	SSHHost string
+	// SSHPort is where it listens there, and nowhere else; 0 is the port of its last life, or any free one when that is taken.
+	SSHPort        int
 	GPUModel       string
 	GPUCount       int
 	GPUMemoryBytes int64
@@ -104,7 +106,7 @@ func (n *Node) Run(ctx context.Context) error {
 // live is one life of the node, from power-on to power-off.
 func (n *Node) live(ctx context.Context) error {
 	n.faults.born(ctx.Done())
-	door, err := openDoor(ctx, n.home, n.config.SSHHost, n.machine, n.hardware)
+	door, err := openDoor(ctx, n.home, n.config, n.machine, n.hardware)
 	if err != nil {
 		return err
 	}

@@ -37,7 +37,7 @@ func newBench(t *testing.T, plant string) *bench {
 	})
 	require.NoError(t, err)
 	n := fleet.Nodes()[0]
-	opened, err := openDoor(t.Context(), n.home, n.config.SSHHost, n.machine, n.hardware)
+	opened, err := openDoor(t.Context(), n.home, n.config, n.machine, n.hardware)
 	require.NoError(t, err)
 	served, err := agent.Open(agent.Config{Directory: n.home, Hands: n.hands(), Log: n.config.Log})
 	require.NoError(t, err)

@@ -33,14 +33,14 @@ type door struct {
 // forcedCommand is where the options of the key that let somebody in travel to the session.
 const forcedCommand = "command"
 
-// openDoor listens on the port of the node's last life, so that what the platform knows of it stays true; on a free
-// one if that is taken.
-func openDoor(ctx context.Context, directory, host string, m *machine, h *hardware) (*door, error) {
+// openDoor listens where the node is told to. Told nothing, it listens on the port of its last life, so that what the platform knows of it stays true,
+// and moves to a free one when that is taken: allocations in progress then keep an address at which nobody answers.
+func openDoor(ctx context.Context, directory string, config Config, m *machine, h *hardware) (*door, error) {
 	signer, err := hostKey(directory)
 	if err != nil {
 		return nil, err
 	}
-	listener, err := listen(ctx, directory, host)
+	listener, err := listen(ctx, directory, config)
 	if err != nil {
 		return nil, err
 	}
@@ -76,16 +76,19 @@ func hostKey(directory string) (ssh.Signer, error) {
 	return ssh.NewSignerFromKey(key)
 }
 
-func listen(ctx context.Context, directory, host string) (net.Listener, error) {
+func listen(ctx context.Context, directory string, config Config) (net.Listener, error) {
 	path := filepath.Join(directory, "ssh_port")
-	port := 0
-	if content, err := os.ReadFile(path); err == nil {
-		port, _ = strconv.Atoi(string(content)) // an unreadable number is any free port
+	port := config.SSHPort
+	if port == 0 {
+		if content, err := os.ReadFile(path); err == nil {
+			port, _ = strconv.Atoi(string(content)) // an unreadable number is any free port
+		}
 	}
-	var config net.ListenConfig
-	listener, err := config.Listen(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(port)))
-	if err != nil && port != 0 {
-		listener, err = config.Listen(ctx, "tcp", net.JoinHostPort(host, "0"))
+	var opened net.ListenConfig
+	listener, err := opened.Listen(ctx, "tcp", net.JoinHostPort(config.SSHHost, strconv.Itoa(port)))
+	if err != nil && config.SSHPort == 0 && port != 0 {
+		config.Log.WarnContext(ctx, "the SSH port of the node's last life is taken, and it moves to another", "port", port)
+		listener, err = opened.Listen(ctx, "tcp", net.JoinHostPort(config.SSHHost, "0"))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("listen for SSH: %w", err)

@@ -52,11 +52,13 @@ type Endpoints struct {
 	DatabaseURL           string `json:"database_url,omitempty"`
 	DatabaseOwnerURL      string `json:"database_owner_url,omitempty"`
 	DatabaseAdminURL      string `json:"database_admin_url,omitempty"`
-	PostgresDataDir       string `json:"postgres_data_dir,omitempty"`
-	PostgresPID           int    `json:"postgres_pid,omitempty"`
-	RedisURL              string `json:"redis_url,omitempty"`
-	RedisServer           string `json:"redis_server,omitempty"` // the binary, absent for the embedded server
-	NATSURL               string `json:"nats_url,omitempty"`
+	// DatabaseMaxConnections bounds the pool of each program, absent where that is the usual size.
+	DatabaseMaxConnections int    `json:"database_max_connections,omitempty"`
+	PostgresDataDir        string `json:"postgres_data_dir,omitempty"`
+	PostgresPID            int    `json:"postgres_pid,omitempty"`
+	RedisURL               string `json:"redis_url,omitempty"`
+	RedisServer            string `json:"redis_server,omitempty"` // the binary, absent for the embedded server
+	NATSURL                string `json:"nats_url,omitempty"`
 	// StripeURL is the stand-in: Stripe's API, and the page that lists what waits to be paid. StripePaymentsLog is its plain log.
 	StripeURL         string `json:"stripe_url,omitempty"`
 	StripePaymentsLog string `json:"stripe_payments_log,omitempty"`
@@ -79,6 +81,9 @@ func (s *Stack) Endpoints() Endpoints {
 	if s.Data.Product != "" {
 		e.DatabaseURL, e.DatabaseOwnerURL = s.Data.ProgramURL(), s.Data.OwnerURL(s.Data.Product)
 		e.DatabaseAdminURL = s.Data.AdminURL
+		if s.pools != usualPools() {
+			e.DatabaseMaxConnections = s.pools.program
+		}
 	}
 	if s.Server != nil {
 		e.PostgresDataDir, e.PostgresPID, e.DatabaseAdminURL = s.Server.Cluster(), s.Server.PID(), s.Server.URL("postgres")

@@ -52,7 +52,7 @@ func ProgramEnvironment(dataDir string, e Endpoints) ([]Variable, error) {
 		return nil, err
 	}
 	ports := Ports{Base: e.PortBase}
-	return []Variable{
+	variables := []Variable{
 		{"GPUAAS_DATA", dir},
 		{"GPUAAS_ENDPOINTS", filepath.Join(dir, endpointsName)},
 		{"DATABASE_URL", e.DatabaseURL},
@@ -91,5 +91,9 @@ func ProgramEnvironment(dataDir string, e Endpoints) ([]Variable, error) {
 		{"GPUAAS_NODE_DIRECTORY", e.SimStateDir},
 		{"GPUAAS_SIM_FLEET_FILE", filepath.Join(e.SimStateDir, fleetName)},
 		{"GPUAAS_SIM_CONTROL_ADDRESS", "127.0.0.1:" + strconv.Itoa(ports.NodeControl())},
-	}, nil
+	}
+	if e.DatabaseMaxConnections != 0 {
+		variables = append(variables, Variable{"DATABASE_MAX_CONNECTIONS", strconv.Itoa(e.DatabaseMaxConnections)})
+	}
+	return variables, nil
 }

@@ -2,7 +2,6 @@ package stack
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -37,11 +36,14 @@ type Opening struct {
 	// directory holds the fleet file and a directory for each node.
 	directory string
 	nodes     int
+	ports     Ports
+	// before is when the platform had last heard of each node when this life of the instance began.
+	before map[string]time.Time
 }
 
 // NewOpening of an instance with this many simulated nodes.
 func NewOpening(e Endpoints, nodes int) *Opening {
-	return &Opening{platform: newPlatform(e), directory: e.SimStateDir, nodes: nodes}
+	return &Opening{platform: newPlatform(e), directory: e.SimStateDir, nodes: nodes, ports: Ports{Base: e.PortBase}}
 }
 
 // Prepare waits for the API, posts the credit and writes the fleet file, from which the simulated nodes enrol.
@@ -61,6 +63,9 @@ func (o *Opening) Prepare(ctx context.Context) error {
 		if err := o.retry(ctx, func() error { return o.credit(ctx, login.Username) }); err != nil {
 			return fmt.Errorf("the opening credit of %s: %w", login.Username, err)
 		}
+	}
+	if err := o.retry(ctx, func() error { return o.rememberNodes(ctx) }); err != nil {
+		return err
 	}
 	return o.retry(ctx, func() error { return o.writeFleet(ctx) })
 }
@@ -114,6 +119,7 @@ func (o *Opening) writeFleet(ctx context.Context) error {
 		}
 		members = append(members, sim.Member{
 			Name: name, EnrolToken: token, GPUModel: sku.GPUModel, GPUCount: sku.GPUCount, GPUMemoryBytes: sku.GPUMemoryBytes,
+			SSHPort: o.ports.NodeSSH(n),
 		})
 	}
 	if err := os.MkdirAll(o.directory, 0o700); err != nil {
@@ -142,44 +148,4 @@ func (o *Opening) enrolToken(ctx context.Context, name, sku string) (string, err
 			return minted.Token, nil
 		}
 	}
-}
-
-// AwaitNodes returns when every simulated node of the fleet file is online.
-func (o *Opening) AwaitNodes(ctx context.Context) error {
-	return until(ctx, "the simulated nodes do not come online", func() error {
-		online := map[string]bool{}
-		for cursor := ""; ; {
-			var page struct {
-				Items []struct {
-					Hostname     string `json:"hostname"`
-					Reachability string `json:"reachability"`
-				} `json:"items"`
-				NextCursor string `json:"next_cursor"`
-			}
-			if err := o.platform.call(ctx, operator, http.MethodGet, "/api/v1/admin/nodes?limit=200"+cursor, "", nil, &page); err != nil {
-				return err
-			}
-			for _, node := range page.Items {
-				online[node.Hostname] = node.Reachability == "online"
-			}
-			if page.NextCursor == "" {
-				break
-			}
-			cursor = "&cursor=" + page.NextCursor
-		}
-		var members []sim.Member
-		raw, err := os.ReadFile(filepath.Join(o.directory, fleetName))
-		if err != nil {
-			return err
-		}
-		if err := json.Unmarshal(raw, &members); err != nil {
-			return err
-		}
-		for _, member := range members {
-			if !online[member.Name] {
-				return fmt.Errorf("%s is not online", member.Name)
-			}
-		}
-		return nil
-	})
 }

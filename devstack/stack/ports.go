@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -74,8 +75,16 @@ func (p Ports) Health(n int) int { return p.Base + 20 + n }
 // NodeControl is the control endpoint of the simulated nodes.
 func (p Ports) NodeControl() int { return p.Base + 39 }
 
-// NodeSSH is the SSH port of the n-th simulated node, n from 0.
-func (p Ports) NodeSSH(n int) int { return p.Base + 40 + n }
+// firstNodeSSH is where the ports of the simulated nodes begin, up to the end of the block.
+const firstNodeSSH = 40
+
+// NodeSSH is the SSH port of the n-th simulated node, n from 0; 0, any free one, for those that the block has no room for.
+func (p Ports) NodeSSH(n int) int {
+	if firstNodeSSH+n >= blockSize {
+		return 0
+	}
+	return p.Base + firstNodeSSH + n
+}
 
 // taken is the first port of the block that somebody listens on, 0 if none. The whole block is looked at: a port
 // that is unused today may be used by another part of this instance tomorrow.
@@ -100,53 +109,81 @@ func (p Ports) takenExcept(ours func(port int) bool) int {
 	return 0
 }
 
-// choosePorts settles the block. A base that was asked for is taken or refused; else the one this instance had last
-// time, else the default, else the next free block. notice says when it is not the default. beside says that programs of this instance may
-// run on already: infrastructure that comes back comes back to them.
-func choosePorts(asked, last int, beside bool) (ports Ports, notice string, err error) {
-	if beside && last != 0 && (asked == 0 || asked == last) && (Ports{Base: last}).takenByOthers() == 0 {
-		if asked == 0 && last != DefaultPortBase {
-			notice = fmt.Sprintf("using the ports from %d on, as last time", last)
-		}
-		return Ports{Base: last}, notice, nil
-	}
-	if asked != 0 {
-		ports = Ports{Base: asked}
-		if asked < 1024 || asked > lastBase {
-			return Ports{}, "", fmt.Errorf("GPUAAS_PORT_BASE must lie between 1024 and %d, not %d", lastBase, asked)
-		}
-		if port := ports.taken(); port != 0 {
-			return Ports{}, "", fmt.Errorf("port %d is taken (base %d + %d): free it or choose another GPUAAS_PORT_BASE", port, asked, port-asked)
-		}
-		return ports, "", nil
-	}
-	if last != 0 && (Ports{Base: last}).taken() == 0 {
-		if last != DefaultPortBase {
-			notice = fmt.Sprintf("using the ports from %d on, as last time", last)
-		}
-		return Ports{Base: last}, notice, nil
-	}
-	for base := DefaultPortBase; base <= lastBase; base += blockSize {
-		ports = Ports{Base: base}
-		port := ports.taken()
-		if port == 0 {
-			return ports, notice, nil
-		}
-		if notice == "" {
-			notice = fmt.Sprintf("port %d is taken", port)
-		}
-		notice = fmt.Sprintf("%s; using the ports from %d on", firstClause(notice), base+blockSize)
-	}
-	return Ports{}, "", errors.New("no free block of 100 ports was found on loopback")
+// wish is what is asked of an instance's ports, and what it has had.
+type wish struct {
+	// asked is the base that was asked for, 0 for any; last the one of the instance's data, 0 without data.
+	asked, last int
+	// beside says that programs of this instance may run on already: infrastructure that comes back comes back to them.
+	beside bool
+	// move lets data go to another base than it has had.
+	move bool
 }
 
-func firstClause(s string) string {
-	for i := range s {
-		if s[i] == ';' {
-			return s[:i]
+// choosePorts settles the block. Data stays on the base it has had: the name of its issuer, and with it the identity of every user in it, contains
+// a port, so that elsewhere they would be strangers to their own tenants. Without data, a base that was asked for is taken or refused; else the
+// default is, or the next free block. notice says when it is not the default.
+func choosePorts(w wish) (ports Ports, notice string, err error) {
+	if w.last != 0 {
+		if ports, notice, err = keptPorts(w); err == nil || !w.move {
+			return ports, notice, err
 		}
 	}
-	return s
+	if w.asked != 0 {
+		ports, err = askedPorts(w.asked)
+		return ports, "", err
+	}
+	return nextFreePorts()
+}
+
+// keptPorts is the block that the data has had, or the refusal that names what is in its way.
+func keptPorts(w wish) (Ports, string, error) {
+	const otherwise = "choose another GPUAAS_DATA, or set GPUAAS_MOVE_PORTS=true to move all the same, with new users"
+	ports := Ports{Base: w.last}
+	if w.asked != 0 && w.asked != w.last {
+		return Ports{}, "", fmt.Errorf("GPUAAS_PORT_BASE is %d, but the data belongs to the ports from %d on, as its users are known by the issuer's address: leave GPUAAS_PORT_BASE out, %s",
+			w.asked, w.last, otherwise)
+	}
+	taken := ports.taken
+	if w.beside {
+		taken = ports.takenByOthers
+	}
+	if port := taken(); port != 0 {
+		return Ports{}, "", fmt.Errorf("port %d is taken, and the data belongs to the ports from %d on, as its users are known by the issuer's address: free the port, %s", port, w.last, otherwise)
+	}
+	if w.asked != 0 || w.last == DefaultPortBase {
+		return ports, "", nil
+	}
+	return ports, fmt.Sprintf("using the ports from %d on, as last time", w.last), nil
+}
+
+// askedPorts is a block that somebody asked for.
+func askedPorts(base int) (Ports, error) {
+	if base < 1024 || base > lastBase {
+		return Ports{}, fmt.Errorf("GPUAAS_PORT_BASE must lie between 1024 and %d, not %d", lastBase, base)
+	}
+	ports := Ports{Base: base}
+	if port := ports.taken(); port != 0 {
+		return Ports{}, fmt.Errorf("port %d is taken (base %d + %d): free it or choose another GPUAAS_PORT_BASE", port, base, port-base)
+	}
+	return ports, nil
+}
+
+// nextFreePorts is the default block, or the first free one after it.
+func nextFreePorts() (Ports, string, error) {
+	first := 0
+	for base := DefaultPortBase; base <= lastBase; base += blockSize {
+		ports := Ports{Base: base}
+		port := ports.taken()
+		if port != 0 {
+			first = cmp.Or(first, port)
+			continue
+		}
+		if first == 0 {
+			return ports, "", nil
+		}
+		return ports, fmt.Sprintf("port %d is taken; using the ports from %d on", first, base), nil
+	}
+	return Ports{}, "", errors.New("no free block of 100 ports was found on loopback")
 }
 
 // randomPorts is a free block for a passing instance, away from the range that outgoing connections use.

@@ -16,62 +16,78 @@ func occupy(t *testing.T, port int) {
 	t.Cleanup(func() { _ = l.Close() })
 }
 
-func TestAnAskedBaseIsTakenOrRefused(t *testing.T) {
+func freePorts(t *testing.T) Ports {
+	t.Helper()
 	ports, err := randomPorts()
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, notice, err := choosePorts(ports.Base, 0, false)
+	return ports
+}
+
+func TestAnAskedBaseIsTakenOrRefused(t *testing.T) {
+	ports := freePorts(t)
+	got, notice, err := choosePorts(wish{asked: ports.Base})
 	if err != nil || got != ports || notice != "" {
 		t.Fatalf("a free base gave %v, %q, %v", got, notice, err)
 	}
 	occupy(t, ports.Postgres())
-	_, _, err = choosePorts(ports.Base, 0, false)
+	_, _, err = choosePorts(wish{asked: ports.Base})
 	if err == nil || !strings.Contains(err.Error(), "port "+strconv.Itoa(ports.Postgres())+" is taken") {
 		t.Errorf("a taken port gave %v", err)
 	}
-	if _, _, err := choosePorts(80, 0, false); err == nil {
+	if _, _, err := choosePorts(wish{asked: 80}); err == nil {
 		t.Error("a privileged base is taken")
 	}
 }
 
-func TestTheLastBaseIsKeptWhileItIsFree(t *testing.T) {
-	ports, err := randomPorts()
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, notice, err := choosePorts(0, ports.Base, false)
+func TestDataStaysOnItsPorts(t *testing.T) {
+	ports, other := freePorts(t), freePorts(t)
+	got, notice, err := choosePorts(wish{last: ports.Base})
 	if err != nil || got != ports || !strings.Contains(notice, "as last time") {
 		t.Fatalf("the last base gave %v, %q, %v", got, notice, err)
 	}
+	if got, notice, err := choosePorts(wish{asked: ports.Base, last: ports.Base}); err != nil || got != ports || notice != "" {
+		t.Errorf("the last base, asked for, gave %v, %q, %v", got, notice, err)
+	}
+	if _, _, err := choosePorts(wish{asked: other.Base, last: ports.Base}); err == nil || !strings.Contains(err.Error(), "from "+strconv.Itoa(ports.Base)+" on") {
+		t.Errorf("another base beside data gave %v", err)
+	}
+	if got, _, err := choosePorts(wish{asked: other.Base, last: ports.Base, move: true}); err != nil || got != other {
+		t.Errorf("another base by the explicit word gave %v, %v", got, err)
+	}
+	if got, _, err := choosePorts(wish{last: ports.Base, move: true}); err != nil || got != ports {
+		t.Errorf("data that may move and need not gave %v, %v", got, err)
+	}
+
 	occupy(t, ports.NodeSSH(2))
-	got, _, err = choosePorts(0, ports.Base, false)
-	if err != nil || got == ports {
-		t.Errorf("a last base with a taken port gave %v, %v", got, err)
+	_, _, err = choosePorts(wish{last: ports.Base})
+	if err == nil || !strings.Contains(err.Error(), "port "+strconv.Itoa(ports.NodeSSH(2))+" is taken") || !strings.Contains(err.Error(), "GPUAAS_MOVE_PORTS") {
+		t.Errorf("a last base with a taken port gave %v", err)
+	}
+	if got, _, err := choosePorts(wish{last: ports.Base, move: true}); err != nil || got == ports {
+		t.Errorf("a last base with a taken port, by the explicit word, gave %v, %v", got, err)
 	}
 }
 
 // Infrastructure that was killed comes back to the programs that wait for it on their ports, and to no port that somebody else has.
 func TestInfrastructureComesBackToItsPrograms(t *testing.T) {
-	ports, err := randomPorts()
-	if err != nil {
-		t.Fatal(err)
-	}
+	ports := freePorts(t)
 	occupy(t, ports.API())
 	occupy(t, ports.NodeSSH(0))
-	if _, _, err := choosePorts(ports.Base, ports.Base, false); err == nil {
+	if _, _, err := choosePorts(wish{asked: ports.Base, last: ports.Base}); err == nil {
 		t.Error("a whole instance starts on ports that somebody has")
 	}
-	if _, _, err := choosePorts(ports.Base, 0, true); err == nil {
+	if _, _, err := choosePorts(wish{asked: ports.Base, beside: true}); err == nil {
 		t.Error("infrastructure that never ran starts on ports that somebody has")
 	}
 	for _, asked := range []int{0, ports.Base} {
-		if got, _, err := choosePorts(asked, ports.Base, true); err != nil || got != ports {
+		if got, _, err := choosePorts(wish{asked: asked, last: ports.Base, beside: true}); err != nil || got != ports {
 			t.Errorf("asked for %d, it comes back to %v, %v", asked, got, err)
 		}
 	}
 	occupy(t, ports.NATS())
-	if _, _, err := choosePorts(ports.Base, ports.Base, true); err == nil {
+	if _, _, err := choosePorts(wish{asked: ports.Base, last: ports.Base, beside: true}); err == nil {
 		t.Error("infrastructure comes back although somebody else has one of its ports")
 	}
 }
@@ -80,7 +96,7 @@ func TestTheNextFreeBlockIsNamed(t *testing.T) {
 	if (Ports{Base: DefaultPortBase}).taken() == 0 {
 		occupy(t, DefaultPortBase+7)
 	}
-	got, notice, err := choosePorts(0, 0, false)
+	got, notice, err := choosePorts(wish{})
 	if err != nil || got.Base == DefaultPortBase || got.Base%blockSize != DefaultPortBase%blockSize || !strings.Contains(notice, strconv.Itoa(got.Base)) {
 		t.Errorf("beside a taken block: %v, %q, %v", got, notice, err)
 	}
@@ -92,12 +108,16 @@ func TestNoTwoPartsShareAPort(t *testing.T) {
 	seen := map[int]bool{}
 	all := []int{
 		p.OIDC(), p.API(), p.NodeAPI(), p.Temporal(), p.TemporalUI(), p.Postgres(), p.CA(), p.Redis(), p.NATS(), p.Stripe(), p.NodeControl(), s.History, s.Matching, s.Worker,
-		s.FrontendMembership, s.HistoryMembership, s.MatchingMembership, s.WorkerMembership, s.Metrics, p.Health(0), p.Health(4), p.NodeSSH(0), p.NodeSSH(59),
+		s.FrontendMembership, s.HistoryMembership, s.MatchingMembership, s.WorkerMembership, s.Metrics, p.SMTP(), p.SMTPPage(), p.Health(0), p.Health(len(programNames()) - 1),
+		p.NodeSSH(0), p.NodeSSH(59),
 	}
 	for _, port := range all {
 		if seen[port] || port < p.Base || port >= p.Base+blockSize {
 			t.Errorf("port %d is given twice or lies outside the block", port)
 		}
 		seen[port] = true
+	}
+	if port := p.NodeSSH(60); port != 0 {
+		t.Errorf("a node that the block has no room for gets port %d", port)
 	}
 }

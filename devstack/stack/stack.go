@@ -67,7 +67,9 @@ type Config struct {
 	// PortBase that was asked for; 0 lets the instance choose and remember. PassingPorts takes any free block.
 	PortBase     int
 	PassingPorts bool
-	Parts        []Part
+	// MovePorts lets the instance leave the ports its data belongs to; the users of the new ones are new, too.
+	MovePorts bool
+	Parts     []Part
 	// DatabaseURL of a given server; empty runs a private one.
 	DatabaseURL string
 	// PostgresBin names the directory of the server's binaries; empty looks for the newest.
@@ -97,6 +99,7 @@ type Stack struct {
 	Ports    Ports
 	Server   *postgres.Server // nil on a given server
 	Data     postgres.Databases
+	pools    pools
 	Temporal *temporalserver.Server
 	UI       *temporalserver.UI
 	Issuer   *issuer.Issuer
@@ -228,8 +231,18 @@ func (s *Stack) startDatabases(ctx context.Context) error {
 			s.Data, err = s.Server.Databases(ctx)
 		}
 	}
-	if err != nil || !s.cfg.Product {
+	if err != nil {
 		return err
+	}
+	var notice string
+	if s.pools, notice, err = choosePools(s.Data.Connections, s.has(Temporal), s.cfg.Product); err != nil {
+		return err
+	}
+	if notice != "" {
+		s.cfg.Notice(notice)
+	}
+	if !s.cfg.Product {
+		return nil
 	}
 	url := s.Data.OwnerURL(s.Data.Product)
 	if _, err := store.Migrate(ctx, url); err != nil {
@@ -264,7 +277,7 @@ func (s *Stack) startTemporal(ctx context.Context) error {
 	}
 	running, err := temporalserver.Start(ctx, temporalserver.Config{
 		File: file, DatabaseURL: s.Data.AdminURL, Database: s.Data.Temporal, Visibility: s.Data.Visibility,
-		Ports: s.Ports.TemporalServer(), LogFile: s.path("temporal.log"),
+		Connections: s.pools.temporal, VisibilityConnections: s.pools.visibility, Ports: s.Ports.TemporalServer(), LogFile: s.path("temporal.log"),
 	})
 	if err != nil {
 		return err
@@ -345,7 +358,7 @@ func (s *Stack) remember() error {
 	if s.cfg.PassingPorts {
 		s.Ports, err = randomPorts()
 	} else {
-		s.Ports, notice, err = choosePorts(s.cfg.PortBase, s.memory.PortBase, s.cfg.Beside)
+		s.Ports, notice, err = choosePorts(wish{asked: s.cfg.PortBase, last: s.memory.PortBase, beside: s.cfg.Beside, move: s.cfg.MovePorts})
 	}
 	if err != nil {
 		return err
@@ -380,7 +393,7 @@ func lockInstance(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// Clean removes what an instance left in dataDir, and its databases on a given server when databaseURL names it.
+// Clean removes what an instance left in dataDir, and its databases on a given server, which databaseURL must then name.
 func Clean(ctx context.Context, dataDir, databaseURL string) error {
 	dir, err := filepath.Abs(dataDir)
 	if err != nil {

@@ -7,10 +7,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -23,8 +25,12 @@ import (
 	"github.com/gpuaas/gpuaas/workflows"
 )
 
-// A test binary started with this variable is an instance on that directory, until SIGTERM.
-const instanceVariable = "GPUAAS_STACK_TEST_INSTANCE"
+// A test binary started with the first variable is an instance on that directory, until SIGTERM; with the second, the whole platform with as many
+// simulated nodes.
+const (
+	instanceVariable = "GPUAAS_STACK_TEST_INSTANCE"
+	nodesVariable    = "GPUAAS_STACK_TEST_NODES"
+)
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(instanceVariable); dir != "" {
@@ -37,6 +43,11 @@ func beInstance(dir string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	s, err := Start(ctx, Config{DataDir: dir, Parts: AllParts(), Product: true, PostgresBin: os.Getenv("GPUAAS_POSTGRES_BIN")})
+	var said string
+	var programs *Programs
+	if nodes, whole := os.LookupEnv(nodesVariable); err == nil && whole {
+		programs, said, err = bePlatform(ctx, s, nodes)
+	}
 	if err == nil {
 		err = s.Announce(s.Endpoints())
 	}
@@ -44,8 +55,11 @@ func beInstance(dir string) int {
 		fmt.Println("error:", err)
 		return 1
 	}
-	fmt.Println("ready")
+	fmt.Println("ready" + said)
 	<-ctx.Done()
+	if programs != nil {
+		programs.Stop()
+	}
 	if err := s.Stop(); err != nil {
 		fmt.Println("error:", err)
 		return 1
@@ -53,11 +67,41 @@ func beInstance(dir string) int {
 	return 0
 }
 
+// bePlatform runs every program of ours, and says who is denied.
+func bePlatform(ctx context.Context, s *Stack, count string) (*Programs, string, error) {
+	nodes, err := strconv.Atoi(count)
+	if err != nil {
+		return nil, "", err
+	}
+	programs, err := NewPrograms(ctx, s.cfg.DataDir, s.Endpoints(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, "", err
+	}
+	opening := NewOpening(s.Endpoints(), nodes)
+	opened, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for _, step := range []func() error{programs.StartPlatform, func() error { return opening.Prepare(opened) }, programs.StartNodes} {
+		if err := step(); err != nil {
+			return nil, "", err
+		}
+	}
+	denied, err := opening.AwaitNodes(opened)
+	if len(denied) > 0 {
+		return programs, " without " + strings.Join(denied, " "), err
+	}
+	return programs, "", err
+}
+
 // startInstance runs an instance in a process of its own, as people do, and answers when it is ready.
-func startInstance(t *testing.T, dir string) (*exec.Cmd, Endpoints) {
+func startInstance(t *testing.T, dir string, more ...string) (*exec.Cmd, Endpoints) {
+	t.Helper()
+	return startSaying(t, dir, "ready\n", more...)
+}
+
+func startSaying(t *testing.T, dir, want string, more ...string) (*exec.Cmd, Endpoints) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), instanceVariable+"="+dir)
+	cmd.Env = append(append(os.Environ(), instanceVariable+"="+dir), more...)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -67,7 +111,7 @@ func startInstance(t *testing.T, dir string) (*exec.Cmd, Endpoints) {
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
 	line, err := bufio.NewReader(out).ReadString('\n')
-	if line != "ready\n" {
+	if line != want {
 		t.Fatalf("the instance says %q (%v)", line, err)
 	}
 	e, err := ReadEndpoints(dir)
@@ -162,5 +206,53 @@ func TestAnInstanceStartsStopsAndKeepsItsData(t *testing.T) {
 	}
 	if _, err := os.Stat(e.PostgresDataDir); !os.IsNotExist(err) {
 		t.Error("the cluster remains after Clean")
+	}
+}
+
+// An operator's denial outlasts restarts, and so do the rows that say online after a kill: neither may hold up a start, or let it be called ready early.
+func TestADeniedNodeHoldsUpNoStart(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	twoNodes := nodesVariable + "=2"
+	first, e := startInstance(t, dir, twoNodes)
+	api := newPlatform(e)
+	if err := api.signIn(t.Context(), operator); err != nil {
+		t.Fatal(err)
+	}
+	nodes := map[string]nodeView{}
+	listed, err := (&Opening{platform: api}).listNodes(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range listed {
+		nodes[n.Hostname] = n
+	}
+	for n, name := range []string{"sim-001", "sim-002"} {
+		port, err := os.ReadFile(filepath.Join(dir, nodesName, name, "ssh_port"))
+		if want := strconv.Itoa(Ports{Base: e.PortBase}.NodeSSH(n)); err != nil || string(port) != want {
+			t.Errorf("%s is logged into on port %s (%v), want %s", name, port, err, want)
+		}
+	}
+	if err := api.call(t.Context(), operator, http.MethodPost, "/api/v1/admin/nodes/"+nodes["sim-001"].ID+"/deny", "deny-once", map[string]any{"reason": "stolen"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := end(t, first, syscall.SIGKILL); err == nil {
+		t.Error("after SIGKILL it ends well")
+	}
+	second, again := startSaying(t, dir, "ready without sim-001\n", twoNodes)
+	var seen time.Time
+	conn, err := pgx.Connect(t.Context(), again.DatabaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = conn.QueryRow(t.Context(), "SELECT last_seen_at FROM node_heartbeats WHERE node_id = $1", nodes["sim-002"].ID).Scan(&seen)
+	_ = conn.Close(context.Background())
+	if err != nil || !seen.After(nodes["sim-002"].LastSeenAt) {
+		t.Errorf("sim-002 was last heard of at %s (%v), and at %s before the kill", seen, err, nodes["sim-002"].LastSeenAt)
+	}
+	if err := end(t, second, syscall.SIGTERM); err != nil {
+		t.Errorf("after SIGTERM it ends with %v", err)
+	}
+	if err := Clean(t.Context(), dir, ""); err != nil {
+		t.Fatal(err)
 	}
 }

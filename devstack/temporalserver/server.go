@@ -40,7 +40,9 @@ type Config struct {
 	DatabaseURL string
 	// Database and Visibility name the two databases.
 	Database, Visibility string
-	Ports                Ports
+	// Connections and VisibilityConnections bound the pools of each of the four services; 0 leaves what the file says.
+	Connections, VisibilityConnections int
+	Ports                              Ports
 	// LogFile receives the server's own log, as JSON lines.
 	LogFile string
 }
@@ -62,7 +64,7 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("%s is not usable: %w", cfg.File, err)
 	}
 	logger := log.NewZapLogger(log.BuildZapLogger(conf.Log))
-	if err := migrate(ctx, conf, logger); err != nil {
+	if err := migrate(ctx, conf, cfg.DatabaseURL, logger); err != nil {
 		return nil, err
 	}
 	claims, err := authorization.GetClaimMapperFromConfig(&conf.Global.Authorization, logger)
@@ -139,6 +141,8 @@ func export(cfg Config) error {
 		"TEMPORAL_POSTGRES_SSLMODE":         u.Query().Get("sslmode"),
 		"TEMPORAL_DATABASE":                 cfg.Database,
 		"TEMPORAL_VISIBILITY_DATABASE":      cfg.Visibility,
+		"TEMPORAL_CONNECTIONS":              orTheFiles(cfg.Connections),
+		"TEMPORAL_VISIBILITY_CONNECTIONS":   orTheFiles(cfg.VisibilityConnections),
 		"TEMPORAL_METRICS_PORT":             strconv.Itoa(p.Metrics),
 		"TEMPORAL_FRONTEND_PORT":            strconv.Itoa(p.Frontend),
 		"TEMPORAL_HISTORY_PORT":             strconv.Itoa(p.History),
@@ -154,6 +158,14 @@ func export(cfg Config) error {
 		}
 	}
 	return nil
+}
+
+// orTheFiles is a number for the template, which takes its own for an empty variable.
+func orTheFiles(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.Itoa(n)
 }
 
 // FindConfigFile looks for temporal-dev.yaml upward from the working directory and from the program's own place.

@@ -11,6 +11,8 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"syscall"
+	"time"
 )
 
 // OldestMajor is the oldest PostgreSQL that the schema runs on.
@@ -148,15 +150,34 @@ func install(ctx context.Context, notice func(string)) error {
 		{"update", "-q"},
 		{"install", "-y", "-q", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold", "postgresql"},
 	} {
-		cmd := exec.CommandContext(ctx, apt, args...)
-		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			last := strings.TrimSpace(string(out))
-			if i := strings.LastIndexByte(last, '\n'); i >= 0 {
-				last = last[i+1:]
-			}
-			return fmt.Errorf("no PostgreSQL server is on this machine and apt-get %s did not work (%s): install PostgreSQL 15 or later, or set DATABASE_URL: %w", args[0], last, err)
+		if err := runAPT(ctx, apt, args...); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// aptGrace is how long apt-get may take to end in order once it is told to.
+const aptGrace = time.Minute
+
+// runAPT runs apt-get so that whoever stops us meanwhile leaves no package half installed: an interrupt has apt-get end after the package at hand, while
+// a kill, or the terminal's own interrupt to dpkg, would leave dpkg to be repaired.
+func runAPT(ctx context.Context, apt string, args ...string) error {
+	cmd := exec.CommandContext(ctx, apt, args...)
+	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = aptGrace
+	out, err := cmd.CombinedOutput()
+	if ctx.Err() != nil {
+		return fmt.Errorf("apt-get was stopped: %w", ctx.Err())
+	}
+	if err != nil {
+		last := strings.TrimSpace(string(out))
+		if i := strings.LastIndexByte(last, '\n'); i >= 0 {
+			last = last[i+1:]
+		}
+		return fmt.Errorf("no PostgreSQL server is on this machine and apt-get %s did not work (%s): install PostgreSQL 15 or later, or set DATABASE_URL: %w", args[0], last, err)
 	}
 	return nil
 }

@@ -205,7 +205,7 @@ func (s *Server) writeForAccount(path, text string) error {
 }
 
 // Remove stops what still runs of the instance in dataDir and removes its cluster and records. It refuses while
-// the instance is in use.
+// the instance is in use, and while its databases are on a given server: nobody else knows their names. DropGiven goes first there.
 func Remove(ctx context.Context, dataDir string) error {
 	dir, err := filepath.Abs(dataDir)
 	if err != nil {
@@ -222,6 +222,11 @@ func Remove(ctx context.Context, dataDir string) error {
 	st, err := openState(dir)
 	if err != nil {
 		return err
+	}
+	if st.Suffix != "" {
+		d := named("", st)
+		return fmt.Errorf("the databases %s, %s and %s of this instance are on a given server: set DATABASE_URL to that server, so that they are dropped; if it is gone for good, remove %s",
+			d.Product, d.Temporal, d.Visibility, st.path)
 	}
 	if st.Cluster != "" {
 		if err := stopLeftover(ctx, st.Cluster, nil); err != nil {

@@ -21,6 +21,17 @@ const (
 
 	programRole   = "gpuaas_program"
 	oldestVersion = OldestMajor * 10000
+	// rolesAreOwned is the version since which CREATEROLE alone does not let a role alter others.
+	rolesAreOwned = 160000
+)
+
+// Conditions that the server names by SQLSTATE.
+const (
+	databaseExists             = "42P04"
+	roleExists                 = "42710"
+	uniqueViolation            = "23505"
+	dependentObjectsStillExist = "2BP01"
+	insufficientPrivilege      = "42501"
 )
 
 // Databases are the databases of one instance and how to reach them.
@@ -29,6 +40,8 @@ type Databases struct {
 	AdminURL string
 	// Product, Temporal and Visibility are the names of the databases.
 	Product, Temporal, Visibility string
+	// Connections is how many the server takes of roles that are no superusers, all of its databases together.
+	Connections int
 
 	programRole, programPassword string
 }
@@ -89,7 +102,7 @@ func OnGiven(ctx context.Context, adminURL, dataDir string) (Databases, error) {
 	return prepareDatabases(ctx, adminURL, st)
 }
 
-// DropGiven removes the databases and the role that OnGiven made for the instance in dataDir.
+// DropGiven removes the databases and the roles that OnGiven, the migrations and AdmitPrograms made for the instance in dataDir.
 func DropGiven(ctx context.Context, adminURL, dataDir string) error {
 	dir, err := filepath.Abs(dataDir)
 	if err != nil {
@@ -106,12 +119,56 @@ func DropGiven(ctx context.Context, adminURL, dataDir string) error {
 	defer func() { _ = conn.Close(ctx) }()
 	d := named(adminURL, st)
 	for _, name := range []string{d.Product, d.Temporal, d.Visibility} {
-		if _, err := conn.Exec(ctx, "DROP DATABASE IF EXISTS "+quote(name)+" WITH (FORCE)"); err != nil {
-			return fmt.Errorf("the database %s cannot be dropped: %w", name, err)
+		if err := dropDatabase(ctx, conn, name); err != nil {
+			return err
 		}
 	}
 	if _, err := conn.Exec(ctx, "DROP ROLE IF EXISTS "+quote(d.programRole)); err != nil {
 		return fmt.Errorf("the role %s cannot be dropped: %w", d.programRole, err)
+	}
+	if err := dropUnusedAppRole(ctx, conn); err != nil {
+		return err
+	}
+	st.Suffix = ""
+	return st.save()
+}
+
+// dropUnusedAppRole drops the group role with the last instance that used it: since PostgreSQL 16 only who made a role may alter it, so that it would
+// be in the way of a later instance of another role. Whatever still uses it, in any database of the server, keeps it.
+func dropUnusedAppRole(ctx context.Context, conn *pgx.Conn) error {
+	var used bool
+	// Who made the role, or may grant it, is a member with the admin option and no user of it.
+	err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.roleid
+		WHERE r.rolname = $1 AND NOT m.admin_option)`, AppRole).Scan(&used)
+	if err != nil {
+		return fmt.Errorf("the members of %s cannot be read: %w", AppRole, err)
+	}
+	if used {
+		return nil
+	}
+	_, err = conn.Exec(ctx, "DROP ROLE IF EXISTS "+AppRole)
+	if err != nil && !hasCode(err, dependentObjectsStillExist) && !hasCode(err, insufficientPrivilege) {
+		return fmt.Errorf("the role %s cannot be dropped: %w", AppRole, err)
+	}
+	return nil
+}
+
+// Recreate drops one database of the server, whoever is connected to it, and makes it anew.
+func Recreate(ctx context.Context, adminURL, name string) error {
+	conn, err := pgx.Connect(ctx, adminURL)
+	if err != nil {
+		return fmt.Errorf("the database server refuses the connection: %w", err)
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	if err := dropDatabase(ctx, conn, name); err != nil {
+		return err
+	}
+	return ensureDatabase(ctx, conn, name)
+}
+
+func dropDatabase(ctx context.Context, conn *pgx.Conn, name string) error {
+	if _, err := conn.Exec(ctx, "DROP DATABASE IF EXISTS "+quote(name)+" WITH (FORCE)"); err != nil {
+		return fmt.Errorf("the database %s cannot be dropped: %w", name, err)
 	}
 	return nil
 }
@@ -140,7 +197,7 @@ func prepareDatabases(ctx context.Context, adminURL string, st *state) (Database
 		return Databases{}, fmt.Errorf("the database server refuses the connection: %w", err)
 	}
 	defer func() { _ = conn.Close(ctx) }()
-	if err := mayPrepare(ctx, conn); err != nil {
+	if d.Connections, err = mayPrepare(ctx, conn); err != nil {
 		return Databases{}, err
 	}
 	for _, name := range []string{d.Product, d.Temporal, d.Visibility} {
@@ -151,25 +208,32 @@ func prepareDatabases(ctx context.Context, adminURL string, st *state) (Database
 	return d, nil
 }
 
-// mayPrepare answers before the first change whether the rest can work, in one sentence.
-func mayPrepare(ctx context.Context, conn *pgx.Conn) error {
+// mayPrepare answers before the first change whether the rest can work, in one sentence, and how many connections the server takes.
+func mayPrepare(ctx context.Context, conn *pgx.Conn) (connections int, err error) {
 	var (
 		role                       string
 		version                    int
 		createsDB, createsRole, su bool
+		appRoleIsAnothers          bool
 	)
-	err := conn.QueryRow(ctx, `SELECT rolname, current_setting('server_version_num')::int, rolcreatedb, rolcreaterole, rolsuper
-		FROM pg_roles WHERE rolname = current_user`).Scan(&role, &version, &createsDB, &createsRole, &su)
-	if err != nil {
-		return fmt.Errorf("the database server does not say what our role may do: %w", err)
+	err = conn.QueryRow(ctx, `SELECT u.rolname, current_setting('server_version_num')::int, u.rolcreatedb, u.rolcreaterole, u.rolsuper,
+			a.oid IS NOT NULL AND NOT pg_has_role(a.oid, 'MEMBER WITH ADMIN OPTION'),
+			current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+			- coalesce(current_setting('reserved_connections', true)::int, 0)
+		FROM pg_roles u LEFT JOIN pg_roles a ON a.rolname = $1 WHERE u.rolname = current_user`, AppRole).
+		Scan(&role, &version, &createsDB, &createsRole, &su, &appRoleIsAnothers, &connections)
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("the database server does not say what our role may do: %w", err)
+	case version < oldestVersion:
+		return 0, fmt.Errorf("the database server is PostgreSQL %d and %d or later is needed", version/10000, OldestMajor)
+	case !su && (!createsDB || !createsRole):
+		return 0, fmt.Errorf("the role %q of DATABASE_URL needs CREATEDB and CREATEROLE: run ALTER ROLE %s CREATEDB CREATEROLE as a superuser", role, quote(role))
+	case !su && appRoleIsAnothers && version >= rolesAreOwned:
+		return 0, fmt.Errorf("the server has a role %s that the role %q of DATABASE_URL may not alter: run DROP ROLE %s, or GRANT %s TO %s WITH ADMIN OPTION, as a superuser",
+			AppRole, role, AppRole, AppRole, quote(role))
 	}
-	if version < oldestVersion {
-		return fmt.Errorf("the database server is PostgreSQL %d and %d or later is needed", version/10000, OldestMajor)
-	}
-	if !su && (!createsDB || !createsRole) {
-		return fmt.Errorf("the role %q of DATABASE_URL needs CREATEDB and CREATEROLE: run ALTER ROLE %s CREATEDB CREATEROLE as a superuser", role, quote(role))
-	}
-	return nil
+	return connections, nil
 }
 
 func ensureDatabase(ctx context.Context, conn *pgx.Conn, name string) error {
@@ -181,7 +245,7 @@ func ensureDatabase(ctx context.Context, conn *pgx.Conn, name string) error {
 		return nil
 	}
 	_, err := conn.Exec(ctx, "CREATE DATABASE "+quote(name)+" TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'")
-	if err != nil && !hasCode(err, "42P04") { // another process was quicker
+	if err != nil && !hasCode(err, databaseExists) { // another process was quicker
 		return fmt.Errorf("the database %s cannot be made: %w", name, err)
 	}
 	return nil
@@ -191,7 +255,7 @@ func ensureDatabase(ctx context.Context, conn *pgx.Conn, name string) error {
 func ensureRole(ctx context.Context, conn *pgx.Conn, name, password, attributes string) error {
 	with := quote(name) + " LOGIN " + attributes + " PASSWORD '" + strings.ReplaceAll(password, "'", "''") + "'"
 	_, err := conn.Exec(ctx, "CREATE ROLE "+with)
-	if hasCode(err, "42710") || hasCode(err, "23505") {
+	if hasCode(err, roleExists) || hasCode(err, uniqueViolation) {
 		_, err = conn.Exec(ctx, "ALTER ROLE "+with)
 	}
 	if err != nil {

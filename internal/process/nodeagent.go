@@ -56,7 +56,7 @@ type RealNodeConfig struct {
 
 // SimFleetConfig is about simulated nodes.
 type SimFleetConfig struct {
-	FleetFile      string `env:"GPUAAS_SIM_FLEET_FILE" usage:"JSON list of simulated nodes: name, enrol_token, gpu_model, gpu_count, gpu_memory_bytes"`
+	FleetFile      string `env:"GPUAAS_SIM_FLEET_FILE" usage:"JSON list of simulated nodes: name, enrol_token, gpu_model, gpu_count, gpu_memory_bytes, ssh_port"`
 	SSHHost        string `env:"GPUAAS_SIM_SSH_HOST" envDefault:"127.0.0.1" usage:"address at which simulated nodes listen for SSH"`
 	ControlAddress string `env:"GPUAAS_SIM_CONTROL_ADDRESS" usage:"loopback address for a drill's orders; empty serves none"`
 	Plant          string `env:"PLANT" usage:"fault that a drill plants: skip-wipe"`

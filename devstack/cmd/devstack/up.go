@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/gpuaas/gpuaas/devstack/stack"
@@ -35,7 +36,7 @@ func runPrograms(ctx context.Context, cfg stack.Config, running *stack.Stack, no
 	go func() {
 		ctx, cancel := context.WithTimeout(ctx, openingDeadline+time.Duration(nodes)*nodeDeadline)
 		defer cancel()
-		opened <- open(ctx, programs, stack.NewOpening(endpoints, nodes))
+		opened <- open(ctx, programs, stack.NewOpening(endpoints, nodes), cfg.Notice)
 	}()
 	select {
 	case err := <-programs.Failed():
@@ -57,12 +58,16 @@ func runPrograms(ctx context.Context, cfg stack.Config, running *stack.Stack, no
 	}
 }
 
-func open(ctx context.Context, programs *stack.Programs, opening *stack.Opening) error {
+func open(ctx context.Context, programs *stack.Programs, opening *stack.Opening, notice func(string)) error {
 	if err := opening.Prepare(ctx); err != nil {
 		return err
 	}
 	if err := programs.StartNodes(); err != nil {
 		return err
 	}
-	return opening.AwaitNodes(ctx)
+	denied, err := opening.AwaitNodes(ctx)
+	if len(denied) > 0 && err == nil {
+		notice("denied, and therefore not waited for: " + strings.Join(denied, ", "))
+	}
+	return err
 }
