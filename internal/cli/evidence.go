@@ -30,7 +30,7 @@ func (c *command) evidenceGet() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintln(c.Out, string(body))
+			_, err = c.Out.Write(body) // as it came: every byte of the file counts when it is verified
 			return err
 		},
 	}

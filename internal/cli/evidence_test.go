@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,6 +19,7 @@ import (
 type proof struct {
 	t                *testing.T
 	directory        string
+	sealed           []byte
 	envelope         map[string]any
 	publicKey, other string
 }
@@ -48,8 +50,7 @@ func newProof(t *testing.T) proof {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := json.Marshal(sealed)
-	if err != nil || json.Unmarshal(text, &p.envelope) != nil {
+	if p.sealed, err = json.Marshal(sealed); err != nil || json.Unmarshal(p.sealed, &p.envelope) != nil {
 		t.Fatal(err)
 	}
 	return p
@@ -64,16 +65,44 @@ func (p proof) write(name string, text []byte) string {
 	return path
 }
 
-func (p proof) verify(envelope any, publicKey string) (int, string) {
+func (p proof) verify(file []byte, publicKey string) (int, string) {
 	p.t.Helper()
-	text, err := json.Marshal(envelope)
-	if err != nil {
-		p.t.Fatal(err)
-	}
 	var out, errs bytes.Buffer
 	code := Main(p.t.Context(), Terminal{In: strings.NewReader(""), Out: &out, Err: &errs, Environment: func(string) string { return "" }},
-		[]string{"evidence", "verify", p.write("bundle.json", text), "--public-key", publicKey})
+		[]string{"evidence", "verify", p.write("bundle.json", file), "--public-key", publicKey})
 	return code, out.String() + errs.String()
+}
+
+// written is an envelope as the platform writes it: its fields in their order, and those that it has not behind them.
+func (p proof) written(envelope map[string]any) []byte {
+	p.t.Helper()
+	return []byte(p.object(envelope, "payloadType", "payload", "signatures", "keyid", "sig"))
+}
+
+func (p proof) object(value any, order ...string) string {
+	p.t.Helper()
+	switch typed := value.(type) {
+	case map[string]any:
+		var fields []string
+		for _, name := range order {
+			if held, there := typed[name]; there {
+				fields = append(fields, fmt.Sprintf("%q:%s", name, p.object(held, order...)))
+			}
+		}
+		return "{" + strings.Join(fields, ",") + "}"
+	case []any:
+		items := make([]string, len(typed))
+		for i, held := range typed {
+			items[i] = p.object(held, order...)
+		}
+		return "[" + strings.Join(items, ",") + "]"
+	default:
+		text, err := json.Marshal(value)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		return string(text)
+	}
 }
 
 // flips answers a copy of a JSON value for each of its leaves and for each of its fields, with that one changed or gone.
@@ -121,17 +150,20 @@ func flips(value any) map[string]any {
 
 func TestEveryChangeOfABundleIsNoticed(t *testing.T) {
 	p := newProof(t)
-	code, said := p.verify(p.envelope, p.publicKey)
+	if string(p.written(p.envelope)) != string(p.sealed) {
+		t.Fatalf("the envelope %s is written as %s", p.sealed, p.written(p.envelope))
+	}
+	code, said := p.verify(p.sealed, p.publicKey)
 	if code != ExitOK || !strings.Contains(said, "holds  the signature") || strings.Count(said, "holds  ") != 8 || !strings.Contains(said, "0.15 usd") {
 		t.Fatalf("the bundle itself: %d %s", code, said)
 	}
-	if code, said = p.verify(p.envelope, p.other); code == ExitOK || !strings.Contains(said, "not among the public keys") {
+	if code, said = p.verify(p.sealed, p.other); code == ExitOK || !strings.Contains(said, "not among the public keys") {
 		t.Errorf("another key: %d %s", code, said)
 	}
 	changes := 0
 	for at, changed := range flips(p.envelope) {
 		changes++
-		if code, said := p.verify(changed, p.publicKey); code == ExitOK {
+		if code, said := p.verify(p.written(changed.(map[string]any)), p.publicKey); code == ExitOK {
 			t.Errorf("the envelope's %s: %s", at, said)
 		}
 	}
@@ -150,7 +182,7 @@ func TestEveryChangeOfABundleIsNoticed(t *testing.T) {
 			t.Fatal(err)
 		}
 		envelope := map[string]any{"payloadType": p.envelope["payloadType"], "payload": base64.StdEncoding.EncodeToString(text), "signatures": p.envelope["signatures"]}
-		if code, said := p.verify(envelope, p.publicKey); code == ExitOK {
+		if code, said := p.verify(p.written(envelope), p.publicKey); code == ExitOK {
 			t.Errorf("the bundle's %s: %s", at, said)
 		}
 	}
@@ -158,15 +190,68 @@ func TestEveryChangeOfABundleIsNoticed(t *testing.T) {
 		t.Errorf("only %d changes were tried", changes)
 	}
 	twice := map[string]any{"payloadType": p.envelope["payloadType"], "payload": p.envelope["payload"], "signatures": append(p.envelope["signatures"].([]any), p.envelope["signatures"].([]any)...)}
-	if code, _ := p.verify(twice, p.publicKey); code == ExitOK {
+	if code, _ := p.verify(p.written(twice), p.publicKey); code == ExitOK {
 		t.Error("a second signature was taken")
+	}
+}
+
+// A file of which one byte is another one, or is there twice, or is not there, is not the file that was sealed; its last line feed
+// alone may be missing, as editors and shells take it.
+func TestEveryByteOfABundleCounts(t *testing.T) {
+	p := newProof(t)
+	file := append(bytes.Clone(p.sealed), '\n')
+	pem, err := os.ReadFile(p.publicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trusted, err := evidence.ParsePublicKeys(pem)
+	if err != nil {
+		t.Fatal(err)
+	}
+	verifies := func(file []byte) bool {
+		_, _, err := evidence.Open(t.Context(), file, trusted)
+		return err == nil
+	}
+	if !verifies(file) || !verifies(p.sealed) {
+		t.Fatal("the bundle itself does not verify")
+	}
+	for at := range file {
+		masks := []byte{0x01, 0x20, 0x80}
+		if at == len(file)-1 {
+			masks = masks[:0]
+			for mask := byte(1); mask != 0; mask++ {
+				masks = append(masks, mask)
+			}
+		}
+		for _, mask := range masks {
+			changed := bytes.Clone(file)
+			changed[at] ^= mask
+			if verifies(changed) {
+				t.Errorf("byte %d, %q, as %q verifies", at, file[at], changed[at])
+			}
+		}
+		if verifies(slices.Insert(bytes.Clone(file), at, file[at])) {
+			t.Errorf("byte %d, %q, twice verifies", at, file[at])
+		}
+		if last := at == len(file)-1; verifies(slices.Delete(bytes.Clone(file), at, at+1)) != last {
+			t.Errorf("without byte %d, %q, it verifies: %v", at, file[at], !last)
+		}
+	}
+	for name, changed := range map[string][]byte{
+		"a name in capital letters": bytes.Replace(file, []byte(`"keyid"`), []byte(`"KeyID"`), 1),
+		"white space":               bytes.Replace(file, []byte(`,`), []byte(`, `), 1),
+		"a name twice":              bytes.Replace(file, []byte(`{"payloadType"`), []byte(`{"payload":"","payloadType"`), 1),
+		"two line feeds":            append(bytes.Clone(file), '\n'),
+	} {
+		if code, said := p.verify(changed, p.publicKey); code == ExitOK {
+			t.Errorf("%s verifies: %s", name, said)
+		}
 	}
 }
 
 func TestVerifyingNeedsAKeyOfOnesOwn(t *testing.T) {
 	p := newProof(t)
-	text, _ := json.Marshal(p.envelope)
-	bundle := p.write("bundle.json", text)
+	bundle := p.write("bundle.json", p.sealed)
 	for name, arguments := range map[string][]string{
 		"no key":        {"evidence", "verify", bundle},
 		"no such key":   {"evidence", "verify", bundle, "--public-key", filepath.Join(p.directory, "absent.pem")},
@@ -201,7 +286,7 @@ func TestAnOlderKeyStaysPublished(t *testing.T) {
 		t.Fatalf("published are %+v, %v", published, err)
 	}
 	all := p.write("all.pem", []byte(published[0].PEM+published[1].PEM))
-	if code, said := p.verify(p.envelope, all); code != ExitOK {
+	if code, said := p.verify(p.sealed, all); code != ExitOK {
 		t.Errorf("what the older key signed: %d %s", code, said)
 	}
 	if _, err := evidence.LoadKeys(p.write("backwards.pem", append(older, fresh...))); err == nil {

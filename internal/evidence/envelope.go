@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/gowebpki/jcs"
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
@@ -63,8 +64,8 @@ func (k *Keys) seal(ctx context.Context, payloadType string, content any) (*Enve
 	return signer.SignPayload(ctx, payloadType, canonical)
 }
 
-// Open verifies an envelope with one of the public keys and answers its bundle and the id of the key. It is strict: another field,
-// another way to write the same, or a second signature is an error, so that any change of the file's meaning is one.
+// Open verifies an envelope with one of the public keys and answers its bundle and the id of the key. It is strict: the file is, byte
+// for byte and but for one line feed at its end, what was written when it was sealed, so that any change of it is an error.
 func Open(ctx context.Context, file []byte, trusted []ed25519.PublicKey) (bundle domain.Bundle, keyID string, err error) {
 	keyID, err = open(ctx, file, trusted, AllocationType, &bundle)
 	return bundle, keyID, err
@@ -80,6 +81,9 @@ func open(ctx context.Context, file []byte, trusted []ed25519.PublicKey, payload
 	var envelope Envelope
 	if err := strictly(file, &envelope); err != nil {
 		return "", fmt.Errorf("this is no envelope: %w", err)
+	}
+	if !asWritten(file, envelope) {
+		return "", errors.New("the envelope is not written as it was sealed; a program that arranged it anew spoils it")
 	}
 	if envelope.PayloadType != payloadType {
 		return "", fmt.Errorf("the payload is of type %q, and not %s", envelope.PayloadType, payloadType)
@@ -116,6 +120,13 @@ func open(ctx context.Context, file []byte, trusted []ed25519.PublicKey, payload
 	return keyID, nil
 }
 
+// asWritten says whether a file is an envelope as JSON of the platform writes it. A reader of JSON alone would not notice a name in
+// capital letters, or white space.
+func asWritten(file []byte, envelope Envelope) bool {
+	written, err := json.Marshal(envelope)
+	return err == nil && bytes.Equal(bytes.TrimSuffix(file, []byte("\n")), written)
+}
+
 // strictly reads exactly one value with no field that is not known.
 func strictly(text []byte, into any) error {
 	decoder := json.NewDecoder(bytes.NewReader(text))
@@ -123,7 +134,7 @@ func strictly(text []byte, into any) error {
 	if err := decoder.Decode(into); err != nil {
 		return err
 	}
-	if decoder.More() {
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return errors.New("something follows it")
 	}
 	return nil
