@@ -230,6 +230,9 @@ func (s *server) accept(ctx context.Context, offered queries.Invitation, hold fu
 		case tenant.Status != queries.TenantActive:
 			return fault.New(fault.TenantSuspended, "")
 		}
+		if err := stillOffered(ctx, tx, offered); err != nil {
+			return err
+		}
 		if err := enter(ctx, tx, offered, who.UserID); err != nil {
 			return err
 		}
@@ -245,6 +248,28 @@ func (s *server) accept(ctx context.Context, offered queries.Invitation, hold fu
 	}
 	row, err := queries.GetInvitation(ctx, s.config.Pool, offered.ID)
 	return &invitationOut{Body: s.renderInvitation(row)}, err
+}
+
+// stillOffered asks whether whoever made an invitation could make it now: what somebody offered is worth no more than what they are, however
+// they came to be less. Faults: InvitationInvalid, which tells nothing of them.
+func stillOffered(ctx context.Context, tx pgx.Tx, offered queries.Invitation) error {
+	found, err := queries.GetIdentity(ctx, tx, offered.InvitedBy)
+	if err != nil {
+		return err
+	}
+	inviter, err := middleware.PrincipalOf(found, nil)
+	if err != nil || !inviter.Holds(identity.MembersWrite, offered.TenantID, offered.ProjectID) ||
+		offered.Role == identity.Owner && !inviter.Holds(identity.TenantOwn, offered.TenantID, "") {
+		return fault.New(fault.InvitationInvalid, "")
+	}
+	if !inviter.Service {
+		return nil
+	}
+	account, err := queries.GetServiceAccount(ctx, tx, offered.InvitedBy)
+	if err == nil && account.DisabledAt != nil {
+		err = fault.New(fault.InvitationInvalid, "")
+	}
+	return err
 }
 
 // enter makes a user a member as an invitation offers it. Whoever is one already keeps the role they have.

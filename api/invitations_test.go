@@ -123,3 +123,83 @@ func TestAnInvitationIntoOneProjectOpensNothingElse(t *testing.T) {
 	w.want(w.ask("POST", "/api/v1/invitations", alice, "", body("member")), 409, "project_archived")
 	w.want(w.ask("POST", "/api/v1/invitations/accept", w.token("rob"), "", fmt.Sprintf(`{"token":%q}`, late.text("token"))), 409, "invitation_invalid")
 }
+
+// What an admin of a project offered is worth no more than they are: whoever was removed, or made less, lets nobody in, and least of all
+// themselves.
+func TestWhatAnAdminOfAProjectOfferedEndsWithTheirRole(t *testing.T) {
+	for name, end := range map[string]func(w *world, members string){
+		"removed": func(w *world, members string) {
+			if gone := w.ask("DELETE", members+w.userID("pia"), w.token("alice"), "", ""); gone.status != 204 {
+				w.t.Fatalf("removing answers %d %s", gone.status, gone.body)
+			}
+		},
+		"made less": func(w *world, members string) {
+			if less := w.ask("PUT", members+w.userID("pia"), w.token("alice"), "", `{"role":"viewer"}`); less.status != 200 {
+				w.t.Fatalf("a lesser role answers %d %s", less.status, less.body)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 0)
+			for _, person := range []string{"alice", "pia", "eve"} {
+				w.ask("GET", "/api/v1/me", w.token(person), "", "")
+			}
+			red := w.ask("POST", "/api/v1/projects", w.token("alice"), "", `{"name":"red"}`).text("id")
+			w.exec(`INSERT INTO project_members (tenant_id, project_id, user_id, role) VALUES ($1, $2, $3, 'admin')`, w.tenantOf("alice"), red, w.userID("pia"))
+			w.eventually("pia sees red", 200, func() reply { return w.ask("GET", "/api/v1/projects/"+red, w.token("pia"), "", "") })
+			offer := fmt.Sprintf(`{"project_id":%q,"role":"admin"}`, red)
+			own, others := w.ask("POST", "/api/v1/invitations", w.token("pia"), "", offer), w.ask("POST", "/api/v1/invitations", w.token("alice"), "", offer)
+			if own.status != 201 || others.status != 201 {
+				t.Fatalf("offering answers %d %s and %d %s", own.status, own.body, others.status, others.body)
+			}
+			end(w, "/api/v1/projects/"+red+"/members/")
+			w.unchanged(func() {
+				for _, person := range []string{"pia", "eve"} {
+					w.want(w.ask("POST", "/api/v1/invitations/accept", w.token(person), "", fmt.Sprintf(`{"token":%q}`, own.text("token"))), 409, "invitation_invalid")
+				}
+			})
+			if open := w.field(`SELECT count(*) || '' FROM tenant_invitations WHERE revoked_at IS NULL AND accepted_at IS NULL`); open != "1" {
+				t.Errorf("%s invitations are open, not the owner's alone", open)
+			}
+			if let := w.ask("POST", "/api/v1/invitations/accept", w.token("eve"), "", fmt.Sprintf(`{"token":%q}`, others.text("token"))); let.status != 200 {
+				t.Errorf("what the owner offered answers %d %s", let.status, let.body)
+			}
+		})
+	}
+}
+
+// An invitation is looked at with its maker as they are when it is accepted: the issuer ends a membership without a word to the tenant.
+func TestAnInvitationNeedsItsMakerToBeWhatTheyWere(t *testing.T) {
+	w := newWorld(t, 0)
+	ann, ben := w.tokenOf("ann", "acme"), w.tokenOf("ben", "acme")
+	for _, token := range []string{ann, ben, w.token("eve")} {
+		w.ask("GET", "/api/v1/me", token, "", "")
+	}
+	tenant := w.tenantOf("ann")
+	if raised := w.ask("PATCH", "/api/v1/tenants/"+tenant+"/members/"+w.userID("ben"), ann, "", `{"role":"owner"}`); raised.status != 200 {
+		t.Fatalf("a role answers %d %s", raised.status, raised.body)
+	}
+	offers := map[string]string{}
+	for _, role := range []string{"member", "owner"} {
+		var made reply
+		w.eventually("ben offers "+role, 201, func() reply {
+			made = w.ask("POST", "/api/v1/invitations", ben, "", fmt.Sprintf(`{"tenant_id":%q,"role":%q}`, tenant, role))
+			return made
+		})
+		offers[role] = made.text("token")
+	}
+	accept := func(role string) reply {
+		return w.ask("POST", "/api/v1/invitations/accept", w.token("eve"), "", fmt.Sprintf(`{"token":%q}`, offers[role]))
+	}
+	w.ask("GET", "/api/v1/me", w.token("ben"), "", "") // the issuer no longer counts ben among them
+	w.want(accept("member"), 409, "invitation_invalid")
+	w.ask("GET", "/api/v1/me", ben, "", "")
+	w.exec(`UPDATE users SET status = 'suspended' WHERE username = 'ben'`)
+	w.want(accept("member"), 409, "invitation_invalid")
+	w.exec(`UPDATE users SET status = 'active' WHERE username = 'ben'`)
+	w.exec(`UPDATE tenant_members SET role = 'admin' WHERE tenant_id = $1 AND user_id = $2`, tenant, w.userID("ben"))
+	w.want(accept("owner"), 409, "invitation_invalid")
+	if let := accept("member"); let.status != 200 {
+		t.Errorf("what ben may offer again answers %d %s", let.status, let.body)
+	}
+}

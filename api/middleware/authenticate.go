@@ -122,7 +122,7 @@ func (a *Authenticator) signIn(ctx context.Context, claims oidc.Claims) (identit
 	}
 	found, hit, changes := a.identities.get(key, now)
 	if hit && found.Follows(wanted) {
-		return principalOf(found, claims.Roles)
+		return PrincipalOf(found, claims.Roles)
 	}
 	found, err := queries.FindIdentity(ctx, a.config.Pool, claims.Issuer, claims.Subject)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
@@ -133,7 +133,7 @@ func (a *Authenticator) signIn(ctx context.Context, claims oidc.Claims) (identit
 			return identity.Principal{}, unavailable(err)
 		}
 	}
-	principal, err := principalOf(found, claims.Roles)
+	principal, err := PrincipalOf(found, claims.Roles)
 	if err == nil && now.Sub(found.User.CreatedAt) < newFor {
 		a.config.Welcome(ctx, principal, claims.Issuer, claims.Subject, found.Created)
 	}
@@ -154,8 +154,9 @@ func (a *Authenticator) ensure(ctx context.Context, wanted queries.SignIn) (foun
 	return found, err
 }
 
-// principalOf is an identity as a caller: refused where it must not call, and without what its organisation no longer gives it.
-func principalOf(found queries.Identity, roles []string) (identity.Principal, error) {
+// PrincipalOf is an identity as a caller: refused where it must not call, and without what its organisation no longer gives it. Faults:
+// ApprovalPending, UserSuspended, TokenInvalid for somebody erased.
+func PrincipalOf(found queries.Identity, roles []string) (identity.Principal, error) {
 	switch found.User.Status {
 	case queries.UserActive:
 	case queries.UserPending:

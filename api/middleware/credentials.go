@@ -58,7 +58,7 @@ func (a *Authenticator) credential(ctx context.Context, token string) (identity.
 	case found.Account != nil && found.Account.DisabledAt != nil:
 		return identity.Principal{}, fault.New(fault.TokenInvalid, "The service account is disabled.")
 	}
-	principal, err := principalOf(found, []string{identity.RoleUser})
+	principal, err := PrincipalOf(found, []string{identity.RoleUser})
 	if err != nil {
 		return principal, err
 	}

@@ -89,16 +89,26 @@ func ReadProjectMembers(ctx context.Context, db DB, project id.Project, page Mem
 	})
 }
 
-// PutProjectMember gives a user a role in a project, whether they held one there or not.
+// PutProjectMember gives a user a role in a project, whether they held one there or not, and ends what they offered others there in
+// the old one.
 func PutProjectMember(ctx context.Context, db DB, tenant id.Tenant, project id.Project, user id.User, role identity.Role) error {
-	_, err := execute(ctx, db, "ProjectMemberPut", pgx.NamedArgs{"tenant_id": tenant, "project_id": project, "user_id": user, "role": role})
+	arguments := pgx.NamedArgs{"tenant_id": tenant, "project_id": project, "user_id": user, "role": role}
+	if _, err := execute(ctx, db, "ProjectMemberPut", arguments); err != nil {
+		return err
+	}
+	_, err := execute(ctx, db, "ProjectMemberRevokeInvitations", arguments)
 	return err
 }
 
-// RemoveProjectMember ends a user's role in a project; false when they held none there.
+// RemoveProjectMember ends a user's role in a project, and what they offered others there; false when they held none there.
 func RemoveProjectMember(ctx context.Context, db DB, tenant id.Tenant, project id.Project, user id.User) (bool, error) {
-	removed, err := execute(ctx, db, "ProjectMemberDelete", pgx.NamedArgs{"tenant_id": tenant, "project_id": project, "user_id": user})
-	return removed == 1, err
+	arguments := pgx.NamedArgs{"tenant_id": tenant, "project_id": project, "user_id": user}
+	removed, err := execute(ctx, db, "ProjectMemberDelete", arguments)
+	if err != nil || removed == 0 {
+		return false, err
+	}
+	_, err = execute(ctx, db, "ProjectMemberRevokeInvitations", arguments)
+	return true, err
 }
 
 // BelongsToTenant says whether a user is a member of a tenant or of any project of it.

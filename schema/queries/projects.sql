@@ -34,6 +34,11 @@ ON CONFLICT (project_id, user_id) DO UPDATE SET role = excluded.role;
 -- name: ProjectMemberDelete
 DELETE FROM project_members WHERE tenant_id = @tenant_id AND project_id = @project_id AND user_id = @user_id;
 
+-- name: ProjectMemberRevokeInvitations
+-- What somebody offered in a project ends with their own role in it.
+UPDATE tenant_invitations SET revoked_at = now()
+WHERE tenant_id = @tenant_id AND project_id = @project_id AND invited_by = @user_id AND accepted_at IS NULL AND revoked_at IS NULL;
+
 -- name: ProjectMemberElsewhere
 -- Whether somebody belongs to the tenant already, to all of it or to any project of it.
 SELECT EXISTS (SELECT FROM tenant_members WHERE tenant_id = @tenant_id AND user_id = @user_id)
