@@ -120,3 +120,24 @@ func TestAPersonDeletesThemselves(t *testing.T) {
 		t.Errorf("somebody who came back begins with %s", balance.body)
 	}
 }
+
+// Whoever alone operates the platform stays, also where the issuer's role made them what they are.
+func TestTheLastAdministratorDoesNotDeleteThemselves(t *testing.T) {
+	w := newWorld(t, 0)
+	root := w.token("root", "admin")
+	w.ask("GET", "/api/v1/me", root, "", "")
+	if closed := w.ask("POST", "/api/v1/tenants/"+w.tenantOf("root")+"/close", root, "c", `{"reason":"bye"}`); closed.status != 200 {
+		t.Fatalf("closing answers %d %s", closed.status, closed.body)
+	}
+	w.unchanged(func() { w.want(w.ask("DELETE", "/api/v1/me", root, "d0", ""), 409, "last_platform_admin") })
+	if source := w.field(`SELECT source FROM platform_admins`); source != "issuer" {
+		t.Fatalf("the administrator is %s", source)
+	}
+	w.ask("GET", "/api/v1/me", w.token("rita", "admin"), "", "")
+	if gone := w.ask("DELETE", "/api/v1/me", root, "d1", ""); gone.status != 204 {
+		t.Fatalf("one of two answers %d %s", gone.status, gone.body)
+	}
+	if left := w.field(`SELECT string_agg(username, ' ') FROM platform_admins JOIN users ON users.id = user_id`); left != "rita" {
+		t.Errorf("%q operate the platform", left)
+	}
+}

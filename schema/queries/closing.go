@@ -92,9 +92,9 @@ func EraseTenant(ctx context.Context, db DB, tenant id.Tenant) (bool, error) {
 // violated where an open tenant would be without an owner, ConstraintLastAdmin where nobody would operate the platform.
 func EraseUser(ctx context.Context, db DB, user id.User) error {
 	for _, statement := range []string{
-		"EraseUserFromTenants", "EraseUserFromProjects", "EraseUserFromPlatform", "EraseUserKeys", "EraseUserCredentials", "EraseUserAllocations",
+		"EraseUserFromTenants", "EraseUserFromProjects", "EraseUserKeys", "EraseUserCredentials", "EraseUserAllocations",
 		"EraseUserInvitations", "EraseServiceAccount", "EraseUserAnswers", "EraseUserNotifications", "EraseUserEmailPreferences", "EraseUserEmailMessages",
-		"EraseUser",
+		"EraseUser", "EraseUserFromPlatform", // in this order: whether somebody else operates the platform is asked of an operator's row
 	} {
 		if _, err := execute(ctx, db, statement, pgx.NamedArgs{"user_id": user}); err != nil {
 			return err
