@@ -39,7 +39,8 @@ func (s *Standings) Suspend(ctx context.Context, in workflows.StandingChange) (w
 	})
 }
 
-// Restore gives it back. Faults: TenantNotFound, UserNotFound; TenantStateConflict, UserStateConflict where it is not suspended.
+// Restore gives it back. A user who was let in beside it, on the database itself, is restored as long as something of theirs is suspended.
+// Faults: TenantNotFound, UserNotFound; TenantStateConflict, UserStateConflict where it is not suspended.
 func (s *Standings) Restore(ctx context.Context, in workflows.StandingChange) (workflows.Standing, error) {
 	return s.change(ctx, in, standingChange{
 		action: "restore", tenantFrom: queries.TenantSuspended, tenantTo: queries.TenantActive,
@@ -102,6 +103,9 @@ func changeUser(ctx context.Context, tx pgx.Tx, in workflows.StandingChange, cha
 		return orFault(err, fault.UserNotFound)
 	}
 	changed, err := queries.SetUserStatus(ctx, tx, in.Subject.UserID, change.userFrom, change.userTo, in.Reason)
+	if err == nil && !changed && user.Status == queries.UserActive && change.userTo == queries.UserActive {
+		changed, err = queries.SuspendedUnder(ctx, tx, in.Subject.UserID)
+	}
 	switch {
 	case queries.Violates(err, queries.ConstraintLastAdmin):
 		return fault.New(fault.LastPlatformAdmin, "")

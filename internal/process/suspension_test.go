@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/gpuaas/gpuaas/agent/sshtest"
 	"github.com/gpuaas/gpuaas/domain/id"
 	"github.com/gpuaas/gpuaas/domain/node"
+	"github.com/gpuaas/gpuaas/internal/process"
 	"github.com/gpuaas/gpuaas/internal/temporal/temporaltest"
 )
 
@@ -169,5 +171,55 @@ func TestASuspensionCutsSSHAndStopsTheMeter(t *testing.T) {
 	}
 	if open := p.text(t, `SELECT count(*)::text FROM allocations WHERE suspended_at IS NOT NULL`); open != "0" {
 		t.Errorf("%s allocations that ended are suspended", open)
+	}
+}
+
+// Whoever was let in again on the database itself, beside the workflow that suspended them, restores themselves, and what they run goes on.
+func TestWhoWasLetInBesideASuspensionIsRestored(t *testing.T) {
+	p := newPlatform(t, 1)
+	root := p.operator(t, "root")
+	ada := p.operator(t, "ada")
+	adas := p.text(t, `SELECT id FROM users WHERE username = 'ada'`)
+	made, err := p.ask(t.Context(), ada, "key")
+	if err != nil || made.status != 201 {
+		t.Fatalf("it answers %+v, %v", made, err)
+	}
+	p.reach(t, made.body.ID, "active", 30*time.Second)
+	operate := func(who person, verb, key string) int {
+		t.Helper()
+		did, err := replica{url: p.url}.post(t.Context(), who, "/api/v1/admin/users/"+adas+"/"+verb, key, `{"reason":"a mistake"}`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return did.status
+	}
+	suspended := func(want bool) {
+		t.Helper()
+		temporaltest.Eventually(t, 20*time.Second, func() error {
+			if now := p.show(t, root, made.body.ID); (now.SuspendedAt != nil) != want || now.State != "active" {
+				return fmt.Errorf("it is %+v", now)
+			}
+			return nil
+		})
+	}
+	if status := operate(root, "restore", "r0"); status != http.StatusConflict {
+		t.Errorf("restoring whom nobody suspended answers %d", status)
+	}
+	if status := operate(root, "suspend", "s1"); status != http.StatusOK {
+		t.Fatalf("suspending answers %d", status)
+	}
+	suspended(true)
+	if err := process.RunAppointAdmin(t.Context(), process.AppointAdminConfig{
+		OwnerURL: p.OwnerURL, Issuer: p.issuer.server.URL, Subject: "ada", Reason: "the way back in", Log: process.LogConfig{Logger: slog.New(slog.DiscardHandler)},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	suspended(true)
+	if status := operate(ada, "restore", "r1"); status != http.StatusOK {
+		t.Fatalf("restoring whom the database let in answers %d", status)
+	}
+	suspended(false)
+	if status := operate(ada, "restore", "r2"); status != http.StatusConflict {
+		t.Errorf("restoring once more answers %d", status)
 	}
 }

@@ -200,6 +200,12 @@ func SetSuspendedAt(ctx context.Context, db DB, tenant id.Tenant, allocationID i
 	return changed == 1, err
 }
 
+// SuspendedUnder says whether the meter of anything that a user asked for, in any tenant, stands still.
+func SuspendedUnder(ctx context.Context, db DB, user id.User) (bool, error) {
+	row, err := one[struct{ Suspended bool }](ctx, db, "AllocationsSuspendedUnder", pgx.NamedArgs{"user_id": user})
+	return row.Suspended, err
+}
+
 // AllocationsUnder lists, by id and behind one, what has not ended of a tenant's, or of a user's in any tenant; the other of
 // the two is empty.
 func AllocationsUnder(ctx context.Context, db DB, tenant id.Tenant, user id.User, after id.Allocation, limit int) ([]id.Allocation, error) {

@@ -88,6 +88,10 @@ SELECT id FROM allocations
 WHERE (tenant_id = @tenant_id OR user_id = @user_id) AND state NOT IN ('released', 'failed') AND id > @after
 ORDER BY id LIMIT @limit;
 
+-- name: AllocationsSuspendedUnder
+-- Of what a user asked for in any tenant.
+SELECT EXISTS (SELECT FROM allocations WHERE user_id = @user_id AND suspended_at IS NOT NULL) AS suspended;
+
 -- name: AllocationTransitionInsert
 INSERT INTO allocation_transitions (allocation_id, tenant_id, version, from_state, to_state, at, actor_id, actor_role, reason, node_id, correlation_id)
 VALUES (@allocation_id, @tenant_id, @version, @from_state, @to_state, @at, @actor_id, @actor_role, @reason, @node_id, @correlation_id);
