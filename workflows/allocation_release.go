@@ -103,8 +103,12 @@ func (a *allocationRun) wipeOnce(ctx workflow.Context, policy RuntimePolicy) (no
 	})
 }
 
-// backOff waits before the next attempt; a force-release ends the wait, a further release does not.
+// backOff waits before the next attempt; a force-release ends the wait, a further release does not. One that came while the attempt was still
+// running spares it.
 func (a *allocationRun) backOff(ctx workflow.Context, patience time.Duration) {
+	if a.Forced && workflow.GetVersion(ctx, forceSparesBackOff, workflow.DefaultVersion, 1) != workflow.DefaultVersion {
+		return
+	}
 	a.doing(doing{
 		sentence: fmt.Sprintf("waits before it tries again to wipe %s", a.LastNode), step: "wipe", attempt: a.WipeAttempts + 1,
 		waitingFor: "the back-off or a force-release",
@@ -112,6 +116,9 @@ func (a *allocationRun) backOff(ctx workflow.Context, patience time.Duration) {
 	summary := fmt.Sprintf("Back off before attempt %d of the wipe", a.WipeAttempts+1)
 	a.waitFor(ctx, summary, patience, func() bool { return a.forces.Len() > 0 || (a.root.Err() != nil && !a.Cancelled) })
 }
+
+// forceSparesBackOff is the change since which a force-release that comes during an attempt is heard before the next pause, not behind it.
+const forceSparesBackOff = "force-spares-back-off"
 
 // wipeBackoff doubles from the initial wait to the maximum; spent is how many attempts of the budget are used up.
 func wipeBackoff(policy RuntimePolicy, spent int) time.Duration {

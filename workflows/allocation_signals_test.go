@@ -176,6 +176,24 @@ func TestForceReleaseSkipsTheBackOffAndResetsTheBudget(t *testing.T) {
 	require.Less(t, w.env.Now().Sub(start), time.Hour)
 }
 
+func TestForceReleaseDuringAnAttemptSparesTheBackOffBehindIt(t *testing.T) {
+	w := newWorld(t)
+	w.policy.ReleaseBackoffInitialSeconds, w.policy.ReleaseBackoffMaximumSeconds = 3600, 3600
+	w.before["user.revoke"] = func(_ context.Context, call int) error {
+		if call == 1 {
+			w.env.SignalWorkflow(workflows.ForceReleaseSignal, w.force(false))
+			return failing(node.ErrTaskFailed)(context.Background(), call)
+		}
+		return nil
+	}
+	w.releaseAfter(time.Minute)
+	w.request()
+	w.requireRight(w.run())
+	require.Equal(t, wholeLife, w.path)
+	require.Equal(t, 2, w.count("user.revoke"))
+	require.Less(t, w.env.Now().Sub(start), time.Hour)
+}
+
 func TestReleaseDoesNotSkipTheBackOff(t *testing.T) {
 	w := newWorld(t)
 	w.policy.ReleaseBackoffInitialSeconds, w.policy.ReleaseBackoffMaximumSeconds = 3600, 3600

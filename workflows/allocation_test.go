@@ -216,6 +216,75 @@ func TestConflictKeepsTheAllocationUntilItIsResolved(t *testing.T) {
 	require.Equal(t, 4, w.count("allocation.close_lease"))
 }
 
+// What a step refuses for good needs a person. Until one has come the allocation stays what it is, however long that takes, and then goes on as
+// if nothing had been: nothing is lost, done twice or charged otherwise.
+func TestEveryStepRefusedForGoodUntilSomebodyHealsIt(t *testing.T) {
+	const healedAfter = 30 * time.Hour
+	for _, c := range []struct {
+		step     string
+		release  time.Duration
+		replaced bool
+	}{
+		{"allocation.transition", 31 * time.Hour, false},
+		{"allocation.runtime_policy", 31 * time.Hour, false},
+		{"ledger.post_windows", 31 * time.Hour, false},
+		{"ledger.settle_end", 3 * time.Minute, false},
+		{"allocation.close_lease", 3 * time.Minute, false},
+		{"allocation.give_up_node", 31 * time.Hour, true},
+		{"allocation.claim_another", 31 * time.Hour, true},
+	} {
+		t.Run(c.step, func(t *testing.T) {
+			w := newWorld(t)
+			var refusedAt time.Time
+			w.before[c.step] = func(context.Context, int) error {
+				if refusedAt.IsZero() {
+					refusedAt = w.env.Now()
+				}
+				if w.env.Now().Sub(refusedAt) < healedAfter {
+					return conflict()
+				}
+				return nil
+			}
+			if c.replaced {
+				w.before["user.provision"] = failingOnceWith(silent)
+			}
+			w.request()
+			w.releaseAfter(c.release + 10*time.Second)
+			w.requireRight(w.run())
+			require.Equal(t, wholeLife, w.path)
+			require.Len(t, w.transitions, 4)
+			require.GreaterOrEqual(t, w.env.Now().Sub(start), healedAfter)
+			require.Less(t, w.count(c.step), 2*31*60, "no more than a local try and a patient one a minute")
+		})
+	}
+}
+
+// The steps of a node that is replaced, which a life that goes well has not.
+func TestEveryStepOfAReplacementFailingOnceOrAnsweredTwice(t *testing.T) {
+	for _, step := range []string{"allocation.give_up_node", "allocation.claim_another"} {
+		for name, plant := range map[string]func(*world){
+			"fails once": func(w *world) { w.before[step] = failingOnce(node.ErrTaskFailed) },
+			"is done twice": func(w *world) {
+				w.after[step] = func(call int) error { return failingOnce(node.ErrTaskFailed)(context.Background(), call) }
+			},
+		} {
+			t.Run(step+" "+name, func(t *testing.T) {
+				w := newWorld(t)
+				plant(w)
+				w.before["user.provision"] = failingOnceWith(silent)
+				w.request()
+				w.releaseAfter(5 * time.Minute)
+				w.requireRight(w.run())
+				require.Equal(t, wholeLife, w.path)
+				require.Len(t, w.leases, 2)
+				require.True(t, w.leases[0].givenUp)
+				require.True(t, w.leases[1].closed)
+				require.Equal(t, 2, w.count(step))
+			})
+		}
+	}
+}
+
 func TestUnknownNodeWorkflowIsTolerated(t *testing.T) {
 	w := newWorld(t)
 	w.before["signal"] = failing("not found")

@@ -12,10 +12,12 @@ import (
 	"github.com/gpuaas/gpuaas/domain/identity"
 )
 
-// The back-off of insist, which only meets answers that will not change by themselves.
+// The back-off of insist. What a step gave up on may heal by itself within minutes. A refusal does not, and a round is about eleven events: at
+// its longest pause a history lasts for six weeks before the server ends it, which is what an operator has who is told of it all the while.
 const (
 	insistInitial = time.Second
 	insistMaximum = time.Minute
+	insistRefused = 15 * time.Minute
 )
 
 // transition is the one way an allocation changes its state: it writes the arrow, then shows it in search attributes
@@ -56,10 +58,16 @@ func (a *allocationRun) showTransition(ctx workflow.Context) {
 // definite answer, such as a version conflict, that needs a person: the entity stays as it is, says so in explain, and
 // asks again, because it never fails on account of a step.
 func insist[In, Out any](ctx workflow.Context, entity entity, step Step[In, Out], summary string, in In) Out {
-	for patience := insistInitial; ; patience = min(2*patience, insistMaximum) {
+	for patience := insistInitial; ; patience *= 2 {
 		out, err := step.Run(ctx, summary, in)
 		if err == nil {
 			return out
+		}
+		var refusal *temporal.ApplicationError
+		if errors.As(err, &refusal) && refusal.NonRetryable() {
+			patience = min(patience, insistRefused)
+		} else {
+			patience = min(patience, insistMaximum)
 		}
 		entity.trouble(ctx, step.Name, err)
 		entity.waitFor(ctx, "Wait to repeat "+step.Name, patience, never)

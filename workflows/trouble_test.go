@@ -14,6 +14,15 @@ func always(trouble func() error) func(context.Context, int) error {
 	return func(context.Context, int) error { return trouble() }
 }
 
+func failingOnceWith(trouble func() error) func(context.Context, int) error {
+	return func(_ context.Context, call int) error {
+		if call == 1 {
+			return trouble()
+		}
+		return nil
+	}
+}
+
 func heartbeatLost() error { return temporal.NewTimeoutError(enumspb.TIMEOUT_TYPE_HEARTBEAT, nil) }
 
 func tooSlow() error { return temporal.NewTimeoutError(enumspb.TIMEOUT_TYPE_START_TO_CLOSE, nil) }

@@ -4,17 +4,20 @@ import (
 	"context"
 	"time"
 
+	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/gpuaas/gpuaas/domain/allocation"
+	"github.com/gpuaas/gpuaas/domain/id"
 	"github.com/gpuaas/gpuaas/domain/node"
 	"github.com/gpuaas/gpuaas/workflows"
 )
 
 // bare is the limit: what Temporal itself takes for a workflow of the same shape. It is started by the same
 // update-with-start and has the same steps by the same names and options, in the same order and on the same queues, the
-// same upserts of search attributes and the same window timer. Only the bodies of its steps do nothing.
+// same upserts of search attributes and the same window timer. Only the bodies of its steps do nothing; the one that makes an allocation
+// active tells a watch over the account's funds, as the product's does.
 func bare(ctx workflow.Context, input workflows.AllocationInput) error {
 	var terms *workflows.Terms
 	err := workflow.SetUpdateHandler(ctx, workflows.AdmitUpdate, func(ctx workflow.Context, request workflows.AdmitRequest) (workflows.AdmitReply, error) {
@@ -99,7 +102,7 @@ const nodeAttempts = 3
 
 func arrow(ctx workflow.Context, terms workflows.Terms, version *int64, from, to allocation.State) error {
 	done, err := workflows.StepTransition.Run(ctx, string(from)+" → "+string(to), workflows.Transition{
-		AllocationID: terms.Lease.AllocationID, Version: *version, From: from, To: to, At: workflow.Now(ctx), CorrelationID: terms.CorrelationID,
+		AllocationID: terms.Lease.AllocationID, TenantID: terms.TenantID, Version: *version, From: from, To: to, At: workflow.Now(ctx), CorrelationID: terms.CorrelationID,
 	})
 	if err != nil {
 		return err
@@ -110,8 +113,39 @@ func arrow(ctx workflow.Context, terms workflows.Terms, version *int64, from, to
 		workflows.AttributeNode.ValueSet(string(terms.Lease.NodeID)), workflows.AttributeSKU.ValueSet(string(terms.SKU)))
 }
 
+// bareFunds is the watch over an account with as many steps and timers as the product's.
+func bareFunds(ctx workflow.Context, input workflows.FundsInput) error {
+	changed := workflow.GetSignalChannel(ctx, workflows.FundsChangedSignal)
+	for shown := false; ; shown = true {
+		var change workflows.FundsChange
+		for changed.ReceiveAsync(&change) {
+		}
+		if _, err := workflows.StepReviewFunds.Run(ctx, "What is left of "+string(input.AccountID), workflows.ReviewFundsIn{AccountID: input.AccountID, TenantID: input.TenantID}); err != nil {
+			return err
+		}
+		if !shown {
+			if err := workflow.UpsertTypedSearchAttributes(ctx, workflows.AttributeAccount.ValueSet(string(input.AccountID)), workflows.AttributeState.ValueSet("covered")); err != nil {
+				return err
+			}
+		}
+		if changed.Len() > 0 {
+			continue
+		}
+		timing, stop := workflow.WithCancel(ctx)
+		timer := workflow.NewTimerWithOptions(timing, nextLook, workflow.TimerOptions{Summary: "Next look"})
+		err := workflow.Await(ctx, func() bool { return changed.Len() > 0 || timer.IsReady() })
+		stop()
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// nextLook is longer than any round: what an account of a bench holds lasts.
+const nextLook = 24 * time.Hour
+
 // bindBareAllocations registers the steps of the allocations queue with bodies that do nothing.
-func bindBareAllocations(registry worker.ActivityRegistry) {
+func bindBareAllocations(cluster client.Client, registry worker.ActivityRegistry) {
 	workflows.StepAdmit.Bind(registry, func(_ context.Context, in workflows.AdmitRequest) (workflows.AdmitReply, error) {
 		return workflows.AdmitReply{Admitted: true, OwnerRunID: in.RunID, CorrelationID: in.CorrelationID, Terms: &workflows.Terms{
 			TenantID: in.Principal.TenantID, ProjectID: in.ProjectID, UserID: in.Principal.UserID, AccountID: in.Principal.AccountID,
@@ -119,8 +153,18 @@ func bindBareAllocations(registry worker.ActivityRegistry) {
 			Lease: node.Lease{AllocationID: in.AllocationID, NodeID: "node_aaaaaaaaaaaaaaaaaaaaaaaaaa", Generation: 1},
 		}}, nil
 	})
-	workflows.StepTransition.Bind(registry, func(_ context.Context, in workflows.Transition) (workflows.TransitionDone, error) {
-		return workflows.TransitionDone{Version: in.Version + 1}, nil
+	workflows.StepTransition.Bind(registry, func(ctx context.Context, in workflows.Transition) (workflows.TransitionDone, error) {
+		if in.To != allocation.Active {
+			return workflows.TransitionDone{Version: in.Version + 1}, nil
+		}
+		account := id.Account(in.TenantID) // as many watches as tenants, each of which has one account
+		workflowID := workflows.FundsWorkflowID(account)
+		_, err := cluster.SignalWithStartWorkflow(ctx, workflowID, workflows.FundsChangedSignal, workflows.FundsChange{Because: "an allocation became active"},
+			client.StartWorkflowOptions{ID: workflowID, TaskQueue: workflows.AllocationsQueue}, workflows.FundsType, workflows.FundsInput{AccountID: account})
+		return workflows.TransitionDone{Version: in.Version + 1}, err
+	})
+	workflows.StepReviewFunds.Bind(registry, func(context.Context, workflows.ReviewFundsIn) (workflows.FundsReview, error) {
+		return workflows.FundsReview{Costing: 1}, nil
 	})
 	workflows.StepRuntimePolicy.Bind(registry, func(context.Context, workflows.RuntimePolicyIn) (workflows.RuntimePolicy, error) {
 		return workflows.RuntimePolicy{}, nil

@@ -30,7 +30,7 @@ type side struct {
 }
 
 // newSide starts both workers with the settings of the product.
-func newSide(ctx context.Context, name string, config temporal.Config, log *slog.Logger, bindAllocations, bindProvisioning func(worker.Registry)) (*side, error) {
+func newSide(ctx context.Context, name string, config temporal.Config, log *slog.Logger, bindAllocations, bindProvisioning func(client.Client, worker.Registry)) (*side, error) {
 	cluster, err := temporal.Dial(ctx, config, log)
 	if err != nil {
 		return nil, err
@@ -39,9 +39,9 @@ func newSide(ctx context.Context, name string, config temporal.Config, log *slog
 	_, failed := context.WithCancelCause(ctx)
 	options := process.DefaultWorkerConfig().Options(log, failed)
 	options.Interceptors = append(options.Interceptors, s.active)
-	for queue, bind := range map[string]func(worker.Registry){workflows.AllocationsQueue: bindAllocations, workflows.ProvisioningQueue: bindProvisioning} {
+	for queue, bind := range map[string]func(client.Client, worker.Registry){workflows.AllocationsQueue: bindAllocations, workflows.ProvisioningQueue: bindProvisioning} {
 		polling := worker.New(cluster, queue, options)
-		bind(polling)
+		bind(cluster, polling)
 		if err := polling.Start(); err != nil {
 			return nil, err
 		}
@@ -62,13 +62,16 @@ func newOurs(ctx context.Context, w *world, log *slog.Logger) (*side, func(), er
 	ledger := activities.NewLedger(w.pool, policies, time.Now, log)
 	sealing, stopSealing := context.WithCancel(ctx)
 	go func() { _ = activities.NewSealer(w.pool, log).Run(sealing) }()
-	allocations := &activities.Allocations{Pool: w.pool, Policy: policies, Now: time.Now}
 	probe := &activities.Provisioning{ProbeSecret: []byte(strings.Repeat("s", 32))}
-	ours, err := newSide(ctx, "ours", w.ours, log, func(registry worker.Registry) {
+	ours, err := newSide(ctx, "ours", w.ours, log, func(cluster client.Client, registry worker.Registry) {
+		funds := &activities.Funds{Pool: w.pool, Cluster: cluster, Now: time.Now}
+		allocations := &activities.Allocations{Pool: w.pool, Policy: policies, Now: time.Now, Funds: funds}
+		registry.RegisterWorkflowWithOptions(workflows.Funds, workflow.RegisterOptions{Name: workflows.FundsType})
+		funds.Bind(registry)
 		registry.RegisterWorkflowWithOptions(workflows.Allocation, workflow.RegisterOptions{Name: workflows.AllocationType})
 		allocations.Bind(registry)
 		ledger.Bind(registry)
-	}, func(registry worker.Registry) {
+	}, func(_ client.Client, registry worker.Registry) {
 		probe.Bind(registry)
 		activities.NoopNode{}.Bind(registry)
 	})
@@ -76,10 +79,11 @@ func newOurs(ctx context.Context, w *world, log *slog.Logger) (*side, func(), er
 }
 
 func newBare(ctx context.Context, w *world, log *slog.Logger) (*side, error) {
-	return newSide(ctx, "bare", w.bare, log, func(registry worker.Registry) {
+	return newSide(ctx, "bare", w.bare, log, func(cluster client.Client, registry worker.Registry) {
 		registry.RegisterWorkflowWithOptions(bare, workflow.RegisterOptions{Name: workflows.AllocationType})
-		bindBareAllocations(registry)
-	}, func(registry worker.Registry) {
+		registry.RegisterWorkflowWithOptions(bareFunds, workflow.RegisterOptions{Name: workflows.FundsType})
+		bindBareAllocations(cluster, registry)
+	}, func(_ client.Client, registry worker.Registry) {
 		bindBareProvisioning(registry)
 		activities.NoopNode{}.Bind(registry)
 	})

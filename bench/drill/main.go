@@ -69,15 +69,15 @@ func command() int {
 // parseRestart reads the flags of the restart drill.
 func (c *settings) parseRestart(arguments []string) error {
 	flags := flag.NewFlagSet("restart", flag.ContinueOnError)
-	flags.IntVar(&c.allocations, "allocations", 20, "allocations to hold at once")
-	flags.IntVar(&c.nodes, "nodes", 26, "simulated nodes")
+	flags.IntVar(&c.allocations, "allocations", 22, "allocations to hold at once; at least 20 are active whenever something is killed")
+	flags.IntVar(&c.nodes, "nodes", 28, "simulated nodes")
 	flags.IntVar(&c.kills, "kills", 14, "kills -9, at least 10")
 	flags.DurationVar(&c.limit, "limit", 20*time.Minute, "give up after this long")
 	if err := flags.Parse(arguments); err != nil {
 		return err
 	}
-	if c.kills < 10 || c.allocations < 20 || c.nodes <= c.allocations {
-		return errors.New("it takes at least 20 allocations, more nodes than allocations, and 10 kills")
+	if c.kills < 10 || c.allocations <= fewest || c.nodes <= c.allocations {
+		return errors.New("it takes at least 21 allocations, more nodes than allocations, and 10 kills")
 	}
 	return c.knows(plantDoubleWindow, plantSkipWipe, plantLostWindow)
 }

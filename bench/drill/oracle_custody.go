@@ -166,17 +166,18 @@ func (o *oracle) transitions(ctx context.Context, v *verdict) error {
 }
 
 func (o *oracle) audits(ctx context.Context, v *verdict) error {
-	rows, err := o.db.Query(ctx, `SELECT t.allocation_id, count(DISTINCT t.version),
-			(SELECT count(*) FROM audit_logs l WHERE l.target_type = 'allocation' AND l.target_id = t.allocation_id AND l.result = 'success')
-		FROM allocation_transitions t GROUP BY t.allocation_id`)
+	rows, err := o.db.Query(ctx, `SELECT t.allocation_id, t.version, t.to_state,
+			(SELECT count(*) FROM audit_logs l WHERE l.target_type = 'allocation' AND l.target_id = t.allocation_id AND l.result = 'success'
+				AND CASE WHEN t.version = 1 THEN l.action = 'allocation.create' ELSE l.details->>'version' = t.version::text END)
+		FROM allocation_transitions t`)
 	if err != nil {
 		return err
 	}
-	var id string
-	var transitions, audits int64
-	_, err = pgx.ForEachRow(rows, []any{&id, &transitions, &audits}, func() error {
+	var id, state string
+	var version, audits int64
+	_, err = pgx.ForEachRow(rows, []any{&id, &version, &state, &audits}, func() error {
 		v.look()
-		v.expect(audits >= transitions, "%s: %d transitions and %d audit rows", id, transitions, audits)
+		v.expect(audits == 1, "%s: its change %d, to %s, has %d audit rows", id, version, state, audits)
 		return nil
 	})
 	return err

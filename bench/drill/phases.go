@@ -17,8 +17,19 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// fill holds the wanted number of allocations at once.
-func (s *storm) fill(ctx context.Context) error { return s.rent(ctx, s.config.allocations, "fill") }
+// fill holds the wanted number of allocations at once, so that at least fewest are active whenever something is killed.
+func (s *storm) fill(ctx context.Context) error {
+	if err := s.rent(ctx, s.config.allocations, "fill"); err != nil {
+		return err
+	}
+	if active := len(s.activeIDs()); active <= fewest {
+		return fmt.Errorf("%d allocations are active, and it takes more than %d", active, fewest)
+	}
+	return nil
+}
+
+// fewest is how many allocations are active at any time; one more is being exchanged.
+const fewest = 20
 
 // rent asks for n nodes at once and waits until all are usable.
 func (s *storm) rent(ctx context.Context, n int, intent string) error {
@@ -159,7 +170,7 @@ func (s *storm) startSeparate(ctx context.Context) error {
 // programEnvironment asks the development stack how programs are configured against it.
 func (s *storm) programEnvironment(ctx context.Context) ([]string, error) {
 	command := exec.CommandContext(ctx, "bin/devstack", "env")
-	command.Env = append(os.Environ(), s.env...)
+	command.Env = append(ownServers(), s.env...)
 	var complaint bytes.Buffer
 	command.Stderr = &complaint
 	output, err := command.Output()

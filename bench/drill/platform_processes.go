@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -33,7 +34,7 @@ func (p *program) start() error {
 		return err
 	}
 	cmd := exec.Command(p.command[0], p.command[1:]...)
-	cmd.Env = append(os.Environ(), p.env...)
+	cmd.Env = append(ownServers(), p.env...)
 	cmd.Stdout, cmd.Stderr = log, log
 	// A group of its own: the drill's own interrupt must not reach the programs before the drill stops them.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -140,4 +141,9 @@ func killPostgres(dataDir string) error {
 		return errors.New("postmaster.pid names no process")
 	}
 	return syscall.Kill(pid, syscall.SIGKILL)
+}
+
+// ownServers is the environment without a database that was given: the drill kills its own.
+func ownServers() []string {
+	return slices.DeleteFunc(os.Environ(), func(variable string) bool { return strings.HasPrefix(variable, "DATABASE_URL=") })
 }

@@ -119,7 +119,7 @@ func (s *storm) close(endedWell bool) error {
 		return nil
 	}
 	clean := exec.Command("bin/devstack", "down-clean")
-	clean.Env = append(os.Environ(), s.env...)
+	clean.Env = append(ownServers(), s.env...)
 	if output, err := clean.CombinedOutput(); err != nil {
 		return fmt.Errorf("clean up: %w: %s", err, output)
 	}
