@@ -14,13 +14,12 @@ import (
 // RecordSuspension shows in an allocation's row that its meter stands still, or runs again, with an audit row that the tenant
 // reads. A repeat changes nothing.
 func (a *Allocations) RecordSuspension(ctx context.Context, in workflows.RecordSuspensionIn) (workflows.Nothing, error) {
-	action, at := "allocation.resumed", (*time.Time)(nil)
+	action, change := "allocation.resumed", queries.ResumeAllocation
 	if in.At != nil {
-		since := milliseconds(*in.At)
-		action, at = "allocation.suspended", &since
+		action, change = "allocation.suspended", queries.SuspendAllocation
 	}
 	err := store.InTx(ctx, a.Pool, func(ctx context.Context, tx pgx.Tx) error {
-		changed, err := queries.SetSuspendedAt(ctx, tx, in.TenantID, in.AllocationID, at)
+		changed, err := change(ctx, tx, in.TenantID, in.AllocationID, milliseconds(in.Since))
 		if err != nil || !changed {
 			return err
 		}

@@ -164,6 +164,15 @@ func TestASuspendedMeterAccruesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// A step that was given up and arrives after the end of its suspension begins none.
+	late := record
+	late.At = &at
+	if _, err := w.tools.RecordSuspension(t.Context(), late); err != nil {
+		t.Fatal(err)
+	}
+	if w.count(`SELECT count(*) FROM allocations WHERE id = $1 AND suspended_at IS NOT NULL`, terms.Lease.AllocationID) != 0 {
+		t.Error("a suspension that has ended began again")
+	}
 	if rows := w.count(`SELECT count(*) FROM audit_logs WHERE action IN ('allocation.suspended', 'allocation.resumed') AND tenant_id = $1`, ada.TenantID); rows != 2 {
 		t.Errorf("%d rows tell of one suspension and its end", rows)
 	}

@@ -21,7 +21,12 @@ func (w *world) recordSuspension(in workflows.RecordSuspensionIn) (workflows.Not
 	require.NotEmpty(w.t, in.Actor.ID)
 	require.NotEmpty(w.t, in.CorrelationID)
 	require.Equal(w.t, allocation.Active, w.state, "only what is in use is suspended")
-	w.suspendedAt = in.At
+	switch {
+	case in.At == nil && w.suspendedAt != nil && w.suspendedAt.Equal(in.Since):
+		w.suspendedAt = nil
+	case in.At != nil && (w.suspendedLast == nil || w.suspendedLast.Before(in.Since)): // a step that was given up may arrive long after
+		w.suspendedAt, w.suspendedLast = in.At, in.At
+	}
 	return workflows.Nothing{}, nil
 }
 

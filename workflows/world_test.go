@@ -52,21 +52,21 @@ type world struct {
 	refusal *workflows.Fault
 	owner   string
 
-	terms       workflows.Terms
-	policy      workflows.RuntimePolicy
-	row         workflows.Transition // the newest arrow
-	version     int64
-	state       allocation.State
-	path        []allocation.State
-	transitions []workflows.Transition
-	meteredFrom *time.Time
-	meteredTo   *time.Time
-	usage       []entry
-	credits     money.Micros
-	suspendedAt *time.Time
-	suspensions []billing.Period // settled
-	balance     money.Micros
-	postingCap  int
+	terms                      workflows.Terms
+	policy                     workflows.RuntimePolicy
+	row                        workflows.Transition // the newest arrow
+	version                    int64
+	state                      allocation.State
+	path                       []allocation.State
+	transitions                []workflows.Transition
+	meteredFrom                *time.Time
+	meteredTo                  *time.Time
+	usage                      []entry
+	credits                    money.Micros
+	suspendedAt, suspendedLast *time.Time
+	suspensions                []billing.Period // settled
+	balance                    money.Micros
+	postingCap                 int
 
 	free   []id.Node
 	leases []*lease

@@ -193,10 +193,16 @@ func SetAllocationNode(ctx context.Context, db DB, tenant id.Tenant, lease node.
 	return err
 }
 
-// SetSuspendedAt shows since when the meter of an active allocation stands still, or with nil that it runs; false when it
-// shows that already, or is no longer active.
-func SetSuspendedAt(ctx context.Context, db DB, tenant id.Tenant, allocationID id.Allocation, at *time.Time) (bool, error) {
-	changed, err := execute(ctx, db, "AllocationSuspend", pgx.NamedArgs{"id": allocationID, "tenant_id": tenant, "at": at})
+// SuspendAllocation shows since when the meter of an active allocation stands still; false when that suspension was shown before, whether or
+// not it has ended since, or the allocation is no longer active.
+func SuspendAllocation(ctx context.Context, db DB, tenant id.Tenant, allocationID id.Allocation, since time.Time) (bool, error) {
+	changed, err := execute(ctx, db, "AllocationSuspend", pgx.NamedArgs{"id": allocationID, "tenant_id": tenant, "since": since})
+	return changed == 1, err
+}
+
+// ResumeAllocation shows that the meter runs again; false when that suspension has ended before.
+func ResumeAllocation(ctx context.Context, db DB, tenant id.Tenant, allocationID id.Allocation, since time.Time) (bool, error) {
+	changed, err := execute(ctx, db, "AllocationResume", pgx.NamedArgs{"id": allocationID, "tenant_id": tenant, "since": since})
 	return changed == 1, err
 }
 

@@ -79,8 +79,13 @@ WHERE id = @id AND tenant_id = @tenant_id AND version = @version AND state = @fr
 RETURNING version, account_id, user_id, project_id, sku_id, node_id, metered_from, metered_to, name;
 
 -- name: AllocationSuspend
-UPDATE allocations SET suspended_at = @at::timestamptz, updated_at = clock_timestamp()
-WHERE id = @id AND tenant_id = @tenant_id AND state = 'active' AND suspended_at IS DISTINCT FROM @at::timestamptz;
+-- A suspension begins once, whenever a step that was given up arrives after all.
+UPDATE allocations SET suspended_at = @since, suspended_last = @since, updated_at = clock_timestamp()
+WHERE id = @id AND tenant_id = @tenant_id AND state = 'active' AND suspended_at IS NULL AND (suspended_last IS NULL OR suspended_last < @since);
+
+-- name: AllocationResume
+UPDATE allocations SET suspended_at = NULL, updated_at = clock_timestamp()
+WHERE id = @id AND tenant_id = @tenant_id AND state = 'active' AND suspended_at = @since;
 
 -- name: AllocationsUnder
 -- What a subject holds, a page by id: everything of a tenant, or what a user asked for in any tenant.
