@@ -146,7 +146,7 @@ func (s *server) storedAdmission(ctx context.Context, request workflows.AdmitReq
 		TenantID: request.Principal.TenantID, PrincipalID: string(request.Principal.UserID), Operation: admitOperation, Key: request.IdempotencyKey,
 	})
 	switch {
-	case errors.Is(err, pgx.ErrNoRows):
+	case errors.Is(err, pgx.ErrNoRows), err == nil && !s.config.Now().Before(record.ExpiresAt):
 		return reply, false, nil
 	case err != nil:
 		return reply, false, err

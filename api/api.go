@@ -156,7 +156,7 @@ func newServer(config Config, table []route) *server {
 	shapeHuma()
 	s := &server{config: config, table: table, mux: http.NewServeMux(), served: map[string]bool{}, bell: notify.NewBell(config.Redis), ending: make(chan struct{})}
 	s.auth = middleware.NewAuthenticator(middleware.AuthenticatorConfig{
-		Pool: config.Pool, Verifier: config.Verifier, Currency: config.Currency, Welcome: s.welcome, Log: config.Log,
+		Pool: config.Pool, Verifier: config.Verifier, Currency: config.Currency, Welcome: s.welcome, Departed: s.departed, Log: config.Log,
 		ByApproval: func(ctx context.Context) (bool, error) {
 			how, err := config.Policy.String(ctx, authored.IdentitySignUp)
 			return how == signUpByApproval, err
@@ -214,7 +214,12 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.Serve
 func (s *server) guard(line route, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		changes := r.Method != http.MethodGet && r.Method != http.MethodHead
-		r, err := s.signIn(w, withSubject(r, line), line)
+		r, err := s.signIn(w, withDeparture(withSubject(r, line), line), line)
+		if errors.Is(err, middleware.ErrDeparted) {
+			w.Header().Set(middleware.HeaderReplayed, "true")
+			w.WriteHeader(line.status)
+			return
+		}
 		if err == nil && changes {
 			err = middleware.BufferBody(w, r)
 		}
@@ -228,6 +233,9 @@ func (s *server) guard(line route, next http.Handler) http.Handler {
 			r, err = s.authorise(r, line)
 		}
 		if err != nil {
+			if changes && s.mayHaveBeenAnswered(r, line, err) && s.memory.Replay(w, r, line.operation, line.key) {
+				return
+			}
 			s.auditRefusal(r, line, err)
 			middleware.WriteFault(w, r, s.config.Log, err)
 			return

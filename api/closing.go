@@ -47,7 +47,7 @@ func (s *server) closingOperations() {
 		handle(s, operation, s.reopenTenant)
 	}
 	handle(s, "listRefundsDue", s.listRefundsDue)
-	handle(s, "deleteMe", s.deleteMe) // no answer of it is kept: there would be nobody to keep it for
+	handle(s, deleteMe, s.deleteMe) // no answer of it is kept, as there would be nobody to keep it for; see departures
 }
 
 func (s *server) closeTenant(ctx context.Context, in *operateTenantIn) (*closingOut, error) {
@@ -122,14 +122,17 @@ func (s *server) deleteMe(ctx context.Context, _ *deleteMeIn) (*struct{}, error)
 	who := middleware.Principal(ctx)
 	row := &queries.Audit{TenantID: string(who.TenantID), Action: "user.erase", TargetType: "user", TargetID: string(who.UserID)}
 	err := s.change(ctx, row, func(ctx context.Context, tx pgx.Tx) error {
-		if _, err := queries.HoldUser(ctx, tx, who.UserID); err != nil {
+		held, err := queries.HoldUser(ctx, tx, who.UserID)
+		if err != nil {
 			return orMissing(err, fault.UserNotFound)
+		}
+		if err := s.rememberDeparture(ctx, tx, held); err != nil {
+			return err
 		}
 		if err := eraseClosedTenants(ctx, tx, who.UserID); err != nil {
 			return err
 		}
-		err := queries.EraseUser(ctx, tx, who.UserID)
-		if err != nil {
+		if err := queries.EraseUser(ctx, tx, who.UserID); err != nil {
 			return orRefused(err, map[string]fault.Code{queries.ConstraintLastOwner: fault.LastOwner, queries.ConstraintLastAdmin: fault.LastPlatformAdmin})
 		}
 		inUse, err := queries.UserInUse(ctx, tx, who.UserID)

@@ -46,9 +46,9 @@ var routes = []route{
 	{"getMe", "GET", "/api/v1/me", person(identity.ProfileRead), general, plain, 200},
 	{"deleteMe", "DELETE", "/api/v1/me", person(identity.ProfileWrite), general, plain, 204},
 	{"exportMe", "GET", "/api/v1/me/export", person(identity.ProfileRead), general, plain, 200},
-	{"listUsers", "GET", "/api/v1/admin/users", operator(identity.PlatformRead), overview, plain, 200},
+	{"listUsers", "GET", "/api/v1/admin/users", operator(identity.PlatformRead).lookingInto(oneTenant), overview, plain, 200},
 	{"createUser", "POST", "/api/v1/admin/users", operator(identity.PlatformWrite), general, keyed, 201},
-	{"getUser", "GET", "/api/v1/admin/users/{user_id}", operator(identity.PlatformRead), overview, plain, 200},
+	{"getUser", "GET", "/api/v1/admin/users/{user_id}", operator(identity.PlatformRead).lookingInto(aUser), overview, plain, 200},
 	{"approveUser", "POST", "/api/v1/admin/users/{user_id}/approve", operator(identity.PlatformWrite), general, keyed, 200},
 	{"suspendUser", "POST", "/api/v1/admin/users/{user_id}/suspend", operator(identity.PlatformWrite), general, keyed, 200},
 	{"restoreUser", "POST", "/api/v1/admin/users/{user_id}/restore", operator(identity.PlatformWrite), general, keyed, 200},
@@ -69,7 +69,7 @@ var routes = []route{
 	{"adminReopenTenant", "POST", "/api/v1/admin/tenants/{tenant_id}/reopen", operator(identity.PlatformWrite), general, keyed, 200},
 	{"adminListTenants", "GET", "/api/v1/admin/tenants", operator(identity.PlatformRead), overview, plain, 200},
 	{"createTenant", "POST", "/api/v1/admin/tenants", operator(identity.PlatformWrite), general, keyed, 201},
-	{"adminGetTenant", "GET", "/api/v1/admin/tenants/{tenant_id}", operator(identity.PlatformRead), overview, plain, 200},
+	{"adminGetTenant", "GET", "/api/v1/admin/tenants/{tenant_id}", operator(identity.PlatformRead).lookingInto(aTenant), overview, plain, 200},
 	{"setTenantOwner", "POST", "/api/v1/admin/tenants/{tenant_id}/owners", operator(identity.PlatformWrite), general, keyed, 200},
 	{"suspendTenant", "POST", "/api/v1/admin/tenants/{tenant_id}/suspend", operator(identity.PlatformWrite), general, keyed, 200},
 	{"restoreTenant", "POST", "/api/v1/admin/tenants/{tenant_id}/restore", operator(identity.PlatformWrite), general, keyed, 200},
@@ -110,7 +110,7 @@ var routes = []route{
 	{"deleteSSHKey", "DELETE", "/api/v1/ssh-keys/{ssh_key_id}", owner(anSSHKey, identity.KeysWrite), general, keyed, 200},
 
 	{"listTenantAudit", "GET", "/api/v1/tenants/{tenant_id}/audit", member(aTenant, identity.AuditRead), general, plain, 200},
-	{"listAudit", "GET", "/api/v1/admin/audit", operator(identity.PlatformRead), overview, plain, 200},
+	{"listAudit", "GET", "/api/v1/admin/audit", operator(identity.PlatformRead).lookingInto(oneTenant), overview, plain, 200},
 	{"getAllocationEvidence", "GET", "/api/v1/allocations/{allocation_id}/evidence", member(anAllocation, identity.AuditRead).orSelf(), general, plain, 200},
 	{"listEvidenceKeys", "GET", "/api/v1/evidence/keys", public(), anonymous, plain, 200},
 
@@ -127,7 +127,7 @@ var routes = []route{
 	{"getAllocationTimeline", "GET", "/api/v1/allocations/{allocation_id}/timeline", member(anAllocation, identity.AllocationsRead), general, plain, 200},
 	{"explainAllocation", "GET", "/api/v1/allocations/{allocation_id}/explain", member(anAllocation, identity.AllocationsRead), general, plain, 200},
 	{"waitAllocation", "GET", "/api/v1/allocations/{allocation_id}/wait", member(anAllocation, identity.AllocationsRead), general, plain, 200},
-	{"adminListAllocations", "GET", "/api/v1/admin/allocations", operator(identity.PlatformRead), overview, plain, 200},
+	{"adminListAllocations", "GET", "/api/v1/admin/allocations", operator(identity.PlatformRead).lookingInto(oneTenant), overview, plain, 200},
 	{"forceReleaseAllocation", "POST", "/api/v1/admin/allocations/{allocation_id}/force-release", operator(identity.PlatformWrite), unlimited, keyed, 202},
 
 	{"getBalance", "GET", "/api/v1/billing/balance", member(theTenant, identity.BillingRead), unlimited, plain, 200},
@@ -137,9 +137,9 @@ var routes = []route{
 	{"listStatements", "GET", "/api/v1/billing/statements", member(theTenant, identity.BillingRead), general, plain, 200},
 	{"getStatement", "GET", "/api/v1/billing/statements/{month}", member(theTenant, identity.BillingRead), general, plain, 200},
 	{"getStatementDocument", "GET", "/api/v1/billing/statements/{month}/document", member(theTenant, identity.BillingRead), general, plain, 200},
-	{"listAccounts", "GET", "/api/v1/admin/accounts", operator(identity.PlatformRead), overview, plain, 200},
+	{"listAccounts", "GET", "/api/v1/admin/accounts", operator(identity.PlatformRead).lookingInto(oneTenant), overview, plain, 200},
 	{"verifyLedger", "GET", "/api/v1/admin/ledger/verification", operator(identity.PlatformRead), overview, plain, 200},
-	{"getAccountBalance", "GET", "/api/v1/admin/accounts/{account_id}/balance", operator(identity.PlatformRead), unlimited, plain, 200},
+	{"getAccountBalance", "GET", "/api/v1/admin/accounts/{account_id}/balance", operator(identity.PlatformRead).lookingInto(anAccount), unlimited, plain, 200},
 	{"listRefundsDue", "GET", "/api/v1/admin/refunds-due", operator(identity.PlatformRead), overview, plain, 200},
 	{"createAdjustment", "POST", "/api/v1/admin/accounts/{account_id}/adjustments", operator(identity.PlatformWrite), financial, required, 201},
 
@@ -214,9 +214,9 @@ var routes = []route{
 	{"listPolicyVersions", "GET", "/api/v1/admin/policies/{key}/history", operator(identity.PlatformRead), overview, plain, 200},
 	{"rollbackPolicy", "POST", "/api/v1/admin/policies/{key}/rollback", operator(identity.PlatformWrite), general, keyed, 200},
 
-	{"listTenantPolicies", "GET", "/api/v1/admin/tenants/{tenant_id}/policies", operator(identity.PlatformRead), overview, plain, 200},
+	{"listTenantPolicies", "GET", "/api/v1/admin/tenants/{tenant_id}/policies", operator(identity.PlatformRead).lookingInto(aTenant), overview, plain, 200},
 	{"setTenantPolicies", "PUT", "/api/v1/admin/tenants/{tenant_id}/policies", operator(identity.PlatformWrite), general, keyed, 200},
-	{"listTenantPolicyVersions", "GET", "/api/v1/admin/tenants/{tenant_id}/policies/{key}/history", operator(identity.PlatformRead), overview, plain, 200},
-	{"listTenantPrices", "GET", "/api/v1/admin/tenants/{tenant_id}/prices", operator(identity.PlatformRead), overview, plain, 200},
+	{"listTenantPolicyVersions", "GET", "/api/v1/admin/tenants/{tenant_id}/policies/{key}/history", operator(identity.PlatformRead).lookingInto(aTenant), overview, plain, 200},
+	{"listTenantPrices", "GET", "/api/v1/admin/tenants/{tenant_id}/prices", operator(identity.PlatformRead).lookingInto(aTenant), overview, plain, 200},
 	{"setTenantPrice", "POST", "/api/v1/admin/tenants/{tenant_id}/prices", operator(identity.PlatformWrite), general, keyed, 201},
 }

@@ -25,6 +25,8 @@ type rule struct {
 	owned bool
 	self  bool
 	ends  bool
+	// into is where an operator looks by it, when the request names one tenant; the zero value for what is the platform's own.
+	into target
 	// closed opens an operation to a closed tenant too.
 	closed bool
 }
@@ -70,6 +72,12 @@ func (r rule) orSelf() rule {
 	return r
 }
 
+// lookingInto marks an operators' operation by which they look into the tenant that the request names.
+func (r rule) lookingInto(one target) rule {
+	r.into = one
+	return r
+}
+
 // decided says whether a line of the table has a complete rule.
 func (r rule) decided() bool {
 	switch r.access {
@@ -95,7 +103,7 @@ func (s *server) authorise(r *http.Request, line route) (*http.Request, error) {
 		return r, err
 	}
 	if rule.about.locate == nil {
-		return r, nil
+		return r, s.auditLook(r, line)
 	}
 	at, err := rule.about.locate(r.Context(), s, r)
 	switch {
@@ -109,6 +117,9 @@ func (s *server) authorise(r *http.Request, line route) (*http.Request, error) {
 	}
 	at, err = middleware.Authorise(who, middleware.Demand{Permission: rule.permission, Owned: rule.owned, Self: rule.self, Ends: rule.ends, Closed: rule.closed, Missing: rule.about.missing}, at)
 	if err != nil {
+		if who.Belongs(at.TenantID, at.ProjectID) {
+			r = r.WithContext(middleware.WithPlace(r.Context(), at)) // the tenant's own audit log tells of it
+		}
 		return r, err
 	}
 	if at.Operator {
@@ -119,12 +130,40 @@ func (s *server) authorise(r *http.Request, line route) (*http.Request, error) {
 	return r.WithContext(middleware.WithPlace(r.Context(), at)), nil
 }
 
+// mayHaveBeenAnswered says whether a request was refused for its caller's right or for its object alone, which an earlier one with the same
+// key may have taken away. A credential that is not good for it learns nothing.
+func (s *server) mayHaveBeenAnswered(r *http.Request, line route, refusal error) bool {
+	who := middleware.Principal(r.Context())
+	if who.UserID == "" || middleware.AuthoriseScope(who, line.rule.permission) != nil {
+		return false
+	}
+	status := classify(refusal).Code.HTTPStatus()
+	return status == http.StatusForbidden || status == http.StatusNotFound
+}
+
+// auditLook tells a tenant that an operator looks into it by an operation of the platform's, when the request names one.
+func (s *server) auditLook(r *http.Request, line route) error {
+	if line.rule.into.locate == nil {
+		return nil
+	}
+	at, err := line.rule.into.locate(r.Context(), s, r)
+	switch {
+	case errors.Is(err, errMalformed), errors.Is(err, pgx.ErrNoRows):
+		return nil // the operation says so, or shows nothing
+	case err != nil:
+		return classify(err)
+	case middleware.Principal(r.Context()).Belongs(at.TenantID, at.ProjectID):
+		return nil
+	}
+	return s.auditView(r.Context(), line, at)
+}
+
 // auditView tells a tenant, in its own audit log, that an operator looked at something of theirs.
 func (s *server) auditView(ctx context.Context, line route, at middleware.Place) error {
 	who := middleware.Principal(ctx)
 	noun, subject := line.subject(ctx)
 	if subject == "" {
-		subject = string(at.TenantID)
+		noun, subject = "tenant", string(at.TenantID)
 	}
 	return queries.InsertAudit(ctx, s.config.Pool, queries.Audit{
 		TenantID: string(at.TenantID), Actor: who.Actor(), Action: "operator.view", TargetType: noun, TargetID: subject,

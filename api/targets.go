@@ -141,6 +141,38 @@ var theTenant = target{noun: "tenant", missing: fault.TenantNotFound, locate: fu
 	}
 }}
 
+// oneTenant is the tenant that a list of the platform's is narrowed to, by itself or by a project of it; none where it is not.
+var oneTenant = target{noun: "tenant", locate: func(ctx context.Context, s *server, r *http.Request) (middleware.Place, error) {
+	switch query := r.URL.Query(); {
+	case query.Has("project_id"):
+		return s.placeOfProject(ctx, query.Get("project_id"))
+	case query.Has("tenant_id"):
+		return s.placeOfTenant(ctx, query.Get("tenant_id"))
+	default:
+		return middleware.Place{}, pgx.ErrNoRows
+	}
+}}
+
+// anAccount is the account of the path, at its tenant.
+var anAccount = target{noun: "account", locate: func(ctx context.Context, s *server, r *http.Request) (middleware.Place, error) {
+	accountID, err := parseID[id.Account](r.PathValue("account_id"))
+	if err != nil {
+		return middleware.Place{}, err
+	}
+	row, err := queries.GetAccount(ctx, s.config.Pool, accountID)
+	return middleware.Place{TenantID: row.TenantID, AccountID: row.ID}, err
+}}
+
+// aUser is the user of the path, at the tenant that they are at home in.
+var aUser = target{noun: "user", locate: func(ctx context.Context, s *server, r *http.Request) (middleware.Place, error) {
+	userID, err := parseID[id.User](r.PathValue("user_id"))
+	if err != nil {
+		return middleware.Place{}, err
+	}
+	row, err := queries.UserOfAll(ctx, s.config.Pool, userID)
+	return middleware.Place{TenantID: row.TenantID, OwnerID: row.ID}, err
+}}
+
 // theProject is the project that the body names, or else the default one of the tenant that the caller is at home in.
 var theProject = target{noun: "project", missing: fault.ProjectNotFound, locate: func(ctx context.Context, s *server, r *http.Request) (middleware.Place, error) {
 	named, err := namedPlace(r)

@@ -54,8 +54,13 @@ type AuthenticatorConfig struct {
 	// Welcome is told of everybody who was made a short while ago, whenever they are read from the database, with who they are
 	// at their issuer; it may hear of the same person more than once.
 	Welcome func(ctx context.Context, who identity.Principal, issuer, subject string, madeNow bool)
-	Log     *slog.Logger
+	// Departed says whether this request is a repeat of the one by which somebody deleted themselves; it is asked before they would be made anew.
+	Departed func(ctx context.Context, issuer, subject string) (bool, error)
+	Log      *slog.Logger
 }
+
+// ErrDeparted says that a request repeats the one by which its sender deleted themselves: it is answered as that was, to nobody.
+var ErrDeparted = errors.New("they have deleted themselves by this request")
 
 // Authenticator turns a credential into a principal, making user, tenant, default project and account at a first sign-in.
 type Authenticator struct {
@@ -78,7 +83,7 @@ func NewAuthenticator(config AuthenticatorConfig) *Authenticator {
 func (a *Authenticator) Run(ctx context.Context) error { return a.identities.run(ctx) }
 
 // Admit checks a request against the access of its operation and answers it with its principal. Faults: TokenMissing,
-// TokenInvalid, TokenExpired, ApprovalPending, UserSuspended, AdminRequired, ServiceUnavailable.
+// TokenInvalid, TokenExpired, ApprovalPending, UserSuspended, AdminRequired, ServiceUnavailable; ErrDeparted.
 func (a *Authenticator) Admit(r *http.Request, access Access) (*http.Request, error) {
 	if access == Public {
 		return r, nil
@@ -114,6 +119,11 @@ func (a *Authenticator) bearer(ctx context.Context, token string) (identity.Prin
 
 // signIn finds the user of a token, or makes it: a first sign-in is one transaction that two can race for.
 func (a *Authenticator) signIn(ctx context.Context, claims oidc.Claims) (identity.Principal, error) {
+	if departed, err := a.config.Departed(ctx, claims.Issuer, claims.Subject); err != nil {
+		return identity.Principal{}, unavailable(err)
+	} else if departed {
+		return identity.Principal{}, ErrDeparted
+	}
 	now, key := time.Now(), "subject\x00"+claims.Issuer+"\x00"+claims.Subject
 	wanted := queries.SignIn{
 		Issuer: claims.Issuer, Subject: claims.Subject, Username: claims.Username, OrgID: claims.OrgID,

@@ -80,13 +80,51 @@ func requestID(key queries.IdempotencyKey, askedAt time.Time) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// RequestHash is the SHA-256 over operation, path and body of a KeyOwn request.
+// RequestHash is the SHA-256 over operation, path, query and body of a KeyOwn request.
 func RequestHash(ctx context.Context) []byte {
 	hash, _ := ctx.Value(requestHashKey{}).([]byte)
 	return hash
 }
 
-// Serve runs an operation at most once for a key. The body has been read: its hash, with operation and path, tells a
+// hashOf tells a repeat from another request: operation, path, query and body.
+func hashOf(r *http.Request, operation string, body []byte) [sha256.Size]byte {
+	address := r.URL.EscapedPath()
+	if query := r.URL.Query().Encode(); query != "" {
+		address += "?" + query
+	}
+	return sha256.Sum256([]byte(operation + "\x00" + address + "\x00" + canonical(body)))
+}
+
+// keyOf names the use that a principal makes of a key.
+func keyOf(r *http.Request, operation string) queries.IdempotencyKey {
+	principal := Principal(r.Context())
+	return queries.IdempotencyKey{
+		TenantID: principal.TenantID, PrincipalID: string(principal.UserID), Operation: operation, Key: r.Header.Get(HeaderIdempotencyKey),
+	}
+}
+
+// Replay answers a request of somebody who is signed in, and may not make it any more, as it was answered when they might; false when it was
+// not, or is another one. So a request that takes away its own object, or its caller's right to it, is answered the same however
+// often it is repeated, and nobody learns more than they were told.
+func (m *Memory) Replay(w http.ResponseWriter, r *http.Request, operation string, rule Idempotency) bool {
+	if (rule != Keyed && rule != KeyRequired) || !saneKey.MatchString(r.Header.Get(HeaderIdempotencyKey)) {
+		return false
+	}
+	body, err := readBody(w, r)
+	if err != nil {
+		return false
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	hash := hashOf(r, operation, body)
+	record, err := queries.GetIdempotency(r.Context(), m.Pool, keyOf(r, operation))
+	if err != nil || record.Status == nil || !bytes.Equal(record.RequestHash, hash[:]) || !time.Now().Before(record.ExpiresAt) {
+		return false
+	}
+	replay(w, r, record)
+	return true
+}
+
+// Serve runs an operation at most once for a key. The body has been read: its hash, with operation, path and query, tells a
 // repeat from another request.
 func (m *Memory) Serve(w http.ResponseWriter, r *http.Request, operation string, rule Idempotency, next http.Handler) {
 	body, err := readBody(w, r)
@@ -108,14 +146,12 @@ func (m *Memory) Serve(w http.ResponseWriter, r *http.Request, operation string,
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestKey{}, Request{ID: rand.Text()})))
 		return
 	}
-	hash := sha256.Sum256([]byte(operation + "\x00" + r.URL.EscapedPath() + "\x00" + canonical(body)))
+	hash := hashOf(r, operation, body)
 	if rule == KeyOwn {
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestHashKey{}, hash[:])))
 		return
 	}
-	principal := Principal(r.Context())
-	key := queries.IdempotencyKey{TenantID: principal.TenantID, PrincipalID: string(principal.UserID), Operation: operation, Key: text}
-	claim, err := m.claim(r.Context(), key, hash[:])
+	claim, err := m.claim(r.Context(), keyOf(r, operation), hash[:])
 	switch {
 	case err != nil:
 		WriteFault(w, r, m.Log, err)

@@ -64,6 +64,7 @@ func (w *world) stages(ctx context.Context) (stages []stage, stop func(), err er
 	authenticator := middleware.NewAuthenticator(middleware.AuthenticatorConfig{
 		Pool: pool, Verifier: verifier, Currency: "usd", Log: w.log, Welcome: func(context.Context, identity.Principal, string, string, bool) {},
 		ByApproval: func(context.Context) (bool, error) { return false, nil },
+		Departed:   func(context.Context, string, string) (bool, error) { return false, nil },
 	})
 	listening, cancel := context.WithCancel(ctx)
 	go func() { _ = authenticator.Run(listening) }()

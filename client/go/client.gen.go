@@ -6496,7 +6496,7 @@ type ClientInterface interface {
 
 	// DeleteMe Delete yourself
 	//
-	// Erases your name, your link to the identity provider, keys and tokens, and ends your memberships; this cannot be undone. Refused while something that you began still runs, and while you are the last owner of a tenant that is not closed. A closed tenant that you alone own is erased with you. Signing in again makes somebody new.
+	// Erases your name, your link to the identity provider, keys and tokens, and ends your memberships; this cannot be undone. Refused while something that you began still runs, and while you are the last owner of a tenant that is not closed. A closed tenant that you alone own is erased with you. Signing in again makes somebody new; a repeat with the same `X-Idempotency-Key` makes nobody and is answered the same, unless the credential was a token of the platform, which is gone.
 	//
 	// Corresponds with DELETE /api/v1/me (the `DeleteMe` operationId).
 	DeleteMe(ctx context.Context, params *DeleteMeParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -9498,7 +9498,7 @@ func (c *Client) RevokeInvitation(ctx context.Context, invitationID InvitationID
 
 // DeleteMe Delete yourself
 //
-// Erases your name, your link to the identity provider, keys and tokens, and ends your memberships; this cannot be undone. Refused while something that you began still runs, and while you are the last owner of a tenant that is not closed. A closed tenant that you alone own is erased with you. Signing in again makes somebody new.
+// Erases your name, your link to the identity provider, keys and tokens, and ends your memberships; this cannot be undone. Refused while something that you began still runs, and while you are the last owner of a tenant that is not closed. A closed tenant that you alone own is erased with you. Signing in again makes somebody new; a repeat with the same `X-Idempotency-Key` makes nobody and is answered the same, unless the credential was a token of the platform, which is gone.
 //
 // Corresponds with DELETE /api/v1/me (the `DeleteMe` operationId).
 func (c *Client) DeleteMe(ctx context.Context, params *DeleteMeParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -21850,7 +21850,7 @@ type ClientWithResponsesInterface interface {
 
 	// DeleteMeWithResponse Delete yourself
 	//
-	// Erases your name, your link to the identity provider, keys and tokens, and ends your memberships; this cannot be undone. Refused while something that you began still runs, and while you are the last owner of a tenant that is not closed. A closed tenant that you alone own is erased with you. Signing in again makes somebody new.
+	// Erases your name, your link to the identity provider, keys and tokens, and ends your memberships; this cannot be undone. Refused while something that you began still runs, and while you are the last owner of a tenant that is not closed. A closed tenant that you alone own is erased with you. Signing in again makes somebody new; a repeat with the same `X-Idempotency-Key` makes nobody and is answered the same, unless the credential was a token of the platform, which is gone.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -32532,7 +32532,7 @@ func (c *ClientWithResponses) RevokeInvitationWithResponse(ctx context.Context, 
 
 // DeleteMeWithResponse Delete yourself
 //
-// Erases your name, your link to the identity provider, keys and tokens, and ends your memberships; this cannot be undone. Refused while something that you began still runs, and while you are the last owner of a tenant that is not closed. A closed tenant that you alone own is erased with you. Signing in again makes somebody new.
+// Erases your name, your link to the identity provider, keys and tokens, and ends your memberships; this cannot be undone. Refused while something that you began still runs, and while you are the last owner of a tenant that is not closed. A closed tenant that you alone own is erased with you. Signing in again makes somebody new; a repeat with the same `X-Idempotency-Key` makes nobody and is answered the same, unless the credential was a token of the platform, which is gone.
 //
 // Returns a wrapper object for the known response body format(s).
 //

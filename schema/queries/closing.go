@@ -103,6 +103,24 @@ func EraseUser(ctx context.Context, db DB, user id.User) error {
 	return nil
 }
 
+// InsertDeparture remembers until an instant that somebody deleted themselves by a request, in the transaction that did it, and forgets what
+// has expired by now. The HMAC, of 32 bytes, is over who they were and the request's key.
+func InsertDeparture(ctx context.Context, db DB, departureHMAC []byte, now, expiresAt time.Time) error {
+	arguments := pgx.NamedArgs{"departure_hmac": departureHMAC, "now": now, "expires_at": expiresAt}
+	for _, statement := range []string{"DeparturePurge", "DepartureInsert"} {
+		if _, err := execute(ctx, db, statement, arguments); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// HasDeparted says whether somebody deleted themselves by the very request.
+func HasDeparted(ctx context.Context, db DB, departureHMAC []byte, now time.Time) (bool, error) {
+	row, err := one[struct{ Departed bool }](ctx, db, "DepartureExists", pgx.NamedArgs{"departure_hmac": departureHMAC, "now": now})
+	return row.Departed, err
+}
+
 // ClosedTenantsOf lists the closed tenants that have nobody else as their owner.
 func ClosedTenantsOf(ctx context.Context, db DB, user id.User) ([]id.Tenant, error) {
 	rows, err := many[struct{ ID id.Tenant }](ctx, db, "UserClosedTenants", pgx.NamedArgs{"user_id": user})

@@ -124,3 +124,12 @@ DELETE FROM email_messages WHERE user_id = @user_id;
 
 -- name: EraseTenantEmailMessages
 DELETE FROM email_messages WHERE tenant_id = @tenant_id;
+
+-- name: DepartureInsert
+INSERT INTO departures (departure_hmac, expires_at) VALUES (@departure_hmac, @expires_at) ON CONFLICT DO NOTHING;
+
+-- name: DepartureExists
+SELECT EXISTS (SELECT FROM departures WHERE departure_hmac = @departure_hmac AND expires_at > @now) AS departed;
+
+-- name: DeparturePurge
+DELETE FROM departures WHERE expires_at <= @now;

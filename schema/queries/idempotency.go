@@ -28,11 +28,13 @@ type IdempotencyRecord struct {
 	Headers     map[string]string
 	Answer      []byte
 	AskedAt     time.Time
+	// ExpiresAt is when the key is free again, be the record gone by then or not.
+	ExpiresAt time.Time
 }
 
-// ClaimIdempotency writes the record of a request whose work begins; false when the key was used before. It waits for
-// a transaction that is claiming the same key. askedAt is kept to the millisecond; lockedUntil says from when on the
-// work may be taken over.
+// ClaimIdempotency writes the record of a request whose work begins, over one that has expired at askedAt; false when the key was used
+// before. It waits for a transaction that is claiming the same key. askedAt is kept to the millisecond; lockedUntil says from when on
+// the work may be taken over.
 func ClaimIdempotency(ctx context.Context, db DB, key IdempotencyKey, requestHash []byte, askedAt, lockedUntil, expiresAt time.Time) (bool, error) {
 	arguments := key.arguments()
 	arguments["request_hash"], arguments["asked_at"], arguments["locked_until"], arguments["expires_at"] = requestHash, askedAt, lockedUntil, expiresAt

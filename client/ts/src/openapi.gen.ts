@@ -674,7 +674,7 @@ export interface paths {
         post?: never;
         /**
          * Delete yourself
-         * @description Erases your name, your link to the identity provider, keys and tokens, and ends your memberships; this cannot be undone. Refused while something that you began still runs, and while you are the last owner of a tenant that is not closed. A closed tenant that you alone own is erased with you. Signing in again makes somebody new.
+         * @description Erases your name, your link to the identity provider, keys and tokens, and ends your memberships; this cannot be undone. Refused while something that you began still runs, and while you are the last owner of a tenant that is not closed. A closed tenant that you alone own is erased with you. Signing in again makes somebody new; a repeat with the same `X-Idempotency-Key` makes nobody and is answered the same, unless the credential was a token of the platform, which is gone.
          */
         delete: operations["deleteMe"];
         options?: never;
