@@ -373,7 +373,7 @@ func TestAPersonalTokenIsNeverMoreThanItsMaker(t *testing.T) {
 		t.Fatalf("a token is answered %d %s", made.status, made.body)
 	}
 	laptop := made.text("token")
-	if again := mint(alice, "k1", `{"name":"laptop","scopes":["profile:read","allocations:read","profile:write"],"expires_in_seconds":3600}`); again.text("token") != laptop || again.header.Get("Idempotency-Replayed") != "true" {
+	if again := mint(alice, "k1", `{"expires_in_seconds":3600,"name":"laptop","scopes":["profile:write","allocations:read","profile:read"]}`); again.text("token") != laptop || again.header.Get("Idempotency-Replayed") != "true" {
 		t.Errorf("a repeat is answered %s", again.body)
 	}
 	w.want(mint(alice, "k1", `{"name":"other","scopes":["profile:read"]}`), 409, "idempotency_conflict")

@@ -242,3 +242,26 @@ func TestWithoutRedis(t *testing.T) {
 		}
 	}
 }
+
+// What ends a bill works on the worst day, for whoever comes with a token: with Redis away and every budget used up.
+func TestWithoutRedisAnAllocationIsReleased(t *testing.T) {
+	away := redistest.Away()
+	w := newWorldWhere(t, 2, map[string]string{"billing.opening_credit_minor": "100000"}, func(w *world) { w.cache = &away })
+	alice, root := w.token("alice"), w.token("root", "admin")
+	w.ask("GET", "/api/v1/me", root, "", "")
+	w.ask("GET", "/api/v1/me", alice, "", "")
+	own, forced := w.activeAllocation(alice), w.activeAllocation(alice)
+	w.setLimit("api_requests_per_minute", 1)
+	for _, token := range []string{alice, root} {
+		w.eventually("the budget is used up", http.StatusTooManyRequests, func() reply { return w.ask("GET", "/api/v1/me", token, "", "") })
+	}
+	if released := w.ask("POST", own+"/release", alice, "r", ""); released.status != http.StatusAccepted {
+		t.Errorf("the release answers %d %s", released.status, released.body)
+	}
+	if released := w.ask("POST", strings.Replace(forced, "/api/v1/", "/api/v1/admin/", 1)+"/force-release", root, "f", `{"reason":"stuck"}`); released.status != http.StatusAccepted {
+		t.Errorf("the forced release answers %d %s", released.status, released.body)
+	}
+	if balance := w.ask("GET", "/api/v1/billing/balance", alice, "", ""); balance.status != http.StatusOK {
+		t.Errorf("the balance answers %d %s", balance.status, balance.body)
+	}
+}

@@ -4,6 +4,7 @@ package api_test
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 
 	"github.com/gpuaas/gpuaas/domain/id"
@@ -224,4 +225,66 @@ func TestEveryLookIntoATenantIsToldToIt(t *testing.T) {
 	if after := written(); after != before {
 		t.Errorf("what names no tenant, or the operator's own, was written down: %s rows were there and %s are", before, after)
 	}
+}
+
+// What answers with a secret keeps no answer and yet knows its request: the same key with another body is a conflict, also where a field is
+// only left out, and also for the second of two at once.
+func TestAKeyOfASecretIsForOneBody(t *testing.T) {
+	w := newWorld(t, 0)
+	alice := w.token("alice")
+	w.ask("GET", "/api/v1/me", alice, "", "")
+	account := w.ask("POST", "/api/v1/service-accounts", alice, "", `{"name":"ci","role":"member"}`).text("id")
+	for _, test := range []struct{ path, body, other string }{
+		{"/api/v1/tokens", `{"name":"t","scopes":["profile:read"],"expires_in_seconds":600}`, `{"name":"t","scopes":["profile:read"]}`},
+		{"/api/v1/tokens", `{"name":"u","scopes":["profile:read"]}`, `{"name":"u","scopes":["profile:read"],"expires_in_seconds":600}`},
+		{"/api/v1/service-accounts/" + account + "/secrets", `{"overlap_seconds":60}`, `{}`},
+		{"/api/v1/invitations", `{"role":"viewer","note":"for Ben"}`, `{"role":"viewer"}`},
+	} {
+		key := test.path + test.body[:12]
+		key = fmt.Sprintf("%x", key)
+		first := w.ask("POST", test.path, alice, key, test.body)
+		if again := w.ask("POST", test.path, alice, key, test.body); first.status != 201 || string(again.body) != string(first.body) || again.header.Get("Idempotency-Replayed") != "true" {
+			t.Errorf("%s answers %d %s, again %d %s", test.path, first.status, first.body, again.status, again.body)
+		}
+		w.want(w.ask("POST", test.path, alice, key, test.other), 409, "idempotency_conflict")
+	}
+	if held := w.field(`SELECT count(*) || '' FROM idempotency_records WHERE operation IN ('createToken', 'createServiceAccountSecret', 'createInvitation') AND answer IS NOT NULL`); held != "0" {
+		t.Errorf("%s answers with a secret are kept", held)
+	}
+
+	replies := make([]reply, 8)
+	var asked sync.WaitGroup
+	for i := range replies {
+		asked.Go(func() {
+			replies[i] = w.ask("POST", "/api/v1/invitations", alice, "race", fmt.Sprintf(`{"role":"viewer","note":"for %d"}`, i))
+		})
+	}
+	asked.Wait()
+	made := 0
+	for i, one := range replies {
+		switch code := one.text("code"); {
+		case one.status == 201:
+			made++
+		case code != "idempotency_conflict" && code != "idempotency_in_flight":
+			t.Errorf("request %d of several at once answers %d %s", i, one.status, one.body)
+		}
+	}
+	if made != 1 {
+		t.Errorf("%d of several bodies under one key were answered with an invitation", made)
+	}
+
+	// An invitation is accepted by one request; another token under its key is another request.
+	w.ask("GET", "/api/v1/me", w.token("ben"), "", "")
+	tokens := []string{}
+	for range 2 {
+		tokens = append(tokens, w.ask("POST", "/api/v1/invitations", alice, "", `{"role":"viewer"}`).text("token"))
+	}
+	accept := func(token string) reply {
+		return w.ask("POST", "/api/v1/invitations/accept", w.token("ben"), "in", fmt.Sprintf(`{"token":%q}`, token))
+	}
+	first := accept(tokens[0])
+	if again := accept(tokens[0]); first.status != 200 || string(again.body) != string(first.body) || again.header.Get("Idempotency-Replayed") != "true" {
+		t.Errorf("accepting answers %d %s, again %d %s", first.status, first.body, again.status, again.body)
+	}
+	w.want(accept(tokens[1]), 409, "idempotency_conflict")
 }

@@ -9,6 +9,7 @@ import (
 const (
 	plain    = middleware.Unkeyed
 	keyed    = middleware.Keyed
+	derived  = middleware.KeyDerived
 	required = middleware.KeyRequired
 	ownKeys  = middleware.KeyOwn
 )
@@ -75,11 +76,11 @@ var routes = []route{
 	{"restoreTenant", "POST", "/api/v1/admin/tenants/{tenant_id}/restore", operator(identity.PlatformWrite), general, keyed, 200},
 	{"listInvitations", "GET", "/api/v1/invitations", member(theTenant, identity.MembersRead), general, plain, 200},
 	// Its answer holds a secret, so it is never stored: the token derives from the key instead.
-	{"createInvitation", "POST", "/api/v1/invitations", member(theNamedPlace, identity.MembersWrite), general, plain, 201},
+	{"createInvitation", "POST", "/api/v1/invitations", member(theNamedPlace, identity.MembersWrite), general, derived, 201},
 	{"revokeInvitation", "POST", "/api/v1/invitations/{invitation_id}/revoke", member(anInvitation, identity.MembersWrite).ending(), general, keyed, 200},
 	{"listMyInvitations", "GET", "/api/v1/me/invitations", person(identity.ProfileRead), general, plain, 200},
-	{"acceptMyInvitation", "POST", "/api/v1/me/invitations/{invitation_id}/accept", person(identity.ProfileWrite), general, plain, 200},
-	{"acceptInvitation", "POST", "/api/v1/invitations/accept", person(identity.ProfileWrite), general, plain, 200},
+	{"acceptMyInvitation", "POST", "/api/v1/me/invitations/{invitation_id}/accept", person(identity.ProfileWrite), general, keyed, 200},
+	{"acceptInvitation", "POST", "/api/v1/invitations/accept", person(identity.ProfileWrite), general, keyed, 200},
 
 	{"listProjects", "GET", "/api/v1/projects", member(theTenant, identity.ProjectsRead), general, plain, 200},
 	{"createProject", "POST", "/api/v1/projects", member(theNamedTenant, identity.ProjectsWrite), general, keyed, 201},
@@ -96,14 +97,14 @@ var routes = []route{
 	// Its answer is a secret: nothing of it is kept, and each request gets a token of its own.
 	{tokenExchange, "POST", "/api/v1/auth/token", public(), anonymous, plain, 200},
 	// Answers that hold a secret are never stored: the secret derives from the key instead.
-	{"createToken", "POST", "/api/v1/tokens", person(identity.ProfileWrite), general, plain, 201},
+	{"createToken", "POST", "/api/v1/tokens", person(identity.ProfileWrite), general, derived, 201},
 	{"listTokens", "GET", "/api/v1/tokens", person(identity.ProfileRead), general, plain, 200},
 	{"revokeToken", "DELETE", "/api/v1/tokens/{token_id}", person(identity.ProfileWrite), general, keyed, 200},
 	{"createServiceAccount", "POST", "/api/v1/service-accounts", member(theNamedPlace, identity.ServiceAccountsWrite), general, keyed, 201},
 	{"listServiceAccounts", "GET", "/api/v1/service-accounts", member(theTenant, identity.ServiceAccountsRead), general, plain, 200},
 	{"getServiceAccount", "GET", "/api/v1/service-accounts/{service_account_id}", member(aServiceAccount, identity.ServiceAccountsRead), general, plain, 200},
 	{"updateServiceAccount", "PATCH", "/api/v1/service-accounts/{service_account_id}", member(aServiceAccount, identity.ServiceAccountsWrite).ending(), general, keyed, 200},
-	{"createServiceAccountSecret", "POST", "/api/v1/service-accounts/{service_account_id}/secrets", member(aServiceAccount, identity.ServiceAccountsWrite), general, plain, 201},
+	{"createServiceAccountSecret", "POST", "/api/v1/service-accounts/{service_account_id}/secrets", member(aServiceAccount, identity.ServiceAccountsWrite), general, derived, 201},
 	{"revokeServiceAccountSecret", "DELETE", "/api/v1/service-accounts/{service_account_id}/secrets/{secret_id}", member(aServiceAccount, identity.ServiceAccountsWrite).ending(), general, keyed, 200},
 	{"createSSHKey", "POST", "/api/v1/ssh-keys", member(theProject, identity.KeysWrite), general, keyed, 201},
 	{"listSSHKeys", "GET", "/api/v1/ssh-keys", member(theTenant, identity.KeysRead), general, plain, 200},
@@ -165,7 +166,7 @@ var routes = []route{
 
 	{"listNodes", "GET", "/api/v1/admin/nodes", operator(identity.PlatformRead), overview, plain, 200},
 	// Its answer holds a secret, so it is never stored: the token derives from the key instead.
-	{"createNodeEnrolToken", "POST", "/api/v1/admin/nodes/enrol-tokens", operator(identity.PlatformWrite), general, plain, 201},
+	{"createNodeEnrolToken", "POST", "/api/v1/admin/nodes/enrol-tokens", operator(identity.PlatformWrite), general, derived, 201},
 	{"getNode", "GET", "/api/v1/admin/nodes/{node_id}", operator(identity.PlatformRead), overview, plain, 200},
 	{"cordonNode", "POST", "/api/v1/admin/nodes/{node_id}/cordon", operator(identity.PlatformWrite), general, keyed, 200},
 	{"uncordonNode", "POST", "/api/v1/admin/nodes/{node_id}/uncordon", operator(identity.PlatformWrite), general, keyed, 200},
@@ -180,12 +181,12 @@ var routes = []route{
 	{"setNotificationPreferences", "PUT", "/api/v1/me/notification-preferences", person(identity.ProfileWrite), general, keyed, 200},
 
 	// Answers that hold a secret are never stored: the secret derives from the key instead.
-	{"createWebhook", "POST", "/api/v1/webhooks", member(theNamedTenant, identity.WebhooksWrite), general, plain, 201},
+	{"createWebhook", "POST", "/api/v1/webhooks", member(theNamedTenant, identity.WebhooksWrite), general, derived, 201},
 	{"listWebhooks", "GET", "/api/v1/webhooks", member(theTenant, identity.WebhooksRead), general, plain, 200},
 	{"getWebhook", "GET", "/api/v1/webhooks/{webhook_id}", member(aWebhook, identity.WebhooksRead), general, plain, 200},
 	{"updateWebhook", "PATCH", "/api/v1/webhooks/{webhook_id}", member(aWebhook, identity.WebhooksWrite), general, keyed, 200},
 	{"deleteWebhook", "DELETE", "/api/v1/webhooks/{webhook_id}", member(aWebhook, identity.WebhooksWrite).ending(), general, keyed, 204},
-	{"rotateWebhookSecret", "POST", "/api/v1/webhooks/{webhook_id}/secret", member(aWebhook, identity.WebhooksWrite), general, plain, 201},
+	{"rotateWebhookSecret", "POST", "/api/v1/webhooks/{webhook_id}/secret", member(aWebhook, identity.WebhooksWrite), general, derived, 201},
 	{"testWebhook", "POST", "/api/v1/webhooks/{webhook_id}/test", member(aWebhook, identity.WebhooksWrite), general, keyed, 201},
 	{"listWebhookDeliveries", "GET", "/api/v1/webhooks/{webhook_id}/deliveries", member(aWebhook, identity.WebhooksRead), general, plain, 200},
 	{"getWebhookDelivery", "GET", "/api/v1/webhook-deliveries/{delivery_id}", member(aDelivery, identity.WebhooksRead), general, plain, 200},

@@ -34,6 +34,7 @@ import (
 	"github.com/gpuaas/gpuaas/internal/oidc"
 	"github.com/gpuaas/gpuaas/internal/outbox"
 	"github.com/gpuaas/gpuaas/internal/process"
+	"github.com/gpuaas/gpuaas/internal/redis"
 	"github.com/gpuaas/gpuaas/internal/redis/redistest"
 	"github.com/gpuaas/gpuaas/internal/store"
 	"github.com/gpuaas/gpuaas/internal/store/storetest"
@@ -69,6 +70,8 @@ type world struct {
 	addresses map[string]address
 	// smtp is where mail is handed to; without it none is sent.
 	smtp email.Config
+	// cache is the Redis to use, nil for the test's own.
+	cache *redis.Config
 }
 
 // address is somebody's e-mail address, as the issuer knows it.
@@ -151,6 +154,9 @@ func (w *world) start(cluster temporal.Config) {
 		return process.RunWebhookWorker(ctx, process.WebhookWorkerConfig{Database: database, Temporal: cluster, Worker: process.DefaultWorkerConfig(), Log: logs, Stripe: w.stripe.Config()})
 	})
 	cache, evidenceKey := redistest.Config(w.t), w.evidenceKey()
+	if w.cache != nil {
+		cache = *w.cache
+	}
 	var bus nats.Config
 	// Receivers of webhooks listen on this machine.
 	customers := process.WebhooksConfig{Keys: "test:" + strings.Repeat("07", 32), Networks: []string{"127.0.0.0/8"}}

@@ -34,6 +34,9 @@ const (
 	Keyed
 	// KeyRequired operations start money or work and are refused without a key.
 	KeyRequired
+	// KeyDerived operations answer with a secret that derives from the key, and are run again for it: what was asked is remembered, so that
+	// another request is told from a repeat, and no answer.
+	KeyDerived
 	// KeyOwn operations need a key and keep their own record in the transaction of their work.
 	KeyOwn
 )
@@ -152,9 +155,12 @@ func (m *Memory) Serve(w http.ResponseWriter, r *http.Request, operation string,
 		return
 	}
 	claim, err := m.claim(r.Context(), keyOf(r, operation), hash[:])
+	claim.derived = rule == KeyDerived
 	switch {
 	case err != nil:
 		WriteFault(w, r, m.Log, err)
+	case claim.answer != nil && claim.derived:
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestKey{}, Request{ID: rand.Text()})))
 	case claim.answer != nil:
 		replay(w, r, *claim.answer)
 	default:
@@ -183,6 +189,16 @@ type claim struct {
 	request     Request
 	lockedUntil time.Time
 	answer      *queries.IdempotencyRecord
+	// derived says that no answer may be kept: it holds a secret.
+	derived bool
+}
+
+// keeps says whether the answer of what was done ends the use of the key.
+func (c claim) keeps(status int, body []byte) bool {
+	if c.derived {
+		return status < http.StatusBadRequest
+	}
+	return worthKeeping(status, body)
 }
 
 // claim makes the key this request's, or says what it should get instead.
@@ -262,16 +278,19 @@ func (m *Memory) work(w http.ResponseWriter, r *http.Request, held claim, next h
 	}()
 	next.ServeHTTP(recorded, r)
 	status = recorded.status
-	if worthKeeping(recorded.status, recorded.body.Bytes()) {
+	if held.keeps(recorded.status, recorded.body.Bytes()) {
 		after, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), afterTime)
 		defer cancel()
-		kept := map[string]string{}
+		kept, answer := map[string]string{}, recorded.body.Bytes()
 		for _, name := range []string{"Content-Type", "Location"} {
 			if value := recorded.header.Get(name); value != "" {
 				kept[name] = value
 			}
 		}
-		stored, err := queries.FinishIdempotency(after, m.Pool, held.key, recorded.status, kept, recorded.body.Bytes())
+		if held.derived {
+			answer = nil
+		}
+		stored, err := queries.FinishIdempotency(after, m.Pool, held.key, recorded.status, kept, answer)
 		if err != nil || !stored {
 			// The work is done and its answer not kept: the lock keeps a repeat out until it is over.
 			m.Log.ErrorContext(r.Context(), "the answer of an idempotency key could not be kept", "error", err)

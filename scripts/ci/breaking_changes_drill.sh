@@ -57,6 +57,11 @@ expect red "a new required field of a request" 'change("required: [reason]", "re
 expect red "a removed value of a query's enum" 'change("enum: [requested, provisioning, active, releasing, released, failed, release_failed]", "enum: [requested, provisioning, active, releasing, released, failed]")'
 expect red "an answer without a field it had" 'change("balance_minor, ", ""); change("        balance_minor:\n          type: integer\n          format: int64\n          description: \"The same in whole minor units, rounded down.\"\n", "")'
 expect green "a new optional field of a request" 'change("        abandon_node:\n", "        ticket:\n          type: string\n        abandon_node:\n")'
+cp -r schema/openapi schema/asyncapi schema/errors.yaml schema/policy.yaml "$REPOSITORY/schema/"
+git_ add .
+git_ commit --quiet -m "what is authored"
+expect green "the contract as it is authored"
+expect red "an operation removed from what is authored, while the bundle has it still" 'path = path.replace("openapi.yaml", "openapi/billing.yaml"); text = open(path).read(); remove_path("/api/v1/billing/balance")'
 git clone --quiet --depth 1 --no-tags "file://$REPOSITORY" "$scratch/shallow"
 REPOSITORY=$scratch/shallow expect red "a shallow clone without tags"
 
