@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // deadPrefix begins the subjects of dead letters.
@@ -51,13 +52,31 @@ func LetterSubject(consumer, subject string) string {
 	return deadPrefix + strings.Join(words, ".")
 }
 
-// Carry puts the message into the letter, as far as it fits.
+// Carry puts the message into the letter, as far as it fits: as the event that it is, or else as bytes.
 func (l *Letter) Carry(message []byte) {
 	switch {
 	case len(message) > MostLetterBytes:
-	case json.Valid(message) && !strings.Contains(string(message), `\u0000`): // PostgreSQL's jsonb holds no U+0000
+	case json.Valid(message) && utf8.Valid(message) && !strings.Contains(string(message), `\u0000`): // PostgreSQL's jsonb holds no U+0000
 		l.Event = message
 	default:
 		l.Body = message
 	}
+}
+
+// Seal carries the event as bytes, which every database holds: what JSON allows, and one refuses.
+func (l *Letter) Seal() {
+	l.Event, l.Body = nil, l.Event
+}
+
+// mostReason is how long a reason is at most, in bytes.
+const mostReason = 1000
+
+// Readable is a text as a letter and its database hold it: no longer than most readers want it, cut between two characters, and
+// without bytes that are no text.
+func Readable(text string) string {
+	cut := ""
+	if len(text) > mostReason {
+		text, cut = text[:mostReason], " …"
+	}
+	return strings.ReplaceAll(strings.ToValidUTF8(text, ""), "\x00", "") + cut
 }

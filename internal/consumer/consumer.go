@@ -39,7 +39,6 @@ const (
 	awayPause    = time.Second
 	troublePause = 500 * time.Millisecond
 	troubleEvery = 5 * time.Second
-	mostReason   = 1000
 )
 
 // ErrPoison marks an error that no other attempt would change.
@@ -267,10 +266,7 @@ func (c *Consumer) refuse(ctx context.Context, stream string, raw jetstream.Msg,
 	if !uuidForm.MatchString(name) {
 		name = fmt.Sprintf("%s/%d", stream, message.Sequence)
 	}
-	reason := secret.Text(cause.Error())
-	if len(reason) > mostReason {
-		reason = reason[:mostReason] + " …"
-	}
+	reason := event.Readable(secret.Text(cause.Error()))
 	attempts, err := queries.RecordFailure(ctx, c.pool, c.Name, name, reason)
 	if err != nil { // the database is away: nobody can tell whose fault it was
 		c.later(ctx, raw, awayPause)
@@ -287,7 +283,7 @@ func (c *Consumer) refuse(ctx context.Context, stream string, raw jetstream.Msg,
 		return
 	}
 	letter := event.Letter{
-		Stream: stream, Subject: raw.Subject(), Consumer: c.Name, Reason: reason, Attempts: attempts,
+		Stream: stream, Subject: event.Readable(raw.Subject()), Consumer: c.Name, Reason: reason, Attempts: attempts,
 		FailedAt: time.Now().UTC().Truncate(time.Millisecond), Sequence: message.Sequence,
 	}
 	if uuidForm.MatchString(message.EventID) {
@@ -310,7 +306,7 @@ func (c *Consumer) refuse(ctx context.Context, stream string, raw jetstream.Msg,
 // definite says whether another attempt would end the same.
 func definite(err error) bool {
 	var refused *fault.Error
-	return errors.Is(err, ErrPoison) || errors.As(err, &refused) && !refused.Code.Retryable()
+	return errors.Is(err, ErrPoison) || queries.Unstorable(err) || errors.As(err, &refused) && !refused.Code.Retryable()
 }
 
 func backOff(attempts int) time.Duration {

@@ -3,10 +3,12 @@
 package notify_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -222,6 +224,47 @@ func TestPoisonBecomesALetterAndBlocksNothing(t *testing.T) {
 		if !found {
 			t.Errorf("no letter says %q as it should", want.reason)
 		}
+	}
+}
+
+// JSON allows what PostgreSQL's jsonb refuses. Such an event cannot be told, and its letter carries it as bytes. A reason that is cut in
+// the middle of a character is one, too.
+func TestWhatJSONAllowsAndTheDatabaseRefusesBecomesALetter(t *testing.T) {
+	s := newScene(t, 3)
+	kind := event.BillingBalanceAdjusted
+	events := map[string][]byte{}
+	for number, odd := range []string{"\"\xc3\"", `"\ud800"`, `"\u0000"`, "1e999999", strings.Repeat("[", 9000) + strings.Repeat("]", 9000)} {
+		eventID := fmt.Sprintf("4b7f0d0a-0000-8000-8000-%012d", number)
+		events[eventID] = []byte(fmt.Sprintf(`{"event_id":%q,"event_type":%q,"occurred_at":"2026-03-01T12:00:00Z","version":%q,"correlation_id":"test","payload":{"tenant_id":%q,"odd":%s}}`,
+			eventID, kind, event.Version, tenant, odd))
+	}
+	for number, long := range []string{strings.Repeat("é", 700), "a" + strings.Repeat("é", 700)} { // of one of the two the reason is cut in the middle
+		eventID := fmt.Sprintf("4b7f0d0a-0000-8000-8001-%012d", number)
+		events[eventID] = envelope(eventID, event.Version, event.Type(long), map[string]any{"tenant_id": tenant})
+	}
+	for _, body := range events {
+		s.publish(string(kind), body)
+	}
+	s.write(kind, tenant, 1)
+	s.notifier()
+	s.until("all are letters", func() bool { return len(s.letters()) >= len(events) })
+	s.until("what came behind them is applied", func() bool { return s.count(`SELECT count(*) FROM notifications`) == 1 })
+	for _, letter := range s.letters() {
+		body := letter.Body
+		if strings.Contains(letter.EventID, "-8001-") {
+			body = letter.Event
+		}
+		var want, got any
+		if letter.Attempts != 1 || letter.Subject != string(kind) {
+			t.Errorf("the letter of %s says %s after %d attempts", letter.EventID, letter.Subject, letter.Attempts)
+		}
+		if !bytes.Equal(body, events[letter.EventID]) && (json.Unmarshal(body, &got) != nil || json.Unmarshal(events[letter.EventID], &want) != nil || !reflect.DeepEqual(got, want)) {
+			t.Errorf("the letter of %s does not carry what was published: %.200s", letter.EventID, body)
+		}
+		delete(events, letter.EventID)
+	}
+	if len(events) > 0 {
+		t.Errorf("no letter carries %d of the events", len(events))
 	}
 }
 

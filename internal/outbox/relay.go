@@ -277,7 +277,7 @@ func (r *Relay) move(ctx context.Context, term *queries.RelayTerm, to int64, ref
 	return nil
 }
 
-func (r *Relay) writeLetters(ctx context.Context, db queries.DB, refused []refusal) error {
+func (r *Relay) writeLetters(ctx context.Context, tx pgx.Tx, refused []refusal) error {
 	for _, one := range refused {
 		if one.row.Stream == event.DeadLetters {
 			// A letter about a letter would have no end; its row stays in the outbox for as long as any.
@@ -285,11 +285,11 @@ func (r *Relay) writeLetters(ctx context.Context, db queries.DB, refused []refus
 			continue
 		}
 		letter := event.Letter{
-			EventID: one.row.MsgID, Stream: one.row.Stream, Subject: one.row.Subject, Consumer: Name, Reason: one.reason, Attempts: 1,
+			EventID: one.row.MsgID, Stream: one.row.Stream, Subject: one.row.Subject, Consumer: Name, Reason: event.Readable(one.reason), Attempts: 1,
 			FailedAt: time.Now().UTC().Truncate(time.Millisecond), OutboxID: one.row.ID,
 		}
 		letter.Carry(one.row.Payload)
-		if err := queries.InsertLetter(ctx, db, letter, one.row.AggregateID); err != nil {
+		if err := queries.InsertLetter(ctx, tx, letter, one.row.AggregateID); err != nil {
 			return err
 		}
 		r.log.ErrorContext(ctx, "alarm: an event cannot be published and became a dead letter", "outbox_id", one.row.ID, "subject", one.row.Subject, "reason", one.reason)

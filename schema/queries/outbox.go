@@ -73,8 +73,18 @@ func MakeOutboxPartitions(ctx context.Context, db DB, days int) (made int, err e
 }
 
 // InsertLetter writes a dead letter, in the transaction in which somebody gives up on its message. The same consumer's letter about the same
-// message after as many attempts has the same id.
-func InsertLetter(ctx context.Context, db DB, letter event.Letter, aggregateID string) error {
+// message after as many attempts has the same id. An event that is JSON and nothing that PostgreSQL holds (a lone surrogate, a number
+// beyond any) is carried as bytes.
+func InsertLetter(ctx context.Context, tx pgx.Tx, letter event.Letter, aggregateID string) error {
+	err := pgx.BeginFunc(ctx, tx, func(savepoint pgx.Tx) error { return insertLetter(ctx, savepoint, letter, aggregateID) })
+	if letter.Event != nil && Unstorable(err) {
+		letter.Seal()
+		err = insertLetter(ctx, tx, letter, aggregateID)
+	}
+	return err
+}
+
+func insertLetter(ctx context.Context, db DB, letter event.Letter, aggregateID string) error {
 	body, err := json.Marshal(letter)
 	if err != nil {
 		return fmt.Errorf("letter about %s: %w", letter.Subject, err)
