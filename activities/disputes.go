@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/gpuaas/gpuaas/domain/event"
+	"github.com/gpuaas/gpuaas/domain/fault"
 	"github.com/gpuaas/gpuaas/domain/id"
 	"github.com/gpuaas/gpuaas/domain/identity"
 	"github.com/gpuaas/gpuaas/domain/money"
@@ -26,21 +27,68 @@ func DisputeID(stripeDispute string) id.Dispute {
 	return id.New[id.Dispute]([16]byte(sum[:16]))
 }
 
+// disputedPayment is the payment that a dispute is about: whether its money is in the ledger, or else whether it is still to come there.
+type disputedPayment struct {
+	payment          queries.Payment
+	credited, coming bool
+}
+
+// disputed finds the payment that a dispute is about: by what Stripe calls it, or, where that is not written down yet, by our id in its metadata.
+// pgx.ErrNoRows where it is about nothing of ours.
+func disputed(ctx context.Context, db queries.DB, provider *stripe.Client, intentID string) (disputedPayment, error) {
+	if intentID == "" {
+		return disputedPayment{}, pgx.ErrNoRows
+	}
+	paid, err := queries.PaymentOf(ctx, db, "", intentID)
+	if err == nil && paid.State == payment.Credited {
+		return disputedPayment{payment: paid, credited: true}, nil
+	}
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return disputedPayment{}, err
+	}
+	intent, err := provider.GetIntent(ctx, intentID)
+	if errors.Is(err, fault.PaymentRefused) {
+		return disputedPayment{}, pgx.ErrNoRows
+	}
+	if err != nil {
+		return disputedPayment{}, err
+	}
+	if paid.ID == "" {
+		named, err := id.Parse[id.Payment](intent.Metadata[metadataPayment])
+		if err != nil {
+			return disputedPayment{}, pgx.ErrNoRows
+		}
+		if paid, err = queries.GetPayment(ctx, db, "", named); err != nil {
+			return disputedPayment{}, err
+		}
+	}
+	entries, err := queries.EntriesByKey(ctx, db, []string{depositKey(intentID)})
+	if err != nil {
+		return disputedPayment{}, err
+	}
+	entry, posted := entries[depositKey(intentID)]
+	return disputedPayment{
+		payment: paid, credited: posted && entry.CreditAccountID == paid.AccountID, // a correction credits what was held
+		coming: !posted && paid.State != payment.Held && (intent.Paid() || !paid.State.Ended()),
+	}, nil
+}
+
 // LookDispute asks Stripe how a dispute stands and makes it so here. What a bank takes leaves the balance, also below zero; what it gives back
-// returns. A dispute about no payment of ours answers no state.
+// returns. A dispute about no payment that is credited answers no state.
 func (p *Payments) LookDispute(ctx context.Context, in workflows.DisputeInput) (workflows.DisputeStanding, error) {
 	told, err := p.Stripe.GetDispute(ctx, in.StripeDisputeID)
 	if err != nil {
 		return workflows.DisputeStanding{}, err
 	}
-	paid, err := queries.PaymentOf(ctx, p.Pool, "", told.PaymentIntentID)
-	if errors.Is(err, pgx.ErrNoRows) {
-		p.Log.ErrorContext(ctx, "alarm: a dispute is about no payment that is known here", "dispute_id", string(in.DisputeID))
+	about, err := disputed(ctx, p.Pool, p.Stripe, told.PaymentIntentID)
+	if errors.Is(err, pgx.ErrNoRows) || err == nil && !about.credited {
+		p.Log.ErrorContext(ctx, "alarm: a dispute is about no payment that is credited here", "dispute_id", string(in.DisputeID), "payment_id", string(about.payment.ID))
 		return workflows.DisputeStanding{}, nil
 	}
 	if err != nil {
 		return workflows.DisputeStanding{}, err
 	}
+	paid := about.payment
 	amount, err := payment.Micros(told.Currency, told.Amount)
 	if err == nil && told.Currency != paid.Currency {
 		err = errors.New("a dispute is kept in another currency than its payment")

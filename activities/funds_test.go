@@ -173,6 +173,25 @@ func TestADebitDoesNotReachBack(t *testing.T) {
 	}
 }
 
+// Nor does it hide that the money had ended while nobody could look: what ran on is written off, and not the tenant's.
+func TestADebitDoesNotHideAnEndThatNobodySaw(t *testing.T) {
+	w := newWorld(t, 1)
+	principal := w.tenant("ada", 1_000*microsASecond)
+	funds := &activities.Funds{Pool: w.App, Now: time.Now}
+	w.now = time.Now().Add(-time.Hour).UTC().Truncate(time.Millisecond)
+	began := w.now
+	w.inUse(principal, "k1")
+	w.credit(principal, -400*microsASecond)
+	w.credit(principal, -500*microsASecond)
+	review := w.review(funds, principal)
+	if len(review.Releases) != 1 || !review.ZeroAt.Equal(began.Add(1000*time.Second)) || !review.Releases[0].AskedAt.Equal(*review.ZeroAt) {
+		t.Errorf("the money was used up at %s: %+v", began.Add(1000*time.Second), review)
+	}
+	if off := w.count(`SELECT written_off_micros / 1000000 FROM funds_crossings WHERE rung = 'balance_depleted'`); off < 2600*int(microsASecond/1_000_000) {
+		t.Errorf("%d millions are written off", off)
+	}
+}
+
 // hearing notes who is told and how.
 type hearing struct {
 	told   []string

@@ -3,6 +3,7 @@ package activities
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/worker"
 
+	"github.com/gpuaas/gpuaas/domain/fault"
 	"github.com/gpuaas/gpuaas/domain/id"
 	authored "github.com/gpuaas/gpuaas/domain/policy"
 	"github.com/gpuaas/gpuaas/internal/stripe"
@@ -87,12 +89,15 @@ func (w *Webhooks) find(ctx context.Context, event stripe.Event, route *workflow
 		route.RefundID, route.TenantID, route.About = found.ID, found.TenantID, string(found.ID)
 		return err
 	case "dispute":
-		paid, err := queries.PaymentOf(ctx, w.Pool, "", event.PaymentIntentID)
-		if err == nil {
-			route.DisputeID, route.StripeDisputeID, route.TenantID = DisputeID(event.ObjectID), event.ObjectID, paid.TenantID
-			route.About = string(route.DisputeID)
+		about, err := disputed(ctx, w.Pool, w.Stripe, event.PaymentIntentID)
+		if err != nil {
+			return err
 		}
-		return err
+		if !about.credited {
+			return w.awaitCredit(ctx, about, event.ID)
+		}
+		*route = disputeRoute(event.ID, event.ObjectID, about.payment)
+		return nil
 	case "checkout.session", "payment_intent":
 		if named, parseErr := id.Parse[id.Card](event.Metadata[metadataCard]); parseErr == nil {
 			found, err := queries.GetCard(ctx, w.Pool, "", named)
@@ -108,6 +113,25 @@ func (w *Webhooks) find(ctx context.Context, event stripe.Event, route *workflow
 	default:
 		return pgx.ErrNoRows
 	}
+}
+
+func disputeRoute(eventID, stripeDispute string, paid queries.Payment) workflows.EventRoute {
+	dispute := DisputeID(stripeDispute)
+	return workflows.EventRoute{EventID: eventID, DisputeID: dispute, StripeDisputeID: stripeDispute, TenantID: paid.TenantID, About: string(dispute)}
+}
+
+// errNotCredited says that a dispute is ahead of the payment that it is about. Its event is routed again.
+var errNotCredited = errors.New("the disputed payment is not credited yet")
+
+// awaitCredit has the payment of a dispute look, so that what a bank takes back was there; pgx.ErrNoRows where it never will be.
+func (w *Webhooks) awaitCredit(ctx context.Context, about disputedPayment, eventID string) error {
+	if !about.coming {
+		return pgx.ErrNoRows
+	}
+	if _, err := w.Tell(ctx, workflows.EventRoute{EventID: eventID, PaymentID: about.payment.ID, About: string(about.payment.ID)}); err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: %s is %s", errNotCredited, about.payment.ID, about.payment.State)
 }
 
 // Tell tells whoever an event is for to look, and starts their workflow where it does not run.
@@ -150,6 +174,8 @@ const (
 	// undoneAfter is how long an event may lie before somebody begins it once more.
 	undoneAfter = 30 * time.Second
 	undoneMost  = 200
+	// unmatchedFor is for how long a dispute that is about nothing of ours is looked at again.
+	unmatchedFor = 40 * 24 * time.Hour
 )
 
 // Sweep asks Stripe for the events of which no webhook told, stores them, and begins them and whatever was stored and not begun.
@@ -186,6 +212,9 @@ func (w *Webhooks) Sweep(ctx context.Context, in workflows.SweepIn) (workflows.S
 		}
 		out.Begun++
 	}
+	if out.Disputes, err = w.tellUnmatched(ctx, now); err != nil {
+		return out, err
+	}
 	if out.Leaving, err = w.tellLeaving(ctx); err != nil {
 		return out, err
 	}
@@ -194,6 +223,39 @@ func (w *Webhooks) Sweep(ctx context.Context, in workflows.SweepIn) (workflows.S
 	}
 	out.LookAgainSeconds, err = w.Policy.Int(ctx, authored.PaymentsReconcileSeconds)
 	return out, err
+}
+
+// unmatchedMost bounds how many disputes that are about nothing of ours Stripe is asked about in one sweep.
+const unmatchedMost = 50
+
+// tellUnmatched begins the disputes whose events were about nothing that was known, and that are by now about a payment that is credited: one
+// that was held and that a correction credited, for instance.
+func (w *Webhooks) tellUnmatched(ctx context.Context, now time.Time) (told int, err error) {
+	disputes, err := queries.UnmatchedDisputes(ctx, w.Pool, now.Add(-unmatchedFor), unmatchedMost)
+	if err != nil {
+		return 0, err
+	}
+	for _, stripeDispute := range disputes {
+		found, err := w.Stripe.GetDispute(ctx, stripeDispute)
+		if errors.Is(err, fault.PaymentRefused) {
+			continue // Stripe does not know it
+		}
+		if err != nil {
+			return told, err
+		}
+		about, err := disputed(ctx, w.Pool, w.Stripe, found.PaymentIntentID)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows), err == nil && !about.credited:
+			continue
+		case err != nil:
+			return told, err
+		}
+		if _, err := w.Tell(ctx, disputeRoute("it was unmatched", stripeDispute, about.payment)); err != nil {
+			return told, err
+		}
+		told++
+	}
+	return told, nil
 }
 
 // tellLeaving begins the workflows of the cards that Stripe is still to forget: those of a tenant that was closed, and those whose

@@ -85,11 +85,11 @@ func (c *compared) open() []string {
 }
 
 // damage changes rows as the tables' owner, past every trigger and constraint that has a trigger.
-func (c *compared) damage(table, sql string, arguments ...any) {
-	c.t.Helper()
-	c.exec("ALTER TABLE " + table + " DISABLE TRIGGER ALL")
-	c.exec(sql, arguments...)
-	c.exec("ALTER TABLE " + table + " ENABLE TRIGGER ALL")
+func (w *world) damage(table, sql string, arguments ...any) {
+	w.t.Helper()
+	w.exec("ALTER TABLE " + table + " DISABLE TRIGGER ALL")
+	w.exec(sql, arguments...)
+	w.exec("ALTER TABLE " + table + " ENABLE TRIGGER ALL")
 }
 
 // While allocations start, are billed, and end, and money comes and goes, nothing is found.
@@ -226,13 +226,13 @@ func (c *compared) plant(alice, bob string, lasting []string) []string {
 	}
 }
 
-func (c *compared) dial() client.Client {
-	c.t.Helper()
-	cluster, err := temporal.Dial(context.Background(), c.cluster, slog.New(slog.DiscardHandler))
+func (w *world) dial() client.Client {
+	w.t.Helper()
+	cluster, err := temporal.Dial(context.Background(), w.cluster, slog.New(slog.DiscardHandler))
 	if err != nil {
-		c.t.Fatal(err)
+		w.t.Fatal(err)
 	}
-	c.t.Cleanup(cluster.Close)
+	w.t.Cleanup(cluster.Close)
 	return cluster
 }
 

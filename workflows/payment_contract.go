@@ -194,6 +194,8 @@ type SweepOut struct {
 	Asked   int `json:"asked"`
 	Begun   int `json:"begun"`
 	Leaving int `json:"leaving,omitempty"`
+	// Disputes are those that were about nothing of ours when they were heard of, and now are.
+	Disputes int `json:"disputes,omitempty"`
 	// Forgotten are the customers of erased tenants that the provider has forgotten.
 	Forgotten        int   `json:"forgotten,omitempty"`
 	LookAgainSeconds int64 `json:"look_again_seconds"`
@@ -229,8 +231,8 @@ var (
 
 // Steps of WebhookEvent (queue: webhooks).
 var (
-	// StepRouteEvent finds whom an event is for.
-	StepRouteEvent = Step[WebhookEventInput, EventRoute]{Name: "webhooks.route", Queue: WebhooksQueue, StartToClose: 10 * time.Second, Retry: retryAlways}
+	// StepRouteEvent finds whom an event is for, and asks the provider where that is not written down here. A dispute waits for its payment's credit.
+	StepRouteEvent = Step[WebhookEventInput, EventRoute]{Name: "webhooks.route", Queue: WebhooksQueue, StartToClose: 30 * time.Second, Retry: retryAlways}
 	// StepTellEvent tells them, starting their workflow where it does not run.
 	StepTellEvent = Step[EventRoute, Nothing]{Name: "webhooks.tell", Queue: WebhooksQueue, StartToClose: 10 * time.Second, Retry: retryAlways}
 	// StepNoteEvent writes down what became of an event.

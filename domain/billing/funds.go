@@ -74,12 +74,19 @@ func (d Draw) Runs(t time.Time) bool {
 type Funds struct {
 	// BalanceMicros is the ledger's, with what is posted of the draws taken out.
 	BalanceMicros money.Micros
-	// Since is the first instant that an answer may name. What was taken out then by somebody else must not end what was
-	// used before.
+	// Since is the first instant that an answer may name; zero for any.
 	Since time.Time
+	// Debits are what somebody else took out since, in any order: it is missing from then on, and was there for what was used before.
+	Debits []Debit
 	// CreditedAt is when money last came, usage that was given back aside; zero for never.
 	CreditedAt time.Time
 	Draws      []Draw
+}
+
+// Debit is money that was taken out for something else than usage.
+type Debit struct {
+	At     time.Time
+	Micros money.Micros
 }
 
 // Available is what is left at t, in micros: the balance less what the draws have cost by then and the ledger does not show.
@@ -103,19 +110,35 @@ func (f Funds) Available(t time.Time) (money.Micros, error) {
 	return left, nil
 }
 
+// lasting is what was left at t of what is there now and what was taken out since. It never rises with t, as a debit is missing once it is made.
+// One within a millisecond belongs to its end: before it the money was there.
+func (f Funds) lasting(t time.Time) (money.Micros, error) {
+	left, err := f.Available(t)
+	for _, debit := range f.Debits {
+		if err != nil || !t.Before(debit.At) {
+			continue
+		}
+		if left > math.MaxInt64-debit.Micros {
+			return 0, money.ErrOverflow
+		}
+		left += debit.Micros
+	}
+	return left, err
+}
+
 // horizon is how far ahead an instant is looked for: beyond it is never, and within it every duration fits.
 const horizon = 100 * 365 * 24 * time.Hour
 
-// Reaches is the first millisecond, none before Since or before the first meter began, at which no more than level is left;
-// false when that is never the case. It asks the charge rule itself, so a release at that instant leaves exactly
-// Available(at): level, less at most what the draws cost in one millisecond.
+// Reaches is the first millisecond, none before Since or before the first meter began, at which no more than level is left, or was before a
+// debit took more; false when that is never the case. It asks the charge rule itself, so a release at that instant leaves exactly level of
+// what was there, less at most what the draws cost in one millisecond, and less the debits.
 func (f Funds) Reaches(level money.Micros) (at time.Time, ever bool) {
 	from, draws := f.from()
 	if !draws {
 		return time.Time{}, false
 	}
 	reached := func(ms int) bool {
-		left, err := f.Available(from.Add(time.Duration(ms) * time.Millisecond))
+		left, err := f.lasting(from.Add(time.Duration(ms) * time.Millisecond))
 		return err != nil || left <= level // an amount that fits no ledger is more than anybody has
 	}
 	last := int(horizon / time.Millisecond)
@@ -149,7 +172,7 @@ func (f Funds) from() (time.Time, bool) {
 	if f.Since.After(from) {
 		from = f.Since
 	}
-	// A debit within a millisecond belongs to its end: before it the money was there.
+	// An instant within a millisecond belongs to its end.
 	if cut := from.Truncate(time.Millisecond); !cut.Equal(from) {
 		from = cut.Add(time.Millisecond)
 	}

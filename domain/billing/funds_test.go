@@ -73,6 +73,17 @@ func left(funds billing.Funds, t time.Time) *big.Int {
 	return total
 }
 
+// lasted is what was left at t with what was taken out since.
+func lasted(funds billing.Funds, t time.Time) *big.Int {
+	total := left(funds, t)
+	for _, debit := range funds.Debits {
+		if t.Before(debit.At) {
+			total.Add(total, big.NewInt(int64(debit.Micros)))
+		}
+	}
+	return total
+}
+
 func TestTheInstantIsTheFirstMillisecondAtWhichNoMoreIsLeft(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		funds := billing.Funds{
@@ -81,6 +92,11 @@ func TestTheInstantIsTheFirstMillisecondAtWhichNoMoreIsLeft(t *testing.T) {
 		}
 		if rapid.Bool().Draw(t, "debited") {
 			funds.Since = after(rapid.Int64Range(0, 200_000_000).Draw(t, "since_ms"))
+		}
+		for range rapid.IntRange(0, 3).Draw(t, "debits") {
+			funds.Debits = append(funds.Debits, billing.Debit{
+				At: after(rapid.Int64Range(-1000, 200_000_000).Draw(t, "debit_ms")), Micros: money.Micros(rapid.Int64Range(1, 20_000_000_000_000).Draw(t, "debit")),
+			})
 		}
 		level := money.Micros(rapid.Int64Range(0, 1_000_000_000).Draw(t, "level"))
 		at, ever := funds.Reaches(level)
@@ -91,7 +107,7 @@ func TestTheInstantIsTheFirstMillisecondAtWhichNoMoreIsLeft(t *testing.T) {
 			}
 			return
 		}
-		if got := left(funds, at); got.Cmp(wanted) > 0 {
+		if got := lasted(funds, at); got.Cmp(wanted) > 0 {
 			t.Fatalf("at %s there is still %s, more than %d", at, got, level)
 		}
 		first := funds.Draws[0].Anchor
@@ -100,7 +116,7 @@ func TestTheInstantIsTheFirstMillisecondAtWhichNoMoreIsLeft(t *testing.T) {
 				first = draw.Anchor
 			}
 		}
-		if before := at.Add(-time.Millisecond); !before.Before(first) && !before.Before(funds.Since) && left(funds, before).Cmp(wanted) <= 0 {
+		if before := at.Add(-time.Millisecond); !before.Before(first) && !before.Before(funds.Since) && lasted(funds, before).Cmp(wanted) <= 0 {
 			t.Fatalf("%d was reached before %s already", level, at)
 		}
 		if at.Before(first) || at.Before(funds.Since) {
@@ -246,6 +262,50 @@ func TestMoneyThatCameAndWentUnseen(t *testing.T) {
 			verdict, err := ladder.Judge(billing.Funds{BalanceMicros: look.balance, CreditedAt: look.credited, Draws: []billing.Draw{meter}}, ended, after(look.at))
 			if err != nil || !sameCrossings(verdict.Crossings, look.want) {
 				t.Fatalf("%+v, %v; want %+v", verdict.Crossings, err, look.want)
+			}
+		})
+	}
+}
+
+// What somebody else takes out ends what runs at its own instant, and never before; and where the money had ended before, nobody having looked,
+// it ended then: the time in between is written off and not the tenant's.
+func TestADebitNeitherReachesBackNorHidesAnEnd(t *testing.T) {
+	const rate = 3_600_000_000 // a million micros a second
+	at := func(ms int64, micros money.Micros) billing.Debit { return billing.Debit{At: after(ms), Micros: micros} }
+	meter := billing.Draw{Meter: billing.Meter{RateMicrosPerHour: rate, Anchor: anchor}}
+	posted := after(90_000)
+	for name, test := range map[string]struct {
+		balance    money.Micros
+		postedTo   *time.Time
+		debits     []billing.Debit
+		now        int64
+		zero       int64
+		writtenOff money.Micros
+	}{
+		"no debit":                                   {100_000_000, nil, nil, 160_000, 100_000, 60_000_000},
+		"a debit that ends it":                       {-50_000_000, nil, []billing.Debit{at(60_000, 150_000_000)}, 160_000, 60_000, 100_000_000},
+		"a debit that shortens it":                   {70_000_000, nil, []billing.Debit{at(60_000, 30_000_000)}, 80_000, 70_000, 10_000_000},
+		"a debit after an end that nobody saw":       {60_000_000, nil, []billing.Debit{at(130_000, 40_000_000)}, 160_000, 100_000, 60_000_000},
+		"and usage that was posted":                  {-30_000_000, &posted, []billing.Debit{at(130_000, 40_000_000)}, 160_000, 100_000, 60_000_000},
+		"a debit at the very end":                    {60_000_000, nil, []billing.Debit{at(100_000, 40_000_000)}, 160_000, 100_000, 60_000_000},
+		"two debits, the first of which ends it":     {-20_000_000, nil, []billing.Debit{at(90_000, 20_000_000), at(80_000, 100_000_000)}, 160_000, 80_000, 80_000_000},
+		"two debits, of which the second ends it":    {-20_000_000, nil, []billing.Debit{at(10_000, 20_000_000), at(80_000, 100_000_000)}, 160_000, 80_000, 80_000_000},
+		"two debits after an end that nobody saw":    {-20_000_000, nil, []billing.Debit{at(110_000, 20_000_000), at(120_000, 100_000_000)}, 160_000, 100_000, 60_000_000},
+		"a debit before anything ran":                {100_000_000, nil, []billing.Debit{at(-5_000, 900_000_000)}, 160_000, 100_000, 60_000_000},
+		"a debit within a millisecond, at its end":   {-50_000_000, nil, []billing.Debit{{At: after(60_000).Add(300 * time.Microsecond), Micros: 150_000_000}}, 160_000, 60_001, 99_999_000},
+		"one that is given back is no debit for now": {100_000_000, nil, []billing.Debit{at(10_000, 20_000_000)}, 160_000, 100_000, 60_000_000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			draw := meter
+			draw.PostedTo = test.postedTo
+			verdict, err := billing.Ladder{}.Judge(billing.Funds{BalanceMicros: test.balance, Debits: test.debits, Draws: []billing.Draw{draw}}, nil, after(test.now))
+			if err != nil || !verdict.Depleted || !verdict.ZeroAt.Equal(after(test.zero)) {
+				t.Fatalf("it ends at %v (%v), not at %s", verdict.ZeroAt, err, after(test.zero))
+			}
+			for _, crossing := range verdict.Crossings {
+				if crossing.Rung == billing.Depleted && crossing.WrittenOffMicros != test.writtenOff {
+					t.Errorf("%d micros are written off, not %d", crossing.WrittenOffMicros, test.writtenOff)
+				}
 			}
 		})
 	}

@@ -49,6 +49,9 @@ type AccountFunds struct {
 	Allocations []FundedAllocation
 }
 
+// mostDebits bounds how many debits are added back to see what was there before them.
+const mostDebits = 100
+
 // ReadFunds reads what an account holds and what draws on it. A meter that starts or stops meanwhile is seen before or after;
 // the ledger's part is of one moment.
 func ReadFunds(ctx context.Context, db DB, tenant id.Tenant, account id.Account) (AccountFunds, error) {
@@ -62,20 +65,24 @@ func ReadFunds(ctx context.Context, db DB, tenant id.Tenant, account id.Account)
 	}
 	ledger, err := one[struct {
 		BalanceMicros money.Micros
-		DebitedAt     *time.Time
+		DebitAt       []time.Time
+		DebitMicros   []money.Micros
 		CreditedAt    *time.Time
 		PostedTo      []*time.Time
 		Settled       []bool
 		FreeOf        []id.Allocation
 		FreeFrom      []time.Time
 		FreeTo        []time.Time
-	}](ctx, db, "LedgerFunds", pgx.NamedArgs{"account_id": account, "allocation_ids": ids})
+	}](ctx, db, "LedgerFunds", pgx.NamedArgs{"account_id": account, "allocation_ids": ids, "most_debits": mostDebits})
 	if err != nil {
 		return AccountFunds{}, err
 	}
 	funds := AccountFunds{Funds: billing.Funds{BalanceMicros: ledger.BalanceMicros}, Allocations: allocations}
-	if ledger.DebitedAt != nil {
-		funds.Since = *ledger.DebitedAt
+	for i, at := range ledger.DebitAt {
+		funds.Debits = append(funds.Debits, billing.Debit{At: at, Micros: ledger.DebitMicros[i]})
+	}
+	if len(ledger.DebitAt) == mostDebits { // there may be older ones, before which nobody can say what was there
+		funds.Since = ledger.DebitAt[mostDebits-1]
 	}
 	if ledger.CreditedAt != nil {
 		funds.CreditedAt = *ledger.CreditedAt

@@ -27,6 +27,8 @@ WITH newest AS MATERIALIZED (
   SELECT w.id, w.place, (SELECT max(usage_end) FROM ledger_entries WHERE usage_allocation_id = w.id) AS posted_to,
     EXISTS (SELECT FROM ledger_settlements WHERE ledger_settlements.allocation_id = w.id) AS settled
   FROM unnest(@allocation_ids::text[]) WITH ORDINALITY AS w (id, place)
+), debits AS MATERIALIZED (
+  SELECT id, created_at, amount_micros FROM ledger_entries WHERE debit_account_id = @account_id AND kind <> 'usage' ORDER BY id DESC LIMIT @most_debits
 ), given AS MATERIALIZED (
   SELECT id, allocation_id, period_start, period_end FROM ledger_entries
   WHERE kind IN ('outage_credit', 'suspension_credit') AND allocation_id = ANY (@allocation_ids::text[]) AND allocation_id IS NOT NULL AND kind <> 'usage'
@@ -40,7 +42,8 @@ SELECT (SELECT coalesce(sum(part.micros), 0)::bigint FROM (
     SELECT -amount_micros FROM ledger_entries
     WHERE debit_account_id = (SELECT @account_id::text) AND id > coalesce((SELECT up_to_id FROM newest), 0)
   ) AS part) AS balance_micros,
-  (SELECT created_at FROM ledger_entries WHERE debit_account_id = @account_id AND kind <> 'usage' ORDER BY id DESC LIMIT 1) AS debited_at,
+  ARRAY(SELECT created_at FROM debits ORDER BY id DESC) AS debit_at,
+  ARRAY(SELECT amount_micros FROM debits ORDER BY id DESC) AS debit_micros,
   (SELECT created_at FROM ledger_entries WHERE credit_account_id = @account_id AND kind <> 'usage_credit' ORDER BY id DESC LIMIT 1) AS credited_at,
   ARRAY(SELECT posted_to FROM wanted ORDER BY place) AS posted_to,
   ARRAY(SELECT settled FROM wanted ORDER BY place) AS settled,

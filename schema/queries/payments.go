@@ -193,6 +193,16 @@ func UndoneStripeEvents(ctx context.Context, db DB, before time.Time, limit int)
 	return events, err
 }
 
+// UnmatchedDisputes lists the disputes, as Stripe calls them, that were about nothing of ours when somebody heard of them, and are not known.
+func UnmatchedDisputes(ctx context.Context, db DB, since time.Time, limit int) ([]string, error) {
+	rows, err := many[struct{ ObjectID string }](ctx, db, "StripeDisputesUnmatched", pgx.NamedArgs{"since": since, "row_limit": limit})
+	disputes := make([]string, len(rows))
+	for i, row := range rows {
+		disputes[i] = row.ObjectID
+	}
+	return disputes, err
+}
+
 // NewestStripeEvent is when the newest event that is known happened; nil when none is.
 func NewestStripeEvent(ctx context.Context, db DB) (*time.Time, error) {
 	row, err := one[struct{ HappenedAt *time.Time }](ctx, db, "StripeEventNewest")

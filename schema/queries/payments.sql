@@ -136,6 +136,13 @@ WHERE received_at < @before::timestamptz AND received_at > @before::timestamptz 
   AND NOT EXISTS (SELECT FROM stripe_event_outcomes WHERE stripe_event_outcomes.event_id = stripe_events.event_id)
 ORDER BY received_at LIMIT @row_limit;
 
+-- name: StripeDisputesUnmatched
+-- Disputes that were about nothing of ours when somebody heard of them, and are not known yet.
+SELECT DISTINCT object_id FROM stripe_events JOIN stripe_event_outcomes USING (event_id)
+WHERE outcome = 'unmatched' AND type LIKE 'charge.dispute.%' AND happened_at > @since::timestamptz
+  AND NOT EXISTS (SELECT FROM disputes WHERE stripe_dispute_id = object_id)
+ORDER BY object_id DESC LIMIT @row_limit;
+
 -- name: StripeEventNewest
 SELECT max(happened_at) AS happened_at FROM stripe_events;
 
