@@ -302,6 +302,13 @@ func (p *Payments) odd(ctx context.Context, tx pgx.Tx, row queries.Payment, inte
 			"asked_micros", int64(row.AmountMicros), "asked_currency", row.Currency, "paid_units", units, "paid_currency", currency)
 		return what, nil
 	}
+	entries, err := queries.EntriesByKey(ctx, tx, []string{depositKey(intent)})
+	if err != nil {
+		return "", err
+	}
+	if entry, posted := entries[depositKey(intent)]; posted && entry.AmountMicros != row.AmountMicros {
+		return "credited_otherwise", nil // by a correction, after some of it went back
+	}
 	status, err := queries.ShareTenant(ctx, tx, row.TenantID)
 	if err == nil && status == queries.TenantClosed {
 		what = "tenant_closed"

@@ -41,6 +41,8 @@ type providerRead struct {
 	found         []reconciliation.Found
 	// charged and repaid are what Stripe's books name.
 	charged, repaid map[string]bool
+	// disputed is what banks hold or have taken back of each payment, in Stripe's units.
+	disputed map[string]int64
 }
 
 // Check reads Stripe's books and ours, each held beside the other. Faults of Stripe's are retried.
@@ -48,6 +50,7 @@ func (p *ProviderReconciliation) Check(ctx context.Context, in workflows.CheckIn
 	out := workflows.CheckOut{Done: true}
 	reading := &providerRead{
 		ProviderReconciliation: p, since: in.Terms.ProviderSince, before: in.Terms.StartedAt.Add(-in.Terms.Lag()), charged: map[string]bool{}, repaid: map[string]bool{},
+		disputed: map[string]int64{},
 	}
 	// What was found before is looked at again, however old it is.
 	oldest, err := queries.OldestFinding(ctx, p.Pool, reconciliation.Provider)
@@ -59,7 +62,7 @@ func (p *ProviderReconciliation) Check(ctx context.Context, in workflows.CheckIn
 			reading.since = again
 		}
 	}
-	for _, part := range []func(context.Context) error{reading.chargesOfStripe, reading.creditsOfOurs, reading.refundsOfStripe, reading.refundsOfOurs, reading.disputesOfStripe} {
+	for _, part := range []func(context.Context) error{reading.disputesOfStripe, reading.chargesOfStripe, reading.creditsOfOurs, reading.refundsOfStripe, reading.refundsOfOurs} {
 		if err := part(ctx); err != nil {
 			return out, err
 		}
@@ -101,8 +104,18 @@ func (r *providerRead) chargesOfStripe(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		ids, corrected := make([]int64, 0, len(entries)), map[int64]bool{}
+		for _, entry := range entries {
+			ids = append(ids, entry.ID)
+		}
+		if corrected, err = queries.CorrectionEntries(ctx, r.Pool, ids); err != nil {
+			return err
+		}
 		for _, charge := range charges {
 			r.examined++
+			if entry, credited := entries[depositKey(nameOf(charge))]; credited && corrected[entry.ID] {
+				continue // what two people saw to is what it was to be
+			}
 			if err := r.judgeCharge(ctx, charge, entries, payments); err != nil {
 				return err
 			}
@@ -114,7 +127,8 @@ func (r *providerRead) chargesOfStripe(ctx context.Context) error {
 // judgeCharge holds money that Stripe took beside the entry that credits it.
 func (r *providerRead) judgeCharge(ctx context.Context, charge stripe.Charge, entries map[string]queries.KeyedEntry, payments []queries.PaymentToCheck) error {
 	found := reconciliation.Found{Subject: nameOf(charge), Detail: map[string]any{
-		"charge_id": charge.ID, "amount": charge.Amount, "currency": charge.Currency, "paid_at": charge.PaidAt,
+		"charge_id": charge.ID, "amount": charge.Amount, "refunded": charge.Refunded, "disputed": r.disputed[nameOf(charge)], "currency": charge.Currency,
+		"paid_at": charge.PaidAt,
 	}}
 	paid, err := payment.Micros(charge.Currency, charge.Amount)
 	if err != nil {
@@ -137,6 +151,14 @@ func (r *providerRead) judgeCharge(ctx context.Context, charge stripe.Charge, en
 	case charge.PaidAt.After(r.before):
 		return nil // whoever credits it may be at work
 	default:
+		// What went back to whoever paid it is nobody's.
+		left := charge.Amount - charge.Refunded - r.disputed[nameOf(charge)]
+		if left <= 0 {
+			return nil
+		}
+		if paid, err = payment.Micros(charge.Currency, left); err != nil {
+			found.Detail["unusable"] = err.Error()
+		}
 		found.Kind, found.Sentence = reconciliation.PaymentUnmatched, fmt.Sprintf("Stripe has %d micros of %s, and nobody is credited with them.", paid, nameOf(charge))
 		account, err := r.whose(ctx, charge, payments, &found)
 		if err != nil {
@@ -316,6 +338,9 @@ func (r *providerRead) disputesOfStripe(ctx context.Context) error {
 		}
 		for _, dispute := range disputes {
 			r.examined++
+			if !dispute.Inquiry() && !dispute.Won() {
+				r.disputed[dispute.PaymentIntentID] += dispute.Amount
+			}
 			row, here := known[dispute.ID]
 			taken, _ := payment.Micros(dispute.Currency, dispute.Amount) // an amount that is not ours differs
 			found := reconciliation.Found{Subject: dispute.ID, Detail: map[string]any{

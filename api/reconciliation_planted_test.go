@@ -146,6 +146,59 @@ func (c *compared) billLost(alice string) {
 	}
 }
 
+// A payment that is held and was paid back at Stripe, by hand or by a bank, is nobody's: what is left of it is offered, and nothing once nothing is.
+func TestReconciliationOffersOnlyWhatStripeStillHas(t *testing.T) {
+	c := newCompared(t, 1)
+	carol, ruth := c.penniless("carol"), c.token("ruth", "admin")
+	c.ask("GET", "/api/v1/me", ruth, "", "")
+	held := func(key string, minor int64) (intent string) {
+		t.Helper()
+		opened := c.deposit(carol, key, minor)
+		c.damage("payments", `UPDATE payments SET amount_micros = amount_micros + 10000 WHERE id = $1`, opened.text("id"))
+		intent, _ = c.stripe.Pay(opened.text("checkout_url"), "pay")["payment_intent"].(string)
+		c.stands("/api/v1/payments/"+opened.text("id"), carol, "held")
+		return intent
+	}
+	back := func(intent, units string) {
+		t.Helper()
+		c.stripe.Post("/v1/refunds", url.Values{"payment_intent": {intent}, "amount": {units}})
+	}
+	partly, wholly, taken, whole := held("partly", 5000), held("wholly", 4000), held("taken", 3000), held("whole", 2000)
+	back(partly, "1500")
+	back(wholly, "1000")
+	c.stripe.Order("dispute", map[string]any{"payment_intent": taken, "reason": "fraudulent"})
+	offers := func() string {
+		t.Helper()
+		return c.field(`SELECT coalesce(string_agg(subject || ' ' || amount_micros, ', ' ORDER BY amount_micros), '') FROM reconciliation_findings WHERE kind = 'payment_unmatched' AND state = 'open' AND manner = 'deposit'`)
+	}
+	offered := func(want string) {
+		t.Helper()
+		temporaltest.Eventually(t, 2*time.Minute, func() error {
+			c.reconcile(false)
+			if got := offers(); got != want {
+				return fmt.Errorf("it offers %q, not %q", got, want)
+			}
+			return nil
+		})
+	}
+	offered(fmt.Sprintf("%s 20000000, %s 30000000, %s 35000000", whole, wholly, partly))
+	back(wholly, "3000")
+	offered(fmt.Sprintf("%s 20000000, %s 35000000", whole, partly))
+	balance := c.balance(carol)
+	finding := c.field(`SELECT id FROM reconciliation_findings WHERE kind = 'payment_unmatched' AND state = 'open' AND subject = $1`, partly)
+	proposed := c.ask("POST", reconciliations+"findings/"+finding+"/corrections", c.root, "propose", mending)
+	if approved := c.ask("POST", reconciliations+"corrections/"+proposed.text("id")+"/approve", ruth, "approve", mending); approved.status != 200 {
+		t.Fatalf("an approval is answered %d %s", approved.status, approved.body)
+	}
+	if got := c.balance(carol); got != balance+35_000_000 {
+		t.Errorf("the balance is %d micros, not %d", got, balance+35_000_000)
+	}
+	offered(whole + " 20000000")
+	if differs := c.field(`SELECT count(*)::text FROM reconciliation_findings WHERE kind = 'payment_amount_differs'`); differs != "0" {
+		t.Errorf("%s payments are said to differ", differs)
+	}
+}
+
 func idOf(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }
 
 // A run whose start Temporal refuses is written nowhere: nobody would make it, and it would be said to run for ever.

@@ -15,9 +15,10 @@ type Charge struct {
 	ID              string
 	PaymentIntentID string
 	Currency        string
-	Amount          int64
-	PaidAt          time.Time
-	Metadata        Metadata
+	// Amount is what was taken, and Refunded the part of it that went back since.
+	Amount, Refunded int64
+	PaidAt           time.Time
+	Metadata         Metadata
 }
 
 // Charges reads the charges that were asked for from an instant on and are paid, newest first, and hands them on a page at a time.
@@ -32,7 +33,7 @@ func (c *Client) Charges(ctx context.Context, since time.Time, page func([]Charg
 		if found.Status != stripego.ChargeStatusSucceeded || !found.Captured {
 			continue
 		}
-		charge := Charge{ID: found.ID, Currency: string(found.Currency), Amount: found.AmountCaptured, PaidAt: time.Unix(found.Created, 0).UTC(), Metadata: found.Metadata}
+		charge := Charge{ID: found.ID, Currency: string(found.Currency), Amount: found.AmountCaptured, Refunded: found.AmountRefunded, PaidAt: time.Unix(found.Created, 0).UTC(), Metadata: found.Metadata}
 		if found.PaymentIntent != nil {
 			charge.PaymentIntentID = found.PaymentIntent.ID
 		}

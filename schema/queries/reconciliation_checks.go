@@ -148,17 +148,26 @@ func OpenAllocations(ctx context.Context, db DB, after id.Allocation, limit int)
 
 // ClaimedEntries answers which of these entries a payment, a refund, a dispute or a correction names as its own.
 func ClaimedEntries(ctx context.Context, db DB, ids []int64) (map[int64]bool, error) {
-	claimed := map[int64]bool{}
-	for _, name := range []string{"CheckPaymentEntries", "CorrectionEntries"} {
-		rows, err := many[struct{ EntryID int64 }](ctx, db, name, pgx.NamedArgs{"entry_ids": ids})
-		if err != nil {
-			return nil, err
-		}
-		for _, row := range rows {
-			claimed[row.EntryID] = true
-		}
+	claimed, err := CorrectionEntries(ctx, db, ids)
+	if err != nil {
+		return nil, err
 	}
-	return claimed, nil
+	return claimed, claim(ctx, db, "CheckPaymentEntries", ids, claimed)
+}
+
+// CorrectionEntries answers which of these entries a correction posted.
+func CorrectionEntries(ctx context.Context, db DB, ids []int64) (map[int64]bool, error) {
+	corrected := map[int64]bool{}
+	return corrected, claim(ctx, db, "CorrectionEntries", ids, corrected)
+}
+
+// claim adds the entries that a statement answers.
+func claim(ctx context.Context, db DB, statement string, ids []int64, claimed map[int64]bool) error {
+	rows, err := many[struct{ EntryID int64 }](ctx, db, statement, pgx.NamedArgs{"entry_ids": ids})
+	for _, row := range rows {
+		claimed[row.EntryID] = true
+	}
+	return err
 }
 
 // NodeToCheck is a node and its claim.
