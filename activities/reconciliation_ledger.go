@@ -184,10 +184,14 @@ func entriesAgain(ctx context.Context, tx pgx.Tx) ([]queries.EntryToCheck, error
 func oddEntries(ctx context.Context, tx pgx.Tx, entries []queries.EntryToCheck) ([]reconciliation.Found, error) {
 	var accountIDs []id.Account
 	var allocationIDs []id.Allocation
+	var adjustments []string
 	ids := make([]int64, len(entries))
 	for i, entry := range entries {
 		ids[i] = entry.ID
 		accountIDs = append(accountIDs, entry.DebitAccountID, entry.CreditAccountID)
+		if key, is := strings.CutPrefix(entry.IdempotencyKey, workflows.AdjustmentWorkflowID("")); is {
+			adjustments = append(adjustments, key)
+		}
 		if entry.AllocationID != "" {
 			allocationIDs = append(allocationIDs, entry.AllocationID)
 		}
@@ -200,7 +204,7 @@ func oddEntries(ctx context.Context, tx pgx.Tx, entries []queries.EntryToCheck) 
 	if err != nil {
 		return nil, err
 	}
-	claimed, err := queries.ClaimedEntries(ctx, tx, ids)
+	claimed, err := queries.ClaimedEntries(ctx, tx, ids, adjustments)
 	if err != nil {
 		return nil, err
 	}
@@ -213,9 +217,12 @@ func oddEntries(ctx context.Context, tx pgx.Tx, entries []queries.EntryToCheck) 
 	return uncorrected(ctx, tx, all)
 }
 
-// withOwner are the kinds that a payment, a refund or a dispute, or a correction, names as its own.
-var withOwner = map[string]bool{
-	"deposit": true, "refund": true, "refund_settled": true, "refund_reversed": true, "dispute_withdrawn": true, "dispute_reinstated": true, "dispute_lost": true,
+// owners name, for the kinds that something else names as its own, what that is. A correction names any.
+var owners = map[string]string{
+	"deposit": "payment", "refund": "refund", "refund_settled": "refund", "refund_reversed": "refund",
+	"dispute_withdrawn": "dispute", "dispute_reinstated": "dispute", "dispute_lost": "dispute",
+	"adjustment_credit": "adjustment in the audit log", "adjustment_debit": "adjustment in the audit log", "opening_credit": "adjustment in the audit log",
+	"closing_refund": "closing",
 }
 
 func oddEntry(entry queries.EntryToCheck, accounts map[id.Account]queries.KnownAccount, allocations map[id.Allocation]queries.KnownAllocation, claimed bool) *reconciliation.Found {
@@ -244,8 +251,8 @@ func oddEntry(entry queries.EntryToCheck, accounts map[id.Account]queries.KnownA
 	if owner.TenantID != "" && owner.Currency == entry.Currency && owed != 0 {
 		found.AccountID, found.Currency, found.AmountMicros, found.Manner = owner.ID, owner.Currency, owed, reconciliation.Adjust
 	}
-	if withOwner[entry.Kind] && !claimed {
-		return orphaned("Entry %d is a %s that no payment, refund or dispute knows of.", entry.ID, entry.Kind)
+	if owner := owners[entry.Kind]; owner != "" && !claimed {
+		return orphaned("Entry %d is a %s that no %s knows of.", entry.ID, entry.Kind, owner)
 	}
 	if entry.AllocationID == "" {
 		return nil

@@ -43,6 +43,8 @@ type providerRead struct {
 	charged, repaid map[string]bool
 	// disputed is what banks hold or have taken back of each payment, in Stripe's units.
 	disputed map[string]int64
+	// news are Stripe's events since before; nil while nobody needed them.
+	news []stripe.Event
 }
 
 // Check reads Stripe's books and ours, each held beside the other. Faults of Stripe's are retried.
@@ -347,8 +349,17 @@ func (r *providerRead) disputesOfStripe(ctx context.Context) error {
 				"payment_intent_id": dispute.PaymentIntentID, "amount": dispute.Amount, "currency": dispute.Currency, "status": dispute.Status,
 			}}
 			switch {
-			case !dispute.CreatedAt.Before(r.before), here && row.AmountMicros == taken && row.Currency == dispute.Currency:
+			case !dispute.CreatedAt.Before(r.before):
 				continue
+			case here && row.AmountMicros == taken && row.Currency == dispute.Currency:
+				state, differs, err := r.decidedOtherwise(ctx, row, dispute)
+				if err != nil {
+					return err
+				}
+				if !differs {
+					continue
+				}
+				found.Kind, found.Sentence = reconciliation.DisputeDiffers, fmt.Sprintf("The dispute %s is %s at Stripe, and stands here as %s.", dispute.ID, state, row.State)
 			case here:
 				found.Kind, found.Sentence = reconciliation.DisputeDiffers, fmt.Sprintf("The dispute %s is of %d micros, and stands here with %d.", dispute.ID, taken, row.AmountMicros)
 			default:
@@ -358,4 +369,28 @@ func (r *providerRead) disputesOfStripe(ctx context.Context) error {
 		}
 		return nil
 	})
+}
+
+// decidedOtherwise says that a dispute was decided at Stripe, a while ago, and here otherwise or not at all. A suspect is asked for by its id,
+// and nothing is wrong yet while the news of its decision may be on the way.
+func (r *providerRead) decidedOtherwise(ctx context.Context, row queries.DisputeToCheck, listed stripe.Dispute) (payment.DisputeState, bool, error) {
+	if listed.State() == row.State {
+		return row.State, false, nil
+	}
+	told, err := r.Stripe.GetDispute(ctx, listed.ID)
+	if err != nil || told.State() == row.State {
+		return row.State, false, err
+	}
+	if r.news == nil {
+		if r.news, err = r.Stripe.EventsSince(ctx, r.before); err != nil {
+			return row.State, false, err
+		}
+	}
+	for _, event := range r.news {
+		if event.ObjectID == listed.ID {
+			return row.State, false, nil
+		}
+	}
+	rows, err := queries.DisputesOfStripe(ctx, r.Pool, []string{listed.ID})
+	return told.State(), len(rows) == 1 && rows[0].State != told.State(), err
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/gpuaas/gpuaas/workflows"
 )
 
-// checkWorkflows holds every open allocation and every node beside its workflow, and every running Allocation beside its row. What Temporal
+// checkWorkflows holds every open allocation, every node and all money under way beside its workflow, and every running Allocation beside its row. What Temporal
 // lists is a hint, because it is eventually consistent: whatever does not fit is asked for by its id, and its row read once more, before it
 // counts.
 func (r *Reconciliation) checkWorkflows(ctx context.Context, terms workflows.ReconciliationTerms, cursor *workflows.CheckCursor) (all []reconciliation.Found, done bool, err error) {
@@ -33,7 +33,10 @@ func (r *Reconciliation) checkWorkflows(ctx context.Context, terms workflows.Rec
 	if err := r.workflowsWithoutAllocation(ctx, cursor, running, open, before, &all); err != nil {
 		return nil, false, err
 	}
-	return all, true, r.nodesWithoutWorkflow(ctx, cursor, before, &all)
+	if err := r.nodesWithoutWorkflow(ctx, cursor, before, &all); err != nil {
+		return nil, false, err
+	}
+	return all, true, r.moneyWithoutWorkflow(ctx, cursor, before, &all)
 }
 
 // running lists the running workflows of a type, with when each began.

@@ -106,7 +106,7 @@ func TestADisputeOfWhatIsNotCredited(t *testing.T) {
 		VALUES ('evt_early', 'charge.dispute.created', '', $1, 'webhook', '', '', now())`, dispute)
 	w.exec(`INSERT INTO stripe_event_outcomes (event_id, outcome) VALUES ('evt_early', 'unmatched')`)
 	webhooks := &activities.Webhooks{
-		Pool: w.App, Temporal: w.dial(), Stripe: stripe.New(w.stripe.Config()), Policy: policy.New(w.App), Now: time.Now, Log: slog.New(slog.DiscardHandler),
+		Pool: w.App, Temporal: w.atTemporal(), Stripe: stripe.New(w.stripe.Config()), Policy: policy.New(w.App), Now: time.Now, Log: slog.New(slog.DiscardHandler),
 		Events: telemetry.Counter{}, Swept: telemetry.Counter{},
 	}
 	out, err := webhooks.Sweep(t.Context(), workflows.SweepIn{Since: time.Now().Add(time.Hour)})

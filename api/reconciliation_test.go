@@ -129,6 +129,12 @@ func TestReconciliationFindsEveryDamageOnceAndNothingElse(t *testing.T) {
 	for _, person := range []string{alice, bob} {
 		c.ask("GET", "/api/v1/me", person, "", "")
 	}
+	for key, amount := range map[string]string{"goodwill": "500", "taken": "-200"} { // what is audited is nothing to find
+		if adjusted := c.ask("POST", "/api/v1/admin/accounts/"+c.field(`SELECT accounts.id FROM accounts JOIN users ON users.tenant_id = accounts.tenant_id WHERE username = 'alice'`)+"/adjustments",
+			c.root, key, `{"amount_minor":`+amount+`,"reason":"`+key+`"}`); adjusted.status/100 != 2 {
+			t.Fatalf("an adjustment is answered %d %s", adjusted.status, adjusted.body)
+		}
+	}
 	payment := c.paid(alice, "deposit", 2500)
 	refund := c.ask("POST", "/api/v1/payments/"+payment+"/refunds", alice, "refund", `{"amount_minor":100,"reason":"too much"}`)
 	c.stands("/api/v1/refunds/"+refund.text("id"), alice, "succeeded")
@@ -172,10 +178,12 @@ func (c *compared) plant(alice, bob string, lasting []string) []string {
 	c.exec(`INSERT INTO ledger_entries (kind, txn_id, debit_account_id, credit_account_id, currency, amount_micros, allocation_id, period_start, period_end, idempotency_key)
 		VALUES ('usage_credit', gen_random_uuid(), 'acct_platformrevenueusdaaaaaaaa', $1, 'usd', 5000, $2, '2026-01-01', '2026-01-02', 'planted')`, account, stray)
 	c.exec(`INSERT INTO ledger_entries (kind, txn_id, debit_account_id, credit_account_id, currency, amount_micros, idempotency_key)
-		VALUES ('deposit', gen_random_uuid(), 'acct_platformstripeclearingusda', $1, 'usd', 10000, 'stripe:pi:pi_forged')`, account)
+		VALUES ('deposit', gen_random_uuid(), 'acct_platformstripeclearingusda', $1, 'usd', 10000, 'stripe:pi:pi_forged'),
+			('adjustment_credit', gen_random_uuid(), 'acct_platformcreditusdaaaaaaaaa', $1, 'usd', 20000, 'adjustment/adj_forged'),
+			('opening_credit', gen_random_uuid(), 'acct_platformcreditusdaaaaaaaaa', $1, 'usd', 30000, 'by hand')`, account)
 
 	// One that runs loses its workflow, and its node's generation is another.
-	cluster := c.dial()
+	cluster := c.atTemporal()
 	if err := cluster.TerminateWorkflow(context.Background(), workflows.AllocationWorkflowID(id.Allocation(ids[2])), "", "planted"); err != nil {
 		c.t.Fatal(err)
 	}
@@ -219,6 +227,8 @@ func (c *compared) plant(alice, bob string, lasting []string) []string {
 		"unbilled " + ids[0], "overbilled " + ids[1],
 		"entry_orphaned " + c.field(`SELECT 'ledger_entry/' || id FROM ledger_entries WHERE idempotency_key = 'planted'`),
 		"entry_orphaned " + c.field(`SELECT 'ledger_entry/' || id FROM ledger_entries WHERE idempotency_key = 'stripe:pi:pi_forged'`),
+		"entry_orphaned " + c.field(`SELECT 'ledger_entry/' || id FROM ledger_entries WHERE idempotency_key = 'adjustment/adj_forged'`),
+		"entry_orphaned " + c.field(`SELECT 'ledger_entry/' || id FROM ledger_entries WHERE idempotency_key = 'by hand'`),
 		"allocation_without_workflow " + ids[2], "unbilled " + ids[2], "workflow_without_allocation " + orphan,
 		"claim_differs_from_lease " + c.field(`SELECT id FROM nodes WHERE claimed_by = $1`, ids[2]),
 		"claim_without_lease " + spare[0], "lease_without_claim " + spare[1], "claim_without_allocation " + spare[2],
@@ -226,7 +236,8 @@ func (c *compared) plant(alice, bob string, lasting []string) []string {
 	}
 }
 
-func (w *world) dial() client.Client {
+// atTemporal is the cluster that the workers work in.
+func (w *world) atTemporal() client.Client {
 	w.t.Helper()
 	cluster, err := temporal.Dial(context.Background(), w.cluster, slog.New(slog.DiscardHandler))
 	if err != nil {

@@ -17,7 +17,7 @@ const (
 	Windows Check = "windows"
 	// Entries holds each ledger entry beside what it is about.
 	Entries Check = "entries"
-	// Workflows holds open allocations and nodes beside their workflows in Temporal.
+	// Workflows holds open allocations, nodes, accounts that spend, and money that is under way beside their workflows in Temporal.
 	Workflows Check = "workflows"
 	// Custody holds nodes, leases and allocations beside each other.
 	Custody Check = "custody"
@@ -42,6 +42,10 @@ const (
 	WorkflowMissing     Kind = "allocation_without_workflow"
 	WorkflowOrphaned    Kind = "workflow_without_allocation"
 	NodeWorkflowMissing Kind = "node_without_workflow"
+	FundsUnwatched      Kind = "funds_without_workflow"
+	PaymentAbandoned    Kind = "payment_without_workflow"
+	RefundAbandoned     Kind = "refund_without_workflow"
+	DisputeAbandoned    Kind = "dispute_without_workflow"
 	ClaimWithoutLease   Kind = "claim_without_lease"
 	LeaseWithoutClaim   Kind = "lease_without_claim"
 	ClaimDiffers        Kind = "claim_differs_from_lease"
@@ -64,6 +68,7 @@ var checks = map[Kind]Check{
 	Unbilled: Windows, Overbilled: Windows, SettlementDiffers: Windows,
 	EntryOrphaned: Entries, EntryContradicted: Entries,
 	WorkflowMissing: Workflows, WorkflowOrphaned: Workflows, NodeWorkflowMissing: Workflows,
+	FundsUnwatched: Workflows, PaymentAbandoned: Workflows, RefundAbandoned: Workflows, DisputeAbandoned: Workflows,
 	ClaimWithoutLease: Custody, LeaseWithoutClaim: Custody, ClaimDiffers: Custody, ClaimOrphaned: Custody, ClaimMissing: Custody,
 	PaymentUnmatched: Provider, PaymentUnfounded: Provider, PaymentDiffers: Provider, RefundUnmatched: Provider, RefundUnfounded: Provider,
 	RefundDiffers: Provider, DisputeUnmatched: Provider, DisputeDiffers: Provider,
@@ -84,7 +89,7 @@ const (
 )
 
 // warnings are the kinds that cost nobody else anything.
-var warnings = []Kind{Unbilled, WorkflowMissing, WorkflowOrphaned, NodeWorkflowMissing, ClaimOrphaned, LeaseWithoutClaim}
+var warnings = []Kind{Unbilled, WorkflowMissing, WorkflowOrphaned, NodeWorkflowMissing, FundsUnwatched, ClaimOrphaned, LeaseWithoutClaim}
 
 // Severity of a kind.
 func (k Kind) Severity() Severity {

@@ -15,6 +15,7 @@ import (
 	"github.com/stripe/stripe-go/v76/client"
 
 	"github.com/gpuaas/gpuaas/domain/fault"
+	"github.com/gpuaas/gpuaas/domain/payment"
 )
 
 // Config is how Stripe is reached.
@@ -364,6 +365,18 @@ func (d Dispute) Won() bool {
 
 // Lost says that the customer keeps the money.
 func (d Dispute) Lost() bool { return d.Status == string(stripego.DisputeStatusLost) }
+
+// State is how it stands, as we call it.
+func (d Dispute) State() payment.DisputeState {
+	switch {
+	case d.Won():
+		return payment.DisputeWon
+	case d.Lost():
+		return payment.DisputeLost
+	default:
+		return payment.DisputeOpen
+	}
+}
 
 // GetDispute reads a dispute.
 func (c *Client) GetDispute(ctx context.Context, id string) (Dispute, error) {

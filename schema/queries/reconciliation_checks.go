@@ -146,28 +146,76 @@ func OpenAllocations(ctx context.Context, db DB, after id.Allocation, limit int)
 	return many[KnownAllocation](ctx, db, "CheckOpenAllocations", pgx.NamedArgs{"after_id": after, "row_limit": limit})
 }
 
-// ClaimedEntries answers which of these entries a payment, a refund, a dispute or a correction names as its own.
-func ClaimedEntries(ctx context.Context, db DB, ids []int64) (map[int64]bool, error) {
+// ClaimedEntries answers which of these entries a payment, a refund, a dispute, a closing or a correction names as its own, or the audit
+// log as that of one of these adjustments.
+func ClaimedEntries(ctx context.Context, db DB, ids []int64, adjustments []string) (map[int64]bool, error) {
 	claimed, err := CorrectionEntries(ctx, db, ids)
 	if err != nil {
 		return nil, err
 	}
-	return claimed, claim(ctx, db, "CheckPaymentEntries", ids, claimed)
+	for _, statement := range []string{"CheckPaymentEntries", "CheckClosingEntries"} {
+		if err := claim(ctx, db, statement, pgx.NamedArgs{"entry_ids": ids}, claimed); err != nil {
+			return nil, err
+		}
+	}
+	return claimed, claim(ctx, db, "CheckAdjustmentEntries", pgx.NamedArgs{"adjustments": adjustments}, claimed)
 }
 
 // CorrectionEntries answers which of these entries a correction posted.
 func CorrectionEntries(ctx context.Context, db DB, ids []int64) (map[int64]bool, error) {
 	corrected := map[int64]bool{}
-	return corrected, claim(ctx, db, "CorrectionEntries", ids, corrected)
+	return corrected, claim(ctx, db, "CorrectionEntries", pgx.NamedArgs{"entry_ids": ids}, corrected)
 }
 
 // claim adds the entries that a statement answers.
-func claim(ctx context.Context, db DB, statement string, ids []int64, claimed map[int64]bool) error {
-	rows, err := many[struct{ EntryID int64 }](ctx, db, statement, pgx.NamedArgs{"entry_ids": ids})
+func claim(ctx context.Context, db DB, statement string, arguments pgx.NamedArgs, claimed map[int64]bool) error {
+	rows, err := many[struct{ EntryID int64 }](ctx, db, statement, arguments)
 	for _, row := range rows {
 		claimed[row.EntryID] = true
 	}
 	return err
+}
+
+// UnderWay is an account that spends, or a payment, a refund or a dispute that has not ended: somebody has to be at work on it.
+type UnderWay struct {
+	ID       string
+	TenantID id.Tenant
+	State    string
+	// StripeID is what Stripe calls it; empty where Stripe knows nothing of it.
+	StripeID string
+	// Since is when it began, or changed last.
+	Since time.Time
+}
+
+// Stretch is what is read of something: what is older than an instant, behind an id; or Only one.
+type Stretch struct {
+	Before      time.Time
+	After, Only string
+	Limit       int
+}
+
+func underWay(ctx context.Context, db DB, statement string, of Stretch) ([]UnderWay, error) {
+	return many[UnderWay](ctx, db, statement, pgx.NamedArgs{"before": of.Before, "after_id": of.After, "only": optional(of.Only), "row_limit": of.Limit})
+}
+
+// SpendingAccounts reads a stretch of the accounts of which something costs money.
+func SpendingAccounts(ctx context.Context, db DB, of Stretch) ([]UnderWay, error) {
+	return underWay(ctx, db, "CheckSpendingAccounts", of)
+}
+
+// OpenPayments reads a stretch of the payments that somebody may still make.
+func OpenPayments(ctx context.Context, db DB, of Stretch) ([]UnderWay, error) {
+	return underWay(ctx, db, "CheckOpenPayments", of)
+}
+
+// PendingRefunds reads a stretch of the refunds that are out of a balance and not settled.
+func PendingRefunds(ctx context.Context, db DB, of Stretch) ([]UnderWay, error) {
+	return underWay(ctx, db, "CheckPendingRefunds", of)
+}
+
+// OpenDisputes reads a stretch of the disputes that are not decided.
+func OpenDisputes(ctx context.Context, db DB, of Stretch) ([]UnderWay, error) {
+	return underWay(ctx, db, "CheckOpenDisputes", of)
 }
 
 // NodeToCheck is a node and its claim.

@@ -52,6 +52,33 @@ UNION SELECT returned_entry_id FROM refunds WHERE returned_entry_id = ANY (@entr
 UNION SELECT withdrawn_entry_id FROM disputes WHERE withdrawn_entry_id = ANY (@entry_ids::bigint[])
 UNION SELECT outcome_entry_id FROM disputes WHERE outcome_entry_id = ANY (@entry_ids::bigint[]);
 
+-- name: CheckClosingEntries
+-- Entries that a closing names as what it took out.
+SELECT entry_id FROM refunds_due WHERE entry_id = ANY (@entry_ids::bigint[]);
+
+-- name: CheckAdjustmentEntries
+-- Entries that the audit log names as what an adjustment posted.
+SELECT (details ->> 'entry_id')::bigint AS entry_id FROM audit_logs
+WHERE target_type = 'adjustment' AND target_id = ANY (@adjustments::text[]) AND action = 'ledger.adjust' AND result = 'success' AND details ->> 'entry_id' ~ '^[0-9]{1,18}$';
+
+-- name: CheckSpendingAccounts
+-- Accounts of which something costs money, and has for a while.
+SELECT account_id AS id, tenant_id, 'spending' AS state, '' AS stripe_id, min(updated_at) AS since FROM allocations
+WHERE state = 'active' AND suspended_at IS NULL AND rate_micros_per_hour > 0 AND account_id > @after_id AND (@only::text IS NULL OR account_id = @only)
+GROUP BY account_id, tenant_id HAVING min(updated_at) < @before ORDER BY account_id LIMIT @row_limit;
+
+-- name: CheckOpenPayments
+SELECT id, tenant_id, state, coalesce(checkout_session_id, '') AS stripe_id, created_at AS since FROM payments
+WHERE state IN ('requested', 'open', 'processing') AND created_at < @before AND id > @after_id AND (@only::text IS NULL OR id = @only) ORDER BY id LIMIT @row_limit;
+
+-- name: CheckPendingRefunds
+SELECT id, tenant_id, state, coalesce(stripe_refund_id, '') AS stripe_id, created_at AS since FROM refunds
+WHERE state = 'pending' AND created_at < @before AND id > @after_id AND (@only::text IS NULL OR id = @only) ORDER BY id LIMIT @row_limit;
+
+-- name: CheckOpenDisputes
+SELECT id, tenant_id, state, stripe_dispute_id AS stripe_id, created_at AS since FROM disputes
+WHERE state = 'open' AND created_at < @before AND id > @after_id AND (@only::text IS NULL OR id = @only) ORDER BY id LIMIT @row_limit;
+
 -- name: CheckNodes
 SELECT id, claimed_by, generation, enrolled_at, updated_at FROM nodes WHERE id > @after_id ORDER BY id LIMIT @row_limit;
 
