@@ -106,11 +106,12 @@ func (r *providerRead) chargesOfStripe(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		ids, corrected := make([]int64, 0, len(entries)), map[int64]bool{}
+		entryIDs := make([]int64, 0, len(entries))
 		for _, entry := range entries {
-			ids = append(ids, entry.ID)
+			entryIDs = append(entryIDs, entry.ID)
 		}
-		if corrected, err = queries.CorrectionEntries(ctx, r.Pool, ids); err != nil {
+		corrected, err := queries.CorrectionEntries(ctx, r.Pool, entryIDs)
+		if err != nil {
 			return err
 		}
 		for _, charge := range charges {

@@ -131,7 +131,7 @@ func TestReconciliationFindsEveryDamageOnceAndNothingElse(t *testing.T) {
 	}
 	for key, amount := range map[string]string{"goodwill": "500", "taken": "-200"} { // what is audited is nothing to find
 		if adjusted := c.ask("POST", "/api/v1/admin/accounts/"+c.field(`SELECT accounts.id FROM accounts JOIN users ON users.tenant_id = accounts.tenant_id WHERE username = 'alice'`)+"/adjustments",
-			c.root, key, `{"amount_minor":`+amount+`,"reason":"`+key+`"}`); adjusted.status/100 != 2 {
+			c.root, key, `{"amount_minor":`+amount+`,"currency":"usd","reason":"`+key+`"}`); adjusted.status/100 != 2 {
 			t.Fatalf("an adjustment is answered %d %s", adjusted.status, adjusted.body)
 		}
 	}

@@ -220,5 +220,10 @@ func (c *Chain) verifyOne(ctx context.Context, expected hashchain.Block, block q
 	case !bytes.Equal(sum[:], block.SHA256):
 		return fmt.Sprintf("An entry with an id above %d and up to %d was altered, or the block was.", block.AfterID, block.UpToID), hasher.Entries, nil
 	}
-	return "", hasher.Entries, nil
+	// What Postgres generated is not hashed, and constraints hang on it.
+	underived, err := queries.UnderivedEntry(ctx, c.pool, block.AfterID, block.UpToID)
+	if err != nil || underived == nil {
+		return "", hasher.Entries, err
+	}
+	return fmt.Sprintf("What Postgres made from the columns of entry %d does not follow from them: it was altered.", *underived), hasher.Entries, nil
 }

@@ -60,6 +60,10 @@ func (c *Client) Values(ctx context.Context) (Values, error) {
 // Read reads every key now, in the transaction it is given: what an admission pins is what stands at that moment.
 func Read(ctx context.Context, db queries.DB) (Values, error) {
 	rows, err := queries.NewestPolicyValues(ctx, db)
+	return valuesOf(rows, err)
+}
+
+func valuesOf(rows []queries.PolicyValue, err error) (Values, error) {
 	if err != nil {
 		return Values{}, fmt.Errorf("read the policy: %w", err)
 	}

@@ -59,8 +59,22 @@ func ReadForTenant(ctx context.Context, db queries.DB, tenant id.Tenant) (Values
 	return values.forTenant(ctx, db, tenant)
 }
 
+// ReadForTenantAt is ReadForTenant as it would have answered at an instant.
+func ReadForTenantAt(ctx context.Context, db queries.DB, tenant id.Tenant, at time.Time) (Values, error) {
+	values, err := valuesOf(queries.PolicyValuesAt(ctx, db, at))
+	if err != nil {
+		return Values{}, err
+	}
+	rows, err := queries.TenantPolicyValuesAt(ctx, db, tenant, at)
+	return values.overriddenBy(rows, err)
+}
+
 func (v Values) forTenant(ctx context.Context, db queries.DB, tenant id.Tenant) (Values, error) {
 	rows, err := queries.NewestTenantPolicyValues(ctx, db, tenant)
+	return v.overriddenBy(rows, err)
+}
+
+func (v Values) overriddenBy(rows []queries.PolicyValue, err error) (Values, error) {
 	if err != nil {
 		return Values{}, fmt.Errorf("read the policy of a tenant: %w", err)
 	}

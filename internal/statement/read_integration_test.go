@@ -78,6 +78,35 @@ func TestMonthsFollowOnEachOther(t *testing.T) {
 	}
 }
 
+// Who sells and what tax is contained is what policy said at the month's end: no later change alters what is final.
+func TestAStatementSaysWhatPolicySaidThen(t *testing.T) {
+	db := newLedger(t)
+	set := func(sql string) {
+		t.Helper()
+		if _, err := db.Owner.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reader := statement.NewReader(db.App, func() time.Time { return time.Date(2026, 4, 1, 3, 0, 0, 0, time.UTC) })
+	requireSellers := func(when string, want ...string) {
+		t.Helper()
+		for i, month := 0, time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC); i < len(want); i, month = i+1, month.AddDate(0, 1, 0) {
+			found, err := reader.Of(t.Context(), tenant, queries.Account{ID: account, Currency: "usd"}, month, month.AddDate(0, 1, 0))
+			if got := fmt.Sprintf("%s %d", found.Seller.LegalName, found.Tax.BasisPoints); err != nil || got != want[i] {
+				t.Errorf("%s, %s is of %q and not %q: %v", when, month.Format("2006-01"), got, want[i], err)
+			}
+		}
+	}
+	set(`INSERT INTO policy_values (key, version, value, actor_user_id, created_at) VALUES
+		('billing.legal_name', 1, '"First"', 'platform', '2026-01-20'), ('billing.legal_name', 2, '"Second"', 'platform', '2026-03-01'),
+		('billing.tax_basis_points', 1, '1900', 'platform', '2026-01-20')`)
+	set(`INSERT INTO tenant_policy_values (tenant_id, key, version, value, actor_user_id, created_at) VALUES ('` + tenant + `', 'billing.tax_basis_points', 1, '700', 'platform', '2026-02-10')`)
+	requireSellers("at first", "First 1900", "First 700", "Second 700", "Second 700")
+	set(`INSERT INTO policy_values (key, version, value, actor_user_id, created_at) VALUES ('billing.legal_name', 3, '"Third"', 'platform', '2026-04-01 02:00')`)
+	set(`INSERT INTO tenant_policy_values (tenant_id, key, version, value, actor_user_id, created_at) VALUES ('` + tenant + `', 'billing.tax_basis_points', 2, NULL, 'platform', '2026-04-01 02:00')`)
+	requireSellers("after a change", "First 1900", "First 700", "Second 700", "Third 1900")
+}
+
 // Another tenant's account is empty to whoever names it.
 func TestAnotherTenantsAccountIsEmpty(t *testing.T) {
 	db := newLedger(t)

@@ -50,7 +50,7 @@ func (r *Reader) receipt(ctx context.Context, receipt billing.Receipt, moved mon
 		}
 		receipt.PostedAt, receipt.AmountMicros = entries[0].CreatedAt.UTC(), max(moved, -moved)
 		parties := billing.Statement{TenantID: receipt.TenantID}
-		if err := describe(ctx, tx, &parties); err != nil {
+		if err := describe(ctx, tx, &parties, receipt.PostedAt); err != nil {
 			return err
 		}
 		receipt.TenantName, receipt.Seller, receipt.Tax = parties.TenantName, parties.Seller, parties.Tax

@@ -40,7 +40,7 @@ func (r *Reader) Of(ctx context.Context, tenantID id.Tenant, account queries.Acc
 		if err != nil {
 			return err
 		}
-		if err := describe(ctx, tx, &statement); err != nil {
+		if err := describe(ctx, tx, &statement, to.Add(-time.Millisecond)); err != nil {
 			return err
 		}
 		// Everything up to the ids of the time was posted before it; what is behind them was posted after it.
@@ -96,13 +96,13 @@ func read(ctx context.Context, tx pgx.Tx, tenantID id.Tenant, accountID id.Accou
 	return within, activity, held, err
 }
 
-// describe adds who sells, who buys and what tax the prices contain, as policy says now.
-func describe(ctx context.Context, tx pgx.Tx, statement *billing.Statement) error {
+// describe adds who sells, who buys and what tax the prices contain, as policy said at an instant: what is final does not change with it.
+func describe(ctx context.Context, tx pgx.Tx, statement *billing.Statement, at time.Time) error {
 	tenant, err := queries.GetTenant(ctx, tx, statement.TenantID)
 	if err != nil {
 		return err
 	}
-	values, err := policy.ReadForTenant(ctx, tx, statement.TenantID)
+	values, err := policy.ReadForTenantAt(ctx, tx, statement.TenantID, at)
 	if err != nil {
 		return fmt.Errorf("the seller of a statement: %w", err)
 	}

@@ -50,6 +50,12 @@ func HashedEntries(ctx context.Context, db DB, after, upTo int64, limit int) ([]
 	return many[hashchain.Entry](ctx, db, "LedgerHashed", pgx.NamedArgs{"after_id": after, "up_to_id": upTo, "limit": limit})
 }
 
+// UnderivedEntry is the first entry behind an id and up to another whose generated columns do not follow from the written ones; nil when all do.
+func UnderivedEntry(ctx context.Context, db DB, after, upTo int64) (*int64, error) {
+	row, err := one[struct{ ID *int64 }](ctx, db, "LedgerUnderived", pgx.NamedArgs{"after_id": after, "up_to_id": upTo})
+	return row.ID, err
+}
+
 // Behind is how many entries lie behind an id, and the highest of them; zero when there are none.
 type Behind struct {
 	UpToID  int64

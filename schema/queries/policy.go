@@ -25,6 +25,16 @@ func NewestPolicyValues(ctx context.Context, db DB) ([]PolicyValue, error) {
 	return many[PolicyValue](ctx, db, "PolicyNewest")
 }
 
+// PolicyValuesAt reads the version of every key that was the newest at an instant.
+func PolicyValuesAt(ctx context.Context, db DB, at time.Time) ([]PolicyValue, error) {
+	return many[PolicyValue](ctx, db, "PolicyAt", pgx.NamedArgs{"at": at})
+}
+
+// TenantPolicyValuesAt reads the version of every key that was the newest for a tenant at an instant; one whose Value is nil had been ended.
+func TenantPolicyValuesAt(ctx context.Context, db DB, tenant id.Tenant, at time.Time) ([]PolicyValue, error) {
+	return many[PolicyValue](ctx, db, "TenantPolicyAt", pgx.NamedArgs{"tenant_id": tenant, "at": at})
+}
+
 // PolicyHistory reads a key's versions below one, newest first.
 func PolicyHistory(ctx context.Context, db DB, key string, before int64, limit int) ([]PolicyValue, error) {
 	return many[PolicyValue](ctx, db, "PolicyHistory", pgx.NamedArgs{"key": key, "before": before, "limit": limit})

@@ -3,6 +3,11 @@ SELECT DISTINCT ON (key) key, version, value, reason, actor_user_id, created_at
 FROM policy_values
 ORDER BY key, version DESC;
 
+-- name: PolicyAt
+SELECT DISTINCT ON (key) key, version, value, reason, actor_user_id, created_at
+FROM policy_values WHERE created_at <= @at
+ORDER BY key, version DESC;
+
 -- name: PolicyHistory
 SELECT key, version, value, reason, actor_user_id, created_at
 FROM policy_values
@@ -26,6 +31,12 @@ VALUES (@key, @version, @value, @reason, @actor_user_id, clock_timestamp());
 SELECT DISTINCT ON (key) key, version, value, reason, actor_user_id, created_at
 FROM tenant_policy_values
 WHERE tenant_id = @tenant_id
+ORDER BY key, version DESC;
+
+-- name: TenantPolicyAt
+SELECT DISTINCT ON (key) key, version, value, reason, actor_user_id, created_at
+FROM tenant_policy_values
+WHERE tenant_id = @tenant_id AND created_at <= @at
 ORDER BY key, version DESC;
 
 -- name: TenantPolicyHistory
