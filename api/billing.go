@@ -49,6 +49,8 @@ type ledgerFilter struct {
 	Paging
 	Where
 	AllocationID id.Allocation `query:"allocation_id" pattern:"^alloc_[a-z2-7]{26}$"`
+	Since        time.Time     `query:"since" doc:"Only entries that were posted at this instant or later."`
+	Until        time.Time     `query:"until" doc:"Only entries that were posted before this instant."`
 }
 
 type ledgerListOut struct{ Body list[ledgerEntryBody] }
@@ -182,6 +184,16 @@ func (s *server) listLedgerEntries(ctx context.Context, in *ledgerFilter) (*ledg
 		if page.BeforeID, err = strconv.ParseInt(from.ID, 10, 64); err != nil {
 			return nil, invalid("query.cursor", "the cursor is not one that a page of the ledger answered")
 		}
+	}
+	if page.Since, page.Until = in.Since, in.Until; !in.Since.IsZero() || !in.Until.IsZero() {
+		if in.Until.IsZero() {
+			in.Until = s.config.Now().AddDate(0, 0, 1)
+		}
+		within, err := queries.EntriesWithin(ctx, s.config.Pool, in.Since, in.Until)
+		if err != nil {
+			return nil, err
+		}
+		page.Narrow(within)
 	}
 	rows, err := queries.LedgerEntries(ctx, s.config.Pool, page)
 	if err != nil {

@@ -121,3 +121,52 @@ func TestADisputeOfWhatIsNotCredited(t *testing.T) {
 		t.Errorf("what is held is %s, and its dispute is known", state)
 	}
 }
+
+func TestADisputedPaymentIsTakenAndGivenBack(t *testing.T) {
+	w := newPaymentsWorld(t)
+	ada, root := w.penniless("ada"), w.token("root", "admin")
+	w.ask("GET", "/api/v1/me", root, "", "")
+	payment := w.paid(ada, "d1", 3000)
+	intent := w.field(`SELECT payment_intent_id FROM payments WHERE id = $1`, payment)
+	decided := func(key, outcome string, balance int64) {
+		t.Helper()
+		dispute, _ := w.stripe.Order("dispute", map[string]any{"payment_intent": intent})["id"].(string)
+		temporaltest.Eventually(t, time.Minute, func() error {
+			if got := w.balance(ada); got != 0 {
+				return fmt.Errorf("the balance is %d micros", got)
+			}
+			return nil
+		})
+		w.exec(`INSERT INTO ledger_entries (kind, txn_id, debit_account_id, credit_account_id, currency, amount_micros, idempotency_key)
+			SELECT 'adjustment_credit', gen_random_uuid(), 'acct_platformcreditusdaaaaaaaaa', account_id, 'usd', 50000000, 'test:' || $2 FROM payments WHERE id = $1`, payment, key)
+		w.want(w.ask("POST", "/api/v1/allocations", ada, "a-"+key, create("launch")), 409, "payment_disputed")
+		w.want(w.ask("POST", "/api/v1/payments/"+payment+"/refunds", ada, "r-"+key, `{"amount_minor":1000,"reason":"r"}`), 409, "payment_disputed")
+		open := w.ask("GET", "/api/v1/admin/disputes?state=open", root, "", "")
+		if len(items(open)) != 1 || items(open)[0]["withdrawn"] != true || items(open)[0]["payment_id"] != payment {
+			t.Errorf("open disputes: %s", open.body)
+		}
+		w.stripe.Order("close_dispute", map[string]any{"dispute": dispute, "outcome": outcome})
+		temporaltest.Eventually(t, time.Minute, func() error {
+			if closed := w.field(`SELECT state FROM disputes WHERE stripe_dispute_id = $1`, dispute); closed != outcome {
+				return fmt.Errorf("the dispute is %s", closed)
+			}
+			return nil
+		})
+		if got := w.balance(ada); got != balance {
+			t.Errorf("%s: the balance is %d micros and not %d", outcome, got, balance)
+		}
+	}
+	decided("first", "won", 80_000_000)
+	w.requirePlatform(map[string]int64{"platform_disputes": 0, "platform_stripe_clearing": -30_000_000})
+	w.exec(`INSERT INTO ledger_entries (kind, txn_id, debit_account_id, credit_account_id, currency, amount_micros, idempotency_key)
+		SELECT 'adjustment_debit', gen_random_uuid(), account_id, 'acct_platformcreditusdaaaaaaaaa', 'usd', 50000000, 'test:back' FROM payments WHERE id = $1`, payment)
+	decided("second", "lost", 50_000_000)
+	w.requirePlatform(map[string]int64{"platform_disputes": 0, "platform_stripe_clearing": 0})
+	if launched := w.ask("POST", "/api/v1/allocations", ada, "after", create("launch")); launched.status != 201 {
+		t.Errorf("after the decision a launch is answered %d %s", launched.status, launched.body)
+	}
+	if events := w.field(`SELECT string_agg(subject, ' ' ORDER BY id) FROM outbox WHERE subject LIKE 'payments.dispute%'`); events !=
+		"payments.dispute_opened payments.dispute_closed payments.dispute_opened payments.dispute_closed" {
+		t.Errorf("events: %s", events)
+	}
+}

@@ -33,18 +33,35 @@ type receiptBody struct {
 
 type receiptOut struct{ Body receiptBody }
 
+// ReceiptFormat is what a receipt is written as.
+type ReceiptFormat struct {
+	Format string `query:"format" enum:"csv,pdf" default:"pdf"`
+}
+
+type paymentReceiptDocumentIn struct {
+	PaymentPath
+	ReceiptFormat
+}
+
+type refundReceiptDocumentIn struct {
+	RefundPath
+	ReceiptFormat
+}
+
 func (s *server) receiptOperations() {
 	handle(s, "getPaymentReceipt", func(ctx context.Context, _ *PaymentPath) (*receiptOut, error) {
 		return shownReceipt(s.paymentReceipt(ctx))
 	})
-	handle(s, "getPaymentReceiptDocument", func(ctx context.Context, _ *PaymentPath) (*statementDocumentOut, error) {
-		return receiptDocument(s.paymentReceipt(ctx))
+	handle(s, "getPaymentReceiptDocument", func(ctx context.Context, in *paymentReceiptDocumentIn) (*statementDocumentOut, error) {
+		receipt, err := s.paymentReceipt(ctx)
+		return receiptDocument(receipt, err, in.Format)
 	})
 	handle(s, "getRefundReceipt", func(ctx context.Context, _ *RefundPath) (*receiptOut, error) {
 		return shownReceipt(s.refundReceipt(ctx))
 	})
-	handle(s, "getRefundReceiptDocument", func(ctx context.Context, _ *RefundPath) (*statementDocumentOut, error) {
-		return receiptDocument(s.refundReceipt(ctx))
+	handle(s, "getRefundReceiptDocument", func(ctx context.Context, in *refundReceiptDocumentIn) (*statementDocumentOut, error) {
+		receipt, err := s.refundReceipt(ctx)
+		return receiptDocument(receipt, err, in.Format)
 	})
 }
 
@@ -82,11 +99,18 @@ func shownReceipt(receipt billing.Receipt, err error) (*receiptOut, error) {
 	}}, nil
 }
 
-func receiptDocument(receipt billing.Receipt, err error) (*statementDocumentOut, error) {
+func receiptDocument(receipt billing.Receipt, err error, format string) (*statementDocumentOut, error) {
 	if err != nil {
 		return nil, err
 	}
 	var body bytes.Buffer
-	err = statement.WriteReceiptPDF(&body, receipt)
-	return &statementDocumentOut{ContentType: "application/pdf", Disposition: `attachment; filename="receipt-` + receipt.Number() + `.pdf"`, Body: body.Bytes()}, err
+	out := &statementDocumentOut{ContentType: "application/pdf", Disposition: `attachment; filename="receipt-` + receipt.Number() + `.` + format + `"`}
+	if format == "csv" {
+		out.ContentType = "text/csv; charset=utf-8"
+		err = statement.WriteReceiptCSV(&body, receipt)
+	} else {
+		err = statement.WriteReceiptPDF(&body, receipt)
+	}
+	out.Body = body.Bytes()
+	return out, err
 }

@@ -4,6 +4,7 @@ package api_test
 
 import (
 	"bytes"
+	"encoding/csv"
 	"fmt"
 	"strings"
 	"testing"
@@ -44,6 +45,16 @@ func TestAReceiptIsItsLedgerEntry(t *testing.T) {
 			!strings.Contains(document.header.Get("Content-Disposition"), number) {
 			t.Errorf("%s has the document %d %v of %d bytes", path, document.status, document.header, len(document.body))
 		}
+		rows, err := csv.NewReader(bytes.NewReader(w.ask("GET", path+"/receipt/document?format=csv", ada, "", "").body)).ReadAll()
+		if err != nil || len(rows) != 2 || rows[1][0] != number || rows[1][4] != fmt.Sprint(int64(want.micros)) || rows[1][20] != entry || rows[1][10] != "Example Compute Ltd." {
+			t.Errorf("%s has the lines %q: %v", path, rows, err)
+		}
+		// Whoever sells later did not sell then.
+		w.exec(`INSERT INTO policy_values (key, version, value, actor_user_id) SELECT 'billing.legal_name', max(version) + 1, '"Another Ltd."', 'platform' FROM policy_values WHERE key = 'billing.legal_name'`)
+		if again := w.ask("GET", path+"/receipt", ada, "", ""); !bytes.Equal(again.body, shown.body) {
+			t.Errorf("after a change of policy %s has the receipt %s", path, again.body)
+		}
+		w.want(w.ask("GET", path+"/receipt/document?format=html", ada, "", ""), 422, "validation_error")
 		w.want(w.ask("GET", path+"/receipt", eve, "", ""), 404, map[string]string{"deposit": "payment_not_found", "refund": "refund_not_found"}[want.kind])
 	}
 	// A refund that came back was not paid back, and an entry that is not what was paid has no receipt.

@@ -33,19 +33,7 @@ func command() int {
 		fmt.Fprintln(os.Stderr, "usage: drill restart|money [flags]")
 		return 2
 	}
-	config := settings{plant: os.Getenv("PLANT"), seed: seed()}
-	var (
-		storm func(context.Context, settings, *mathrand.Rand) (int, error)
-		err   error
-	)
-	switch os.Args[1] {
-	case "restart":
-		storm, err = run, config.parseRestart(os.Args[2:])
-	case "money":
-		storm, err = runMoney, config.parseMoney(os.Args[2:])
-	default:
-		err = fmt.Errorf("there is no drill %q, only restart and money", os.Args[1])
-	}
+	config, storm, err := parse(os.Args[1], os.Args[2:])
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "drill:", err)
 		return 2
@@ -64,6 +52,26 @@ func command() int {
 		return 1
 	}
 	return 0
+}
+
+type drill func(context.Context, settings, *mathrand.Rand) (broken int, err error)
+
+// parse reads which drill is to be run, and how: PLANT and SEED from the environment, the rest from flags.
+func parse(name string, arguments []string) (config settings, storm drill, err error) {
+	config.plant = os.Getenv("PLANT")
+	if config.seed, err = seed(os.Getenv("SEED")); err != nil {
+		return config, nil, err
+	}
+	switch name {
+	case "restart":
+		err = config.parseRestart(arguments)
+		return config, run, err
+	case "money":
+		err = config.parseMoney(arguments)
+		return config, runMoney, err
+	default:
+		return config, nil, fmt.Errorf("there is no drill %q, only restart and money", name)
+	}
 }
 
 // parseRestart reads the flags of the restart drill.
@@ -107,16 +115,19 @@ type settings struct {
 	seed                      uint64
 }
 
-// seed is SEED, or a fresh one that is printed so that a storm can be repeated.
-func seed() uint64 {
-	if text := os.Getenv("SEED"); text != "" {
-		if value, err := strconv.ParseUint(text, 10, 64); err == nil {
-			return value
-		}
+// seed is what is asked for, or a fresh one that is printed so that a storm can be repeated. Another storm than the one that was meant would
+// say nothing about it, so what is no number is refused.
+func seed(text string) (uint64, error) {
+	if text == "" {
+		var random [8]byte
+		_, _ = rand.Read(random[:]) // never fails since Go 1.24
+		return binary.LittleEndian.Uint64(random[:]), nil
 	}
-	var random [8]byte
-	_, _ = rand.Read(random[:]) // never fails since Go 1.24
-	return binary.LittleEndian.Uint64(random[:])
+	value, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("SEED is a number from 0 to 18446744073709551615, not %q", text)
+	}
+	return value, nil
 }
 
 // run drives the storm and asks the oracle; it answers how many invariants are broken.

@@ -18,6 +18,8 @@ import (
 const (
 	// poorEvery is how many customers there are for one whose money runs out.
 	poorEvery = 5
+	// mostAccounts is how many accounts there are unless more are asked for.
+	mostAccounts = 30
 	// richRate is what most customers pay, poorRate what lets a deposit of poorDepositMinor last about nine seconds.
 	richRate         = 36_000_000
 	poorRate         = 400_000_000
@@ -39,12 +41,15 @@ type moneyStorm struct {
 func (c *settings) parseMoney(arguments []string) error {
 	flags := flag.NewFlagSet("money", flag.ContinueOnError)
 	flags.IntVar(&c.allocations, "allocations", 300, "allocations, one after the other for each account")
-	flags.IntVar(&c.accounts, "accounts", 30, "accounts that pay for them")
+	flags.IntVar(&c.accounts, "accounts", 0, "accounts that pay for them (default: 30, or as many as allocations)")
 	flags.IntVar(&c.nodes, "nodes", 40, "simulated nodes")
 	flags.IntVar(&c.kills, "kills", 22, "kills -9, at least 20")
 	flags.DurationVar(&c.limit, "limit", 40*time.Minute, "give up after this long")
 	if err := flags.Parse(arguments); err != nil {
 		return err
+	}
+	if c.accounts == 0 {
+		c.accounts = min(mostAccounts, c.allocations)
 	}
 	if c.kills < 20 || c.accounts < poorEvery || c.allocations < c.accounts || c.nodes <= c.accounts {
 		return fmt.Errorf("it takes 20 kills, %d accounts, an allocation for each and more nodes than accounts", poorEvery)

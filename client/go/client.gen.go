@@ -1649,16 +1649,16 @@ func (e ListUsersParamsStatus) Valid() bool {
 
 // Defines values for GetStatementDocumentParamsFormat.
 const (
-	Csv GetStatementDocumentParamsFormat = "csv"
-	Pdf GetStatementDocumentParamsFormat = "pdf"
+	GetStatementDocumentParamsFormatCsv GetStatementDocumentParamsFormat = "csv"
+	GetStatementDocumentParamsFormatPdf GetStatementDocumentParamsFormat = "pdf"
 )
 
 // Valid indicates whether the value is a known member of the GetStatementDocumentParamsFormat enum.
 func (e GetStatementDocumentParamsFormat) Valid() bool {
 	switch e {
-	case Csv:
+	case GetStatementDocumentParamsFormatCsv:
 		return true
-	case Pdf:
+	case GetStatementDocumentParamsFormatPdf:
 		return true
 	default:
 		return false
@@ -1683,6 +1683,42 @@ func (e GetUsageParamsGroupBy) Valid() bool {
 	case GetUsageParamsGroupByProject:
 		return true
 	case GetUsageParamsGroupBySKU:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for GetPaymentReceiptDocumentParamsFormat.
+const (
+	GetPaymentReceiptDocumentParamsFormatCsv GetPaymentReceiptDocumentParamsFormat = "csv"
+	GetPaymentReceiptDocumentParamsFormatPdf GetPaymentReceiptDocumentParamsFormat = "pdf"
+)
+
+// Valid indicates whether the value is a known member of the GetPaymentReceiptDocumentParamsFormat enum.
+func (e GetPaymentReceiptDocumentParamsFormat) Valid() bool {
+	switch e {
+	case GetPaymentReceiptDocumentParamsFormatCsv:
+		return true
+	case GetPaymentReceiptDocumentParamsFormatPdf:
+		return true
+	default:
+		return false
+	}
+}
+
+// Defines values for GetRefundReceiptDocumentParamsFormat.
+const (
+	GetRefundReceiptDocumentParamsFormatCsv GetRefundReceiptDocumentParamsFormat = "csv"
+	GetRefundReceiptDocumentParamsFormatPdf GetRefundReceiptDocumentParamsFormat = "pdf"
+)
+
+// Valid indicates whether the value is a known member of the GetRefundReceiptDocumentParamsFormat enum.
+func (e GetRefundReceiptDocumentParamsFormat) Valid() bool {
+	switch e {
+	case GetRefundReceiptDocumentParamsFormatCsv:
+		return true
+	case GetRefundReceiptDocumentParamsFormatPdf:
 		return true
 	default:
 		return false
@@ -4689,6 +4725,12 @@ type ListLedgerEntriesParams struct {
 	// AllocationID Only entries of this allocation.
 	AllocationID *string `form:"allocation_id,omitempty" json:"allocation_id,omitempty"`
 
+	// Since Only entries that were posted at this instant or later.
+	Since *time.Time `form:"since,omitempty" json:"since,omitempty"`
+
+	// Until Only entries that were posted before this instant.
+	Until *time.Time `form:"until,omitempty" json:"until,omitempty"`
+
 	// ProjectID Only this project's.
 	ProjectID *InProject `form:"project_id,omitempty" json:"project_id,omitempty"`
 
@@ -4884,6 +4926,15 @@ type ReceiveStripeWebhookParams struct {
 	StripeSignature *string `json:"Stripe-Signature,omitempty"`
 }
 
+// GetPaymentReceiptDocumentParams defines parameters for GetPaymentReceiptDocument.
+type GetPaymentReceiptDocumentParams struct {
+	// Format PDF when absent.
+	Format *GetPaymentReceiptDocumentParamsFormat `form:"format,omitempty" json:"format,omitempty"`
+}
+
+// GetPaymentReceiptDocumentParamsFormat defines parameters for GetPaymentReceiptDocument.
+type GetPaymentReceiptDocumentParamsFormat string
+
 // CreateRefundParams defines parameters for CreateRefund.
 type CreateRefundParams struct {
 	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
@@ -4976,6 +5027,15 @@ type ListRefundsParams struct {
 	// Cursor The next_cursor of the page before; opaque.
 	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
 }
+
+// GetRefundReceiptDocumentParams defines parameters for GetRefundReceiptDocument.
+type GetRefundReceiptDocumentParams struct {
+	// Format PDF when absent.
+	Format *GetRefundReceiptDocumentParamsFormat `form:"format,omitempty" json:"format,omitempty"`
+}
+
+// GetRefundReceiptDocumentParamsFormat defines parameters for GetRefundReceiptDocument.
+type GetRefundReceiptDocumentParamsFormat string
 
 // ListServiceAccountsParams defines parameters for ListServiceAccounts.
 type ListServiceAccountsParams struct {
@@ -6436,7 +6496,7 @@ type ClientInterface interface {
 
 	// GetUsage Show what was used
 	//
-	// Sums of the ledger's entries that were posted in a time, grouped as asked. A window counts on the UTC day it began.
+	// Sums of the ledger's entries of what was metered in a time, grouped as asked. A window counts on the UTC day it began, whenever it was posted; a statement counts it in the month in which it was posted.
 	//
 	// Corresponds with GET /api/v1/billing/usage (the `GetUsage` operationId).
 	GetUsage(ctx context.Context, params *GetUsageParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -6631,7 +6691,7 @@ type ClientInterface interface {
 	// GetPaymentReceiptDocument Download the receipt of a deposit
 	//
 	// Corresponds with GET /api/v1/payments/{payment_id}/receipt/document (the `GetPaymentReceiptDocument` operationId).
-	GetPaymentReceiptDocument(ctx context.Context, paymentID PaymentID, reqEditors ...RequestEditorFn) (*http.Response, error)
+	GetPaymentReceiptDocument(ctx context.Context, paymentID PaymentID, params *GetPaymentReceiptDocumentParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// CreateRefundWithBody Have a payment, or a part of it, paid back
 	//
@@ -6772,7 +6832,7 @@ type ClientInterface interface {
 	// GetRefundReceiptDocument Download the receipt of a refund
 	//
 	// Corresponds with GET /api/v1/refunds/{refund_id}/receipt/document (the `GetRefundReceiptDocument` operationId).
-	GetRefundReceiptDocument(ctx context.Context, refundID string, reqEditors ...RequestEditorFn) (*http.Response, error)
+	GetRefundReceiptDocument(ctx context.Context, refundID string, params *GetRefundReceiptDocumentParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListServiceAccounts List a tenant's service accounts
 	//
@@ -9358,7 +9418,7 @@ func (c *Client) GetStatementDocument(ctx context.Context, month Month, params *
 
 // GetUsage Show what was used
 //
-// Sums of the ledger's entries that were posted in a time, grouped as asked. A window counts on the UTC day it began.
+// Sums of the ledger's entries of what was metered in a time, grouped as asked. A window counts on the UTC day it began, whenever it was posted; a statement counts it in the month in which it was posted.
 //
 // Corresponds with GET /api/v1/billing/usage (the `GetUsage` operationId).
 func (c *Client) GetUsage(ctx context.Context, params *GetUsageParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -9813,8 +9873,8 @@ func (c *Client) GetPaymentReceipt(ctx context.Context, paymentID PaymentID, req
 // GetPaymentReceiptDocument Download the receipt of a deposit
 //
 // Corresponds with GET /api/v1/payments/{payment_id}/receipt/document (the `GetPaymentReceiptDocument` operationId).
-func (c *Client) GetPaymentReceiptDocument(ctx context.Context, paymentID PaymentID, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewGetPaymentReceiptDocumentRequest(c.Server, paymentID)
+func (c *Client) GetPaymentReceiptDocument(ctx context.Context, paymentID PaymentID, params *GetPaymentReceiptDocumentParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetPaymentReceiptDocumentRequest(c.Server, paymentID, params)
 	if err != nil {
 		return nil, err
 	}
@@ -10164,8 +10224,8 @@ func (c *Client) GetRefundReceipt(ctx context.Context, refundID string, reqEdito
 // GetRefundReceiptDocument Download the receipt of a refund
 //
 // Corresponds with GET /api/v1/refunds/{refund_id}/receipt/document (the `GetRefundReceiptDocument` operationId).
-func (c *Client) GetRefundReceiptDocument(ctx context.Context, refundID string, reqEditors ...RequestEditorFn) (*http.Response, error) {
-	req, err := NewGetRefundReceiptDocumentRequest(c.Server, refundID)
+func (c *Client) GetRefundReceiptDocument(ctx context.Context, refundID string, params *GetRefundReceiptDocumentParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetRefundReceiptDocumentRequest(c.Server, refundID, params)
 	if err != nil {
 		return nil, err
 	}
@@ -16123,6 +16183,30 @@ func NewListLedgerEntriesRequest(server string, params *ListLedgerEntriesParams)
 
 		}
 
+		if params.Since != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "since", *params.Since, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Until != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "until", *params.Until, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: "date-time"}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
 		if params.ProjectID != nil {
 
 			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "project_id", *params.ProjectID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
@@ -17593,7 +17677,7 @@ func NewGetPaymentReceiptRequest(server string, paymentID PaymentID) (*http.Requ
 }
 
 // NewGetPaymentReceiptDocumentRequest constructs an http.Request for the GetPaymentReceiptDocument method
-func NewGetPaymentReceiptDocumentRequest(server string, paymentID PaymentID) (*http.Request, error) {
+func NewGetPaymentReceiptDocumentRequest(server string, paymentID PaymentID, params *GetPaymentReceiptDocumentParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -17616,6 +17700,33 @@ func NewGetPaymentReceiptDocumentRequest(server string, paymentID PaymentID) (*h
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Format != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "format", *params.Format, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
@@ -18502,7 +18613,7 @@ func NewGetRefundReceiptRequest(server string, refundID string) (*http.Request, 
 }
 
 // NewGetRefundReceiptDocumentRequest constructs an http.Request for the GetRefundReceiptDocument method
-func NewGetRefundReceiptDocumentRequest(server string, refundID string) (*http.Request, error) {
+func NewGetRefundReceiptDocumentRequest(server string, refundID string, params *GetRefundReceiptDocumentParams) (*http.Request, error) {
 	var err error
 
 	var pathParam0 string
@@ -18525,6 +18636,33 @@ func NewGetRefundReceiptDocumentRequest(server string, refundID string) (*http.R
 	queryURL, err := serverURL.Parse(operationPath)
 	if err != nil {
 		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Format != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "format", *params.Format, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
@@ -21782,7 +21920,7 @@ type ClientWithResponsesInterface interface {
 
 	// GetUsageWithResponse Show what was used
 	//
-	// Sums of the ledger's entries that were posted in a time, grouped as asked. A window counts on the UTC day it began.
+	// Sums of the ledger's entries of what was metered in a time, grouped as asked. A window counts on the UTC day it began, whenever it was posted; a statement counts it in the month in which it was posted.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -22007,7 +22145,7 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /api/v1/payments/{payment_id}/receipt/document (the `GetPaymentReceiptDocument` operationId).
-	GetPaymentReceiptDocumentWithResponse(ctx context.Context, paymentID PaymentID, reqEditors ...RequestEditorFn) (*GetPaymentReceiptDocumentResponse, error)
+	GetPaymentReceiptDocumentWithResponse(ctx context.Context, paymentID PaymentID, params *GetPaymentReceiptDocumentParams, reqEditors ...RequestEditorFn) (*GetPaymentReceiptDocumentResponse, error)
 
 	// CreateRefundWithBodyWithResponse Have a payment, or a part of it, paid back
 	//
@@ -22170,7 +22308,7 @@ type ClientWithResponsesInterface interface {
 	// Returns a wrapper object for the known response body format(s).
 	//
 	// Corresponds with GET /api/v1/refunds/{refund_id}/receipt/document (the `GetRefundReceiptDocument` operationId).
-	GetRefundReceiptDocumentWithResponse(ctx context.Context, refundID string, reqEditors ...RequestEditorFn) (*GetRefundReceiptDocumentResponse, error)
+	GetRefundReceiptDocumentWithResponse(ctx context.Context, refundID string, params *GetRefundReceiptDocumentParams, reqEditors ...RequestEditorFn) (*GetRefundReceiptDocumentResponse, error)
 
 	// ListServiceAccountsWithResponse List a tenant's service accounts
 	//
@@ -32416,7 +32554,7 @@ func (c *ClientWithResponses) GetStatementDocumentWithResponse(ctx context.Conte
 
 // GetUsageWithResponse Show what was used
 //
-// Sums of the ledger's entries that were posted in a time, grouped as asked. A window counts on the UTC day it began.
+// Sums of the ledger's entries of what was metered in a time, grouped as asked. A window counts on the UTC day it began, whenever it was posted; a statement counts it in the month in which it was posted.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -32797,8 +32935,8 @@ func (c *ClientWithResponses) GetPaymentReceiptWithResponse(ctx context.Context,
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /api/v1/payments/{payment_id}/receipt/document (the `GetPaymentReceiptDocument` operationId).
-func (c *ClientWithResponses) GetPaymentReceiptDocumentWithResponse(ctx context.Context, paymentID PaymentID, reqEditors ...RequestEditorFn) (*GetPaymentReceiptDocumentResponse, error) {
-	rsp, err := c.GetPaymentReceiptDocument(ctx, paymentID, reqEditors...)
+func (c *ClientWithResponses) GetPaymentReceiptDocumentWithResponse(ctx context.Context, paymentID PaymentID, params *GetPaymentReceiptDocumentParams, reqEditors ...RequestEditorFn) (*GetPaymentReceiptDocumentResponse, error) {
+	rsp, err := c.GetPaymentReceiptDocument(ctx, paymentID, params, reqEditors...)
 	if err != nil {
 		return nil, err
 	}
@@ -33086,8 +33224,8 @@ func (c *ClientWithResponses) GetRefundReceiptWithResponse(ctx context.Context, 
 // Returns a wrapper object for the known response body format(s).
 //
 // Corresponds with GET /api/v1/refunds/{refund_id}/receipt/document (the `GetRefundReceiptDocument` operationId).
-func (c *ClientWithResponses) GetRefundReceiptDocumentWithResponse(ctx context.Context, refundID string, reqEditors ...RequestEditorFn) (*GetRefundReceiptDocumentResponse, error) {
-	rsp, err := c.GetRefundReceiptDocument(ctx, refundID, reqEditors...)
+func (c *ClientWithResponses) GetRefundReceiptDocumentWithResponse(ctx context.Context, refundID string, params *GetRefundReceiptDocumentParams, reqEditors ...RequestEditorFn) (*GetRefundReceiptDocumentResponse, error) {
+	rsp, err := c.GetRefundReceiptDocument(ctx, refundID, params, reqEditors...)
 	if err != nil {
 		return nil, err
 	}

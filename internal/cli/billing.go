@@ -56,6 +56,7 @@ func (c *command) ledgerCommand() *cobra.Command {
 	var allocation, tenant string
 	var limit int64
 	cmd := &cobra.Command{Use: "ledger", Short: "List your account's ledger entries, newest first", Args: none}
+	cmd.AddCommand(c.ledgerExport())
 	cmd.Flags().StringVar(&allocation, "allocation", "", "only entries of this allocation")
 	cmd.Flags().StringVar(&tenant, "tenant", "", "of this tenant (default: the context's, or your own)")
 	cmd.Flags().Int64Var(&limit, "limit", 50, "how many entries (0: all)")

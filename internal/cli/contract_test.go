@@ -149,6 +149,8 @@ var invocations = []invocation{
 	{"alloc release alloc_a --yes", "", []string{"getAllocation", "releaseAllocation"}},
 	{"balance", "", []string{"getBalance", "getRunway"}},
 	{"ledger", "", []string{"listLedgerEntries"}},
+	{"ledger export --from 2026-01-01 --to 2026-02-01 --file -", "", []string{"listLedgerEntries"}},
+	{"ledger export --format json --file -", "", []string{"listLedgerEntries"}},
 	{"usage --from 2026-03-01 --to 2026-04-01 --by day,sku", "", []string{"getUsage"}},
 	{"statement list", "", []string{"listStatements"}},
 	{"statement get 2026-03", "", []string{"getStatement"}},

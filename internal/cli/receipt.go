@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -18,7 +19,7 @@ func (c *command) receiptCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "receipt PAYMENT", Short: "Show or save the receipt of a deposit, or of a refund by its id", Args: exact(1, "the id of a payment or a refund"),
 	}
-	cmd.Flags().StringVar(&file, "file", "", "save it as this PDF; - writes it to stdout. A file that is there already is kept")
+	cmd.Flags().StringVar(&file, "file", "", "save it under this name, as CSV where it ends with .csv and as PDF otherwise; - writes the PDF to stdout. A file that is there already is kept")
 	cmd.RunE = func(cmd *cobra.Command, arguments []string) error {
 		api, err := c.api()
 		if err != nil {
@@ -34,8 +35,15 @@ func (c *command) receiptCommand() *cobra.Command {
 			}
 			return c.show(body, func() table { return receiptTable(receipt) })
 		}
-		document, err := content(pick(ofRefund, func() (*http.Response, error) { return api.GetRefundReceiptDocument(ctx, id) },
-			func() (*http.Response, error) { return api.GetPaymentReceiptDocument(ctx, id) }))
+		format := "pdf"
+		if filepath.Ext(file) == ".csv" {
+			format = "csv"
+		}
+		document, err := content(pick(ofRefund, func() (*http.Response, error) {
+			return api.GetRefundReceiptDocument(ctx, id, &client.GetRefundReceiptDocumentParams{Format: optional(client.GetRefundReceiptDocumentParamsFormat(format))})
+		}, func() (*http.Response, error) {
+			return api.GetPaymentReceiptDocument(ctx, id, &client.GetPaymentReceiptDocumentParams{Format: optional(client.GetPaymentReceiptDocumentParamsFormat(format))})
+		}))
 		if err != nil {
 			return err
 		}

@@ -60,6 +60,30 @@ func WriteCSV(w io.Writer, s billing.Statement) error {
 	return nil
 }
 
+// ReceiptCSVHeader names the columns of a receipt.
+func ReceiptCSVHeader() []string {
+	return []string{
+		"number", "kind", "posted_at", "settled_at", "amount_micros", "amount", "currency", "tax_name", "tax_basis_points", "tax_contained_micros", "seller", "seller_address",
+		"seller_tax_number", "tenant_id", "tenant_name", "account_id", "payment_id", "method", "refund_id", "reason", "ledger_entry_id",
+	}
+}
+
+// WriteReceiptCSV writes a receipt as RFC 4180 text of one line below its header.
+func WriteReceiptCSV(w io.Writer, r billing.Receipt) error {
+	out := csv.NewWriter(w)
+	out.UseCRLF = true
+	err := out.WriteAll([][]string{ReceiptCSVHeader(), {
+		r.Number(), string(r.Kind), r.PostedAt.Format(time.RFC3339Nano), r.SettledAt.Format(time.RFC3339Nano), strconv.FormatInt(int64(r.AmountMicros), 10), Amount(r.AmountMicros),
+		r.Currency, plain(r.Tax.Name), strconv.FormatInt(r.Tax.BasisPoints, 10), strconv.FormatInt(int64(r.TaxMicros()), 10), plain(r.Seller.LegalName), plain(r.Seller.Address),
+		plain(r.Seller.TaxNumber), string(r.TenantID), plain(r.TenantName), string(r.AccountID), string(r.PaymentID), r.Method, string(r.RefundID), plain(r.Reason),
+		strconv.FormatInt(r.EntryID, 10),
+	}})
+	if err != nil {
+		return fmt.Errorf("write a receipt as CSV: %w", err)
+	}
+	return nil
+}
+
 // plain keeps a text that people chose from being read as a formula by a spreadsheet.
 func plain(text string) string {
 	if strings.IndexAny(text, "=+-@\t\r") == 0 {

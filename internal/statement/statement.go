@@ -61,11 +61,11 @@ func (r *Reader) Of(ctx context.Context, tenantID id.Tenant, account queries.Acc
 	return statement, err
 }
 
-// Usage is what the allocations of an account used in [from, to), a line an allocation and day.
+// Usage is what the allocations of an account used in [from, to), by when it was metered and whenever it was posted, a line an allocation and day.
 func (r *Reader) Usage(ctx context.Context, tenantID id.Tenant, accountID id.Account, from, to time.Time) ([]billing.UsageLine, error) {
 	var lines []billing.UsageLine
 	err := r.atOnce(ctx, func(tx pgx.Tx) error {
-		_, activity, held, err := read(ctx, tx, tenantID, accountID, from, to)
+		activity, held, err := queries.Metered(ctx, tx, tenantID, accountID, from, to)
 		lines = billing.Usage(activity, held)
 		return err
 	})

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	stripego "github.com/stripe/stripe-go/v76"
@@ -76,6 +77,13 @@ func read(body []byte) (Event, error) {
 	if err := json.Unmarshal(body, &told); err != nil || told.Object != "event" || told.ID == "" || told.Type == "" {
 		return Event{}, fault.Wrap(fmt.Errorf("a signed body is no event: %w", err), fault.InvalidRequest, "The body is no event.")
 	}
+	err := storable(told.ID, told.Type, told.APIVersion)
+	if err == nil && (told.Created < 0 || told.Created > lastSecond) {
+		err = fmt.Errorf("the event %s happened at %d", told.ID, told.Created)
+	}
+	if err != nil {
+		return Event{}, fault.Wrap(err, fault.InvalidRequest, "The event's id, type or time is none of Stripe's.")
+	}
 	event := Event{ID: told.ID, Type: told.Type, APIVersion: told.APIVersion, Created: time.Unix(told.Created, 0).UTC(), Body: body}
 	var about struct {
 		ID            string          `json:"id"`
@@ -86,12 +94,32 @@ func read(body []byte) (Event, error) {
 	if err := json.Unmarshal(told.Data.Object, &about); err != nil {
 		return Event{}, fault.Wrap(fmt.Errorf("the object of event %s: %w", told.ID, err), fault.InvalidRequest, "The event names no object.")
 	}
+	if err := storable(about.ID, about.Object, named(about.PaymentIntent)); err != nil {
+		return Event{}, fault.Wrap(fmt.Errorf("the object of event %s: %w", told.ID, err), fault.InvalidRequest, "The event names no object.")
+	}
 	event.ObjectID, event.ObjectKind, event.Metadata = about.ID, about.Object, about.Metadata
 	event.PaymentIntentID = named(about.PaymentIntent)
 	if about.Object == "payment_intent" {
 		event.PaymentIntentID = about.ID
 	}
 	return event, nil
+}
+
+const (
+	// mostName bounds an id or a type, in bytes: Stripe's are shorter than that.
+	mostName = 255
+	// lastSecond is the last one that is written with a year of four digits.
+	lastSecond = 253402300799
+)
+
+// storable refuses names that no row of ours holds: too long ones, and those with what PostgreSQL's text does not take.
+func storable(names ...string) error {
+	for _, name := range names {
+		if len(name) > mostName || strings.ContainsRune(name, 0) {
+			return fmt.Errorf("the name %.40q is none of Stripe's", name)
+		}
+	}
+	return nil
 }
 
 // named is the id in a field that holds an id, or the object itself.

@@ -107,13 +107,24 @@ type LedgerEntry struct {
 }
 
 // LedgerPage asks for the entries of a tenant's account, newest first. BeforeID is the id of the last entry of
-// the page before, zero for the first page; an AllocationID narrows to one allocation.
+// the page before, zero for the first page; an AllocationID narrows to one allocation, Since and Until to what was posted at or after the one and
+// before the other. AfterID is below all that is wanted.
 type LedgerPage struct {
 	TenantID     id.Tenant
 	AccountID    id.Account
 	AllocationID id.Allocation
+	AfterID      int64
 	BeforeID     int64
+	Since, Until time.Time
 	Limit        int
+}
+
+// Narrow has only the ids looked at among which the entries of a time are.
+func (p *LedgerPage) Narrow(within EntryRange) {
+	p.AfterID = max(p.AfterID, within.After)
+	if p.BeforeID <= 0 || p.BeforeID > within.UpTo+1 {
+		p.BeforeID = max(within.UpTo+1, 1)
+	}
 }
 
 // LedgerEntries reads one page; none when the account is not the tenant's.
@@ -121,7 +132,8 @@ func LedgerEntries(ctx context.Context, db DB, page LedgerPage) ([]LedgerEntry, 
 	if page.BeforeID <= 0 {
 		page.BeforeID = math.MaxInt64
 	}
-	arguments := pgx.NamedArgs{"tenant_id": page.TenantID, "account_id": page.AccountID, "before_id": page.BeforeID, "row_limit": page.Limit}
+	arguments := pgx.NamedArgs{"tenant_id": page.TenantID, "account_id": page.AccountID, "before_id": page.BeforeID, "after_id": page.AfterID,
+		"since": optionalTime(page.Since), "until": optionalTime(page.Until), "row_limit": page.Limit}
 	if page.AllocationID == "" {
 		return many[LedgerEntry](ctx, db, "LedgerEntries", arguments)
 	}

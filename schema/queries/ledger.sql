@@ -55,12 +55,14 @@ SELECT id, kind, currency, amount_micros, coalesce(allocation_id, '') AS allocat
 FROM (
   (SELECT id, kind, currency, -amount_micros AS amount_micros, allocation_id, period_start, period_end, idempotency_key, reverses_id, created_at
    FROM ledger_entries
-   WHERE debit_account_id = (SELECT id FROM accounts WHERE id = @account_id AND tenant_id = @tenant_id) AND id < @before_id
+   WHERE debit_account_id = (SELECT id FROM accounts WHERE id = @account_id AND tenant_id = @tenant_id) AND id < @before_id AND id > @after_id
+     AND (@since::timestamptz IS NULL OR created_at >= @since) AND (@until::timestamptz IS NULL OR created_at < @until)
    ORDER BY id DESC LIMIT @row_limit)
   UNION ALL
   (SELECT id, kind, currency, amount_micros, allocation_id, period_start, period_end, idempotency_key, reverses_id, created_at
    FROM ledger_entries
-   WHERE credit_account_id = (SELECT id FROM accounts WHERE id = @account_id AND tenant_id = @tenant_id) AND id < @before_id
+   WHERE credit_account_id = (SELECT id FROM accounts WHERE id = @account_id AND tenant_id = @tenant_id) AND id < @before_id AND id > @after_id
+     AND (@since::timestamptz IS NULL OR created_at >= @since) AND (@until::timestamptz IS NULL OR created_at < @until)
    ORDER BY id DESC LIMIT @row_limit)
 ) AS entry
 ORDER BY id DESC LIMIT @row_limit;
@@ -74,7 +76,8 @@ FROM (
   SELECT * FROM ledger_entries WHERE kind <> 'usage' AND allocation_id = @allocation_id
 ) AS entry
 WHERE (debit_account_id = @account_id OR credit_account_id = @account_id)
-  AND EXISTS (SELECT FROM accounts WHERE id = @account_id AND tenant_id = @tenant_id) AND id < @before_id
+  AND EXISTS (SELECT FROM accounts WHERE id = @account_id AND tenant_id = @tenant_id) AND id < @before_id AND id > @after_id
+  AND (@since::timestamptz IS NULL OR created_at >= @since) AND (@until::timestamptz IS NULL OR created_at < @until)
 ORDER BY id DESC LIMIT @row_limit;
 
 -- name: LedgerAllocationTotals

@@ -89,13 +89,36 @@ func BalanceBefore(ctx context.Context, db DB, tenant id.Tenant, account id.Acco
 	return row.BalanceMicros, err
 }
 
+// Metered is what an account's allocations were metered in [from, to) and given back of it, whenever that was posted, and what they are.
+func Metered(ctx context.Context, db DB, tenant id.Tenant, account id.Account, from, to time.Time) ([]billing.Activity, map[id.Allocation]billing.Held, error) {
+	held, err := allocationsHeld(ctx, db, "AllocationsMetered", pgx.NamedArgs{"tenant_id": tenant, "account_id": account, "from_time": from, "to_time": to})
+	if err != nil || len(held) == 0 {
+		return nil, held, err
+	}
+	allocations := make([]string, 0, len(held))
+	for allocation := range held {
+		allocations = append(allocations, string(allocation))
+	}
+	activity, err := many[billing.Activity](ctx, db, "LedgerMetered", pgx.NamedArgs{
+		"tenant_id": tenant, "account_id": account, "allocation_ids": allocations, "from_time": from, "to_time": to,
+	})
+	for i := range activity {
+		activity[i].Day = activity[i].Day.UTC()
+	}
+	return activity, held, err
+}
+
 // AllocationsHeld answers project and SKU of a tenant's allocations.
 func AllocationsHeld(ctx context.Context, db DB, tenant id.Tenant, allocations []id.Allocation) (map[id.Allocation]billing.Held, error) {
+	return allocationsHeld(ctx, db, "AllocationsHeld", pgx.NamedArgs{"tenant_id": tenant, "ids": texts(allocations)})
+}
+
+func allocationsHeld(ctx context.Context, db DB, statement string, arguments pgx.NamedArgs) (map[id.Allocation]billing.Held, error) {
 	rows, err := many[struct {
 		ID        id.Allocation
 		ProjectID id.Project
 		SKU       id.SKU
-	}](ctx, db, "AllocationsHeld", pgx.NamedArgs{"tenant_id": tenant, "ids": texts(allocations)})
+	}](ctx, db, statement, arguments)
 	held := make(map[id.Allocation]billing.Held, len(rows))
 	for _, row := range rows {
 		held[row.ID] = billing.Held{ProjectID: row.ProjectID, SKU: row.SKU}

@@ -42,3 +42,23 @@ FROM (
 
 -- name: AllocationsHeld
 SELECT id, project_id, sku_id AS sku FROM allocations WHERE tenant_id = @tenant_id AND id = ANY (@ids::text[]);
+
+-- name: AllocationsMetered
+-- Allocations of an account of which something may be metered in a time: no window begins once its allocation has ended.
+SELECT id, project_id, sku_id AS sku FROM allocations
+WHERE tenant_id = @tenant_id AND account_id = @account_id AND metered_from < @to_time AND (ended_at IS NULL OR ended_at >= @from_time);
+
+-- name: LedgerMetered
+-- What the entries of these allocations whose periods began within [from, to) add up to.
+SELECT kind, allocation_id, date_trunc('day', period_start, 'UTC') AS day,
+  sum(CASE WHEN debit_account_id = @account_id THEN -amount_micros ELSE amount_micros END)::bigint AS amount_micros, count(*) AS entries,
+  coalesce(sum((extract(epoch FROM period_end - period_start) * 1000)::bigint) FILTER (WHERE kind = 'usage'), 0)::bigint AS metered_ms
+FROM (
+  SELECT kind, allocation_id, debit_account_id, credit_account_id, amount_micros, period_start, period_end FROM ledger_entries
+  WHERE kind = 'usage' AND allocation_id = ANY (@allocation_ids::text[]) AND period_start >= @from_time AND period_start < @to_time
+  UNION ALL
+  SELECT kind, allocation_id, debit_account_id, credit_account_id, amount_micros, period_start, period_end FROM ledger_entries
+  WHERE kind <> 'usage' AND allocation_id IS NOT NULL AND allocation_id = ANY (@allocation_ids::text[]) AND period_start >= @from_time AND period_start < @to_time
+) AS entry
+WHERE (debit_account_id = @account_id OR credit_account_id = @account_id) AND EXISTS (SELECT FROM accounts WHERE id = @account_id AND tenant_id = @tenant_id)
+GROUP BY 1, 2, 3;

@@ -2031,7 +2031,7 @@ export interface paths {
         };
         /**
          * Show what was used
-         * @description Sums of the ledger's entries that were posted in a time, grouped as asked. A window counts on the UTC day it began.
+         * @description Sums of the ledger's entries of what was metered in a time, grouped as asked. A window counts on the UTC day it began, whenever it was posted; a statement counts it in the month in which it was posted.
          */
         get: operations["getUsage"];
         put?: never;
@@ -8198,6 +8198,16 @@ export interface operations {
                  */
                 allocation_id?: string;
                 /**
+                 * @description Only entries that were posted at this instant or later.
+                 * @example 2026-01-05T09:30:00.000Z
+                 */
+                since?: string;
+                /**
+                 * @description Only entries that were posted before this instant.
+                 * @example 2026-01-05T09:30:00.000Z
+                 */
+                until?: string;
+                /**
                  * @description Only this project's.
                  * @example proj_mfrggzdfmztwq2lknnwg23tpoa
                  */
@@ -13823,7 +13833,13 @@ export interface operations {
     };
     getPaymentReceiptDocument: {
         parameters: {
-            query?: never;
+            query?: {
+                /**
+                 * @description PDF when absent.
+                 * @example pdf
+                 */
+                format?: "csv" | "pdf";
+            };
             header?: never;
             path: {
                 /** @example pay_mfrggzdfmztwq2lknnwg23tpoa */
@@ -13845,6 +13861,8 @@ export interface operations {
                 content: {
                     /** @example %PDF-1.3 */
                     "application/pdf": string;
+                    /** @example number,kind,posted_at,settled_at,amount_micros,amount,currency */
+                    "text/csv": string;
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
@@ -13919,7 +13937,13 @@ export interface operations {
     };
     getRefundReceiptDocument: {
         parameters: {
-            query?: never;
+            query?: {
+                /**
+                 * @description PDF when absent.
+                 * @example pdf
+                 */
+                format?: "csv" | "pdf";
+            };
             header?: never;
             path: {
                 /** @example ref_mfrggzdfmztwq2lknnwg23tpoa */
@@ -13941,6 +13965,8 @@ export interface operations {
                 content: {
                     /** @example %PDF-1.3 */
                     "application/pdf": string;
+                    /** @example number,kind,posted_at,settled_at,amount_micros,amount,currency */
+                    "text/csv": string;
                 };
             };
             401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];

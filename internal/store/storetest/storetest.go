@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -81,18 +82,36 @@ func holdEvents(t testing.TB, owner *pgxpool.Pool) {
 		return // the test stopped its database, or took the table away
 	}
 	defer rows.Close()
-	told := map[string]bool{}
+	told, written := map[string]bool{}, map[string]bool{}
+	defer func() { noteWritten(t, written) }()
 	for rows.Next() {
 		var subject, payload string
 		if err := rows.Scan(&subject, &payload); err != nil {
 			t.Error(err)
 			return
 		}
+		written[subject] = true
 		for _, mistake := range asyncapitest.Mistakes(subject, []byte(payload)) {
 			if !told[subject] { // one of each kind says enough
 				told[subject] = true
 				t.Errorf("the test wrote an event: %s\n%s", mistake, payload)
 			}
+		}
+	}
+}
+
+// WrittenDirectory names the variable of the environment with the directory in which a file tells of each kind of event that any test has written and
+// held against its contract; scripts/ci/written looks whether one is missing.
+const WrittenDirectory = "GPUAAS_TEST_WRITTEN_EVENTS"
+
+func noteWritten(t testing.TB, subjects map[string]bool) {
+	directory := os.Getenv(WrittenDirectory)
+	if directory == "" {
+		return
+	}
+	for subject := range subjects {
+		if err := os.WriteFile(filepath.Join(directory, subject), nil, 0o600); err != nil {
+			t.Error(err)
 		}
 	}
 }
