@@ -18,8 +18,8 @@ import (
 	client "github.com/gpuaas/gpuaas/client/go"
 )
 
-// exportPage is how many entries are asked for at a time.
-const exportPage = int64(200)
+// entriesPage is how many entries are asked for at a time.
+const entriesPage int64 = 200
 
 func (c *command) ledgerExport() *cobra.Command {
 	var from, to, tenant, format, file string
@@ -81,7 +81,7 @@ func (c *command) ledgerPages(ctx context.Context, from, to, tenant string) (led
 	if err != nil {
 		return nil, err
 	}
-	asked := client.ListLedgerEntriesParams{TenantID: in, Since: startOf(first), Until: startOf(behind), Limit: optional(exportPage)}
+	asked := client.ListLedgerEntriesParams{TenantID: in, Since: startOf(first), Until: startOf(behind), Limit: optional(entriesPage)}
 	return func(take func([]json.RawMessage, []client.LedgerEntry) error) error {
 		for {
 			var next page[json.RawMessage]

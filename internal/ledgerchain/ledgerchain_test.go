@@ -89,7 +89,7 @@ func (b *books) add(entries int) {
 			period_start, period_end, prev_end, idempotency_key, reverses_id, created_at)
 		SELECT (SELECT coalesce(max(id), 0) FROM ledger_entries) + n,
 			CASE n % 3 WHEN 0 THEN 'usage' WHEN 1 THEN 'adjustment_credit' ELSE 'outage_credit' END, gen_random_uuid(), $1,
-			'acct_platformrevenueusdaaaaaaaa', 'usd', 1000 + n, CASE WHEN n % 3 <> 1 THEN 'alloc_' || n END,
+			'acct_platformrevenueusdaaaaaaaa', 'usd', 1000 + n, CASE WHEN n % 3 <> 1 THEN 'alloc_' || (SELECT coalesce(max(id), 0) FROM ledger_entries) + n END,
 			CASE WHEN n % 3 <> 1 THEN began + n * interval '1 minute' END, CASE WHEN n % 3 <> 1 THEN began + (n + 1) * interval '1 minute' END,
 			CASE WHEN n % 3 = 0 AND n % 2 = 0 THEN began + n * interval '1 minute' END, 'key/' || gen_random_uuid(), CASE WHEN n % 5 = 0 THEN (SELECT coalesce(max(id), 0) FROM ledger_entries) + n END, began + n * interval '1 second'
 		FROM generate_series(1, $2::integer) AS n, (SELECT date_trunc('milliseconds', now()) AS began) AS at`, tenantAccount, entries)

@@ -233,7 +233,7 @@ func TestWhatJSONAllowsAndTheDatabaseRefusesBecomesALetter(t *testing.T) {
 	s := newScene(t, 3)
 	kind := event.BillingBalanceAdjusted
 	events := map[string][]byte{}
-	for number, odd := range []string{"\"\xc3\"", `"\ud800"`, `"\u0000"`, "1e999999", strings.Repeat("[", 9000) + strings.Repeat("]", 9000)} {
+	for number, odd := range []string{"\"\xc3\"", `"\ud800"`, `"\u0000"`, "1e999999"} {
 		eventID := fmt.Sprintf("4b7f0d0a-0000-8000-8000-%012d", number)
 		events[eventID] = []byte(fmt.Sprintf(`{"event_id":%q,"event_type":%q,"occurred_at":"2026-03-01T12:00:00Z","version":%q,"correlation_id":"test","payload":{"tenant_id":%q,"odd":%s}}`,
 			eventID, kind, event.Version, tenant, odd))
