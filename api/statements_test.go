@@ -5,10 +5,14 @@ package api_test
 import (
 	"encoding/csv"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/gpuaas/gpuaas/internal/temporal/temporaltest"
 )
 
 // usageOf reads one reply of usage.
@@ -98,4 +102,53 @@ func TestUsageAndStatementAreTheLedger(t *testing.T) {
 	w.want(w.ask("GET", "/api/v1/billing/usage?from=2024-01-01&to=2026-01-01", ada, "", ""), 422, "validation_error")
 	w.want(w.ask("GET", "/api/v1/billing/usage?from=2026-02-01&to=2026-02-01", ada, "", ""), 422, "validation_error")
 	w.want(w.ask("GET", "/api/v1/billing/usage?group_by=colour", ada, "", ""), 422, "validation_error")
+}
+
+// Usage is by when it was metered, whenever it was posted; a page of the ledger by when it was posted.
+func TestUsageIsByWhenItWasMetered(t *testing.T) {
+	w := newWorld(t, 1)
+	w.exec(`INSERT INTO policy_values (key, version, value, actor_user_id) VALUES ('billing.window_seconds', 1, '1', 'platform')`)
+	ada := w.token("ada")
+	path := w.activeAllocation(ada)
+	temporaltest.Eventually(t, time.Minute, func() error {
+		if w.field(`SELECT (count(*) > 3)::text FROM ledger_entries WHERE kind = 'usage'`) != "true" {
+			return errors.New("too little is billed")
+		}
+		return nil
+	})
+	w.ask("POST", path+"/release", ada, "end", `{}`)
+	w.reach(path, ada, "released")
+	// Half of it is posted three days after, as by somebody who was away, and its days are those of March.
+	w.damage("ledger_entries", `UPDATE ledger_entries SET created_at = created_at + interval '3 days' WHERE id > (SELECT (min(id) + max(id)) / 2 FROM ledger_entries WHERE kind = 'usage')`)
+	w.damage("ledger_entries", `UPDATE ledger_entries SET period_start = period_start - (now() - '2026-03-05 12:00Z'::timestamptz), period_end = period_end - (now() - '2026-03-05 12:00Z'::timestamptz),
+		prev_end = prev_end - (now() - '2026-03-05 12:00Z'::timestamptz) WHERE period_start IS NOT NULL`)
+	w.damage("allocations", `UPDATE allocations SET metered_from = '2026-03-05 11:00Z'`)
+	entries := w.field(`SELECT count(*)::text FROM ledger_entries WHERE allocation_id IS NOT NULL`)
+	net := w.field(`SELECT sum(CASE kind WHEN 'usage' THEN amount_micros ELSE -amount_micros END)::text FROM ledger_entries WHERE allocation_id IS NOT NULL`)
+	for days, want := range map[string]string{"from=2026-03-05&to=2026-03-06": entries + " " + net, "from=2026-03-04&to=2026-03-05": "0 0", "from=2026-03-06&to=2026-03-20": "0 0"} {
+		var usage usageOf
+		got := w.ask("GET", "/api/v1/billing/usage?group_by=day&"+days, ada, "", "")
+		if err := json.Unmarshal(got.body, &usage); err != nil || fmt.Sprint(usage.Total.Entries, " ", usage.Total.NetMicros) != want {
+			t.Errorf("%s is %s, and not %s", days, got.body, want)
+		}
+	}
+	w.want(w.ask("GET", "/api/v1/billing/ledger?since=yesterday", ada, "", ""), 422, "validation_error")
+	all := len(items(w.ask("GET", "/api/v1/billing/ledger?limit=200", ada, "", "")))
+	late := w.field(`SELECT to_char(min(created_at) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') FROM ledger_entries WHERE kind = 'usage' AND created_at > now() + interval '1 day'`)
+	for _, of := range []string{"", "&allocation_id=" + idOf(path)} {
+		whole := all
+		if of != "" {
+			whole = len(items(w.ask("GET", "/api/v1/billing/ledger?limit=200"+of, ada, "", "")))
+		}
+		since := items(w.ask("GET", "/api/v1/billing/ledger?limit=200&since="+late+"&until=2100-01-01T00:00:00Z"+of, ada, "", ""))
+		until := items(w.ask("GET", "/api/v1/billing/ledger?limit=200&until="+late+of, ada, "", ""))
+		if len(since) == 0 || len(until) == 0 || len(since)+len(until) != whole {
+			t.Errorf("%d entries before and %d from %s on are not %d", len(until), len(since), late, whole)
+		}
+		for _, entry := range since {
+			if posted, _ := entry["created_at"].(string); posted < late {
+				t.Errorf("one of %s is not since %s", posted, late)
+			}
+		}
+	}
 }
