@@ -20,8 +20,8 @@ func (s *server) completeContract() {
 	}
 	for path, kinds := range map[string][]string{
 		"/api/v1/billing/statements/{month}/document":    {"application/pdf", "text/csv"},
-		"/api/v1/payments/{payment_id}/receipt/document": {"application/pdf"},
-		"/api/v1/refunds/{refund_id}/receipt/document":   {"application/pdf"},
+		"/api/v1/payments/{payment_id}/receipt/document": {"application/pdf", "text/csv"},
+		"/api/v1/refunds/{refund_id}/receipt/document":   {"application/pdf", "text/csv"},
 	} {
 		if document := s.huma.OpenAPI().Paths[path]; document != nil && document.Get != nil {
 			content := map[string]*huma.MediaType{}

@@ -149,8 +149,11 @@ func (c *compared) billLost(alice string) {
 // A payment that is held and was paid back at Stripe, by hand or by a bank, is nobody's: what is left of it is offered, and nothing once nothing is.
 func TestReconciliationOffersOnlyWhatStripeStillHas(t *testing.T) {
 	c := newCompared(t, 1)
-	carol, ruth := c.penniless("carol"), c.token("ruth", "admin")
-	c.ask("GET", "/api/v1/me", ruth, "", "")
+	alice, carol, ruth := c.token("alice"), c.penniless("carol"), c.token("ruth", "admin")
+	for _, person := range []string{alice, ruth} {
+		c.ask("GET", "/api/v1/me", person, "", "")
+	}
+	c.activeAllocation(alice) // so that there are windows and entries to look at
 	held := func(key string, minor int64) (intent string) {
 		t.Helper()
 		opened := c.deposit(carol, key, minor)
