@@ -62,6 +62,9 @@ type Issuer struct {
 	ended    chan error
 }
 
+// URL is the name of an issuer on a port of this machine, by which every user of it is known.
+func URL(port int) string { return "http://localhost:" + strconv.Itoa(port) + RealmPath }
+
 // Start listens and serves. It returns when requests are answered.
 func Start(cfg Config) (*Issuer, error) {
 	if cfg.AccessTokenLifetime == 0 {
@@ -87,7 +90,7 @@ func Start(cfg Config) (*Issuer, error) {
 	}
 	port := listener.Addr().(*net.TCPAddr).Port
 	i := &Issuer{
-		cfg: cfg, url: "http://localhost:" + strconv.Itoa(port) + RealmPath, keys: keys, pages: shown,
+		cfg: cfg, url: URL(port), keys: keys, pages: shown,
 		state: newState(cfg.AccessTokenLifetime, cfg.RefreshTokenLifetime), ended: make(chan error, 1),
 	}
 	if i.provider, err = i.newProvider(); err != nil {

@@ -115,45 +115,42 @@ type wish struct {
 	asked, last int
 	// beside says that programs of this instance may run on already: infrastructure that comes back comes back to them.
 	beside bool
-	// move lets data go to another base than it has had.
-	move bool
 }
 
-// choosePorts settles the block. Data stays on the base it has had: the name of its issuer, and with it the identity of every user in it, contains
-// a port, so that elsewhere they would be strangers to their own tenants. Without data, a base that was asked for is taken or refused; else the
-// default is, or the next free block. notice says when it is not the default.
+// choosePorts settles the block. A base that was asked for is taken or refused; else it is the one that the data has had, the default, or the next
+// free block. Infrastructure beside its programs comes back where they look for it or not at all. notice says when it is not the default, and when
+// data moves.
 func choosePorts(w wish) (ports Ports, notice string, err error) {
-	if w.last != 0 {
-		if ports, notice, err = keptPorts(w); err == nil || !w.move {
-			return ports, notice, err
+	last := Ports{Base: w.last}
+	var taken int
+	switch {
+	case w.last == 0:
+	case w.beside:
+		taken = last.takenByOthers()
+	default:
+		taken = last.taken()
+	}
+	switch {
+	case w.last != 0 && taken == 0 && (w.asked == 0 || w.asked == w.last):
+		if w.asked == 0 && w.last != DefaultPortBase {
+			notice = fmt.Sprintf("using the ports from %d on, as last time", w.last)
 		}
-	}
-	if w.asked != 0 {
+		return last, notice, nil
+	case w.asked != 0:
 		ports, err = askedPorts(w.asked)
-		return ports, "", err
+	case w.last != 0 && w.beside:
+		return Ports{}, "", fmt.Errorf("port %d is taken, and the programs of this instance look for it there: free it", taken)
+	default:
+		ports, notice, err = nextFreePorts()
 	}
-	return nextFreePorts()
-}
-
-// keptPorts is the block that the data has had, or the refusal that names what is in its way.
-func keptPorts(w wish) (Ports, string, error) {
-	const otherwise = "choose another GPUAAS_DATA, or set GPUAAS_MOVE_PORTS=true to move all the same, with new users"
-	ports := Ports{Base: w.last}
-	if w.asked != 0 && w.asked != w.last {
-		return Ports{}, "", fmt.Errorf("GPUAAS_PORT_BASE is %d, but the data belongs to the ports from %d on, as its users are known by the issuer's address: leave GPUAAS_PORT_BASE out, %s",
-			w.asked, w.last, otherwise)
+	if err != nil || w.last == 0 {
+		return ports, notice, err
 	}
-	taken := ports.taken
-	if w.beside {
-		taken = ports.takenByOthers
+	notice = fmt.Sprintf("the instance moves from the ports from %d on to those from %d on; addresses that it gave out, such as those of nodes in use, are the old ones", w.last, ports.Base)
+	if taken != 0 {
+		notice = fmt.Sprintf("port %d is taken; %s", taken, notice)
 	}
-	if port := taken(); port != 0 {
-		return Ports{}, "", fmt.Errorf("port %d is taken, and the data belongs to the ports from %d on, as its users are known by the issuer's address: free the port, %s", port, w.last, otherwise)
-	}
-	if w.asked != 0 || w.last == DefaultPortBase {
-		return ports, "", nil
-	}
-	return ports, fmt.Sprintf("using the ports from %d on, as last time", w.last), nil
+	return ports, notice, nil
 }
 
 // askedPorts is a block that somebody asked for.

@@ -67,9 +67,7 @@ type Config struct {
 	// PortBase that was asked for; 0 lets the instance choose and remember. PassingPorts takes any free block.
 	PortBase     int
 	PassingPorts bool
-	// MovePorts lets the instance leave the ports its data belongs to; the users of the new ones are new, too.
-	MovePorts bool
-	Parts     []Part
+	Parts        []Part
 	// DatabaseURL of a given server; empty runs a private one.
 	DatabaseURL string
 	// PostgresBin names the directory of the server's binaries; empty looks for the newest.
@@ -248,13 +246,15 @@ func (s *Stack) startDatabases(ctx context.Context) error {
 	if _, err := store.Migrate(ctx, url); err != nil {
 		return fmt.Errorf("the product's database cannot be migrated: %w", err)
 	}
-	if err := seed(ctx, url); err != nil {
+	if err := seed(ctx, url, issuer.URL(s.Ports.OIDC())); err != nil {
 		return err
 	}
 	return s.Data.AdmitPrograms(ctx)
 }
 
-func seed(ctx context.Context, url string) error {
+// seed writes what every instance has, and keeps its users theirs: they are known by the address of the embedded issuer, which has moved when the
+// instance has.
+func seed(ctx context.Context, url, issuerURL string) error {
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
 		return fmt.Errorf("the product's database refuses its owner: %w", err)
@@ -262,6 +262,10 @@ func seed(ctx context.Context, url string) error {
 	defer func() { _ = conn.Close(ctx) }()
 	if _, err := conn.Exec(ctx, schema.Seed); err != nil {
 		return fmt.Errorf("the product's database cannot be seeded: %w", err)
+	}
+	if _, err := conn.Exec(ctx, `UPDATE users SET issuer = $1 WHERE issuer <> $1 AND issuer ~ ('^http://localhost:[0-9]+' || $2 || '$')
+		AND NOT EXISTS (SELECT FROM users AS there WHERE there.issuer = $1 AND there.subject = users.subject)`, issuerURL, issuer.RealmPath); err != nil {
+		return fmt.Errorf("the users of the instance cannot be moved to its issuer's address: %w", err)
 	}
 	return nil
 }
@@ -358,7 +362,7 @@ func (s *Stack) remember() error {
 	if s.cfg.PassingPorts {
 		s.Ports, err = randomPorts()
 	} else {
-		s.Ports, notice, err = choosePorts(wish{asked: s.cfg.PortBase, last: s.memory.PortBase, beside: s.cfg.Beside, move: s.cfg.MovePorts})
+		s.Ports, notice, err = choosePorts(wish{asked: s.cfg.PortBase, last: s.memory.PortBase, beside: s.cfg.Beside})
 	}
 	if err != nil {
 		return err

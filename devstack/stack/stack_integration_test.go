@@ -26,10 +26,11 @@ import (
 )
 
 // A test binary started with the first variable is an instance on that directory, until SIGTERM; with the second, the whole platform with as many
-// simulated nodes.
+// simulated nodes; the third asks for ports.
 const (
 	instanceVariable = "GPUAAS_STACK_TEST_INSTANCE"
 	nodesVariable    = "GPUAAS_STACK_TEST_NODES"
+	baseVariable     = "GPUAAS_STACK_TEST_PORT_BASE"
 )
 
 func TestMain(m *testing.M) {
@@ -42,7 +43,8 @@ func TestMain(m *testing.M) {
 func beInstance(dir string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	s, err := Start(ctx, Config{DataDir: dir, Parts: AllParts(), Product: true, PostgresBin: os.Getenv("GPUAAS_POSTGRES_BIN")})
+	base, _ := strconv.Atoi(os.Getenv(baseVariable)) // 0 for none
+	s, err := Start(ctx, Config{DataDir: dir, PortBase: base, Parts: AllParts(), Product: true, PostgresBin: os.Getenv("GPUAAS_POSTGRES_BIN"), Notice: func(string) {}})
 	var said string
 	var programs *Programs
 	if nodes, whole := os.LookupEnv(nodesVariable); err == nil && whole {
@@ -210,7 +212,8 @@ func TestAnInstanceStartsStopsAndKeepsItsData(t *testing.T) {
 }
 
 // An operator's denial outlasts restarts, and so do the rows that say online after a kill: neither may hold up a start, or let it be called ready early.
-func TestADeniedNodeHoldsUpNoStart(t *testing.T) {
+// And whoever an instance knew is known after a restart on other ports, although the issuer's address is another.
+func TestADeniedNodeHoldsUpNoStartAndUsersMoveWithTheirInstance(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	twoNodes := nodesVariable + "=2"
 	first, e := startInstance(t, dir, twoNodes)
@@ -235,10 +238,21 @@ func TestADeniedNodeHoldsUpNoStart(t *testing.T) {
 	if err := api.call(t.Context(), operator, http.MethodPost, "/api/v1/admin/nodes/"+nodes["sim-001"].ID+"/deny", "deny-once", map[string]any{"reason": "stolen"}, nil); err != nil {
 		t.Fatal(err)
 	}
+	users := count(t, e.DatabaseURL, "SELECT count(*) FROM users")
 	if err := end(t, first, syscall.SIGKILL); err == nil {
 		t.Error("after SIGKILL it ends well")
 	}
-	second, again := startSaying(t, dir, "ready without sim-001\n", twoNodes)
+	moved := freePorts(t).Base
+	second, again := startSaying(t, dir, "ready without sim-001\n", twoNodes, baseVariable+"="+strconv.Itoa(moved))
+	if again.PortBase != moved {
+		t.Errorf("it lies at %d, and %d was asked for", again.PortBase, moved)
+	}
+	if err := newPlatform(again).signIn(t.Context(), operator); err != nil {
+		t.Error(err)
+	}
+	if now := count(t, again.DatabaseURL, "SELECT count(*) FROM users"); users < 2 || now != users {
+		t.Errorf("%d users are %d on other ports", users, now)
+	}
 	var seen time.Time
 	conn, err := pgx.Connect(t.Context(), again.DatabaseURL)
 	if err != nil {

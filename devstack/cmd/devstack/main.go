@@ -34,8 +34,7 @@ LIST is any of postgres,temporal,ui,oidc,ca,redis,nats,stripe,smtp (default all 
 
 Environment:
   GPUAAS_DATA             directory of the instance (default ./.data/dev)
-  GPUAAS_PORT_BASE        first of its 100 ports (default 8080, or the next free block; data stays on the ports it has had)
-  GPUAAS_MOVE_PORTS       true lets data go to other ports; its users are known by the issuer's address, and are new ones there (default false)
+  GPUAAS_PORT_BASE        first of its 100 ports (default 8080, or the next free block; data stays on the ports it has had while they are free)
   GPUAAS_SIM_NODES        simulated nodes (default 3)
   DATABASE_URL            a PostgreSQL server to use instead of a private one; its role needs CREATEDB and CREATEROLE
   GPUAAS_POSTGRES_BIN     directory of initdb and postgres (default: the newest on this machine)
@@ -130,11 +129,6 @@ func instanceConfig() (stack.Config, error) {
 			return cfg, fmt.Errorf("GPUAAS_PORT_BASE must be a number, not %q", text)
 		}
 		cfg.PortBase = base
-	}
-	if text := os.Getenv("GPUAAS_MOVE_PORTS"); text != "" {
-		if cfg.MovePorts, err = strconv.ParseBool(text); err != nil {
-			return cfg, fmt.Errorf("GPUAAS_MOVE_PORTS must be true or false, not %q", text)
-		}
 	}
 	return cfg, nil
 }
