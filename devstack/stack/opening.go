@@ -67,7 +67,7 @@ func (o *Opening) Prepare(ctx context.Context) error {
 	if err := o.retry(ctx, func() error { return o.rememberNodes(ctx) }); err != nil {
 		return err
 	}
-	return o.retry(ctx, func() error { return o.writeFleet(ctx) })
+	return o.writeFleet(ctx)
 }
 
 // retry repeats do until it works, is refused for good, or ctx ends.
@@ -99,26 +99,41 @@ func (o *Opening) credit(ctx context.Context, username string) error {
 		map[string]any{"amount_minor": openingCreditMinor, "currency": me.Account.Currency, "reason": openingReason}, nil)
 }
 
+// hardware is what the nodes of a SKU say of themselves.
+type hardware struct {
+	GPUModel       string `json:"gpu_model"`
+	GPUCount       int    `json:"gpu_count"`
+	GPUMemoryBytes int64  `json:"gpu_memory_bytes"`
+}
+
+// writeFleet repeats each call by itself: a large fleet takes more of them than an operator's budget has in a minute, and goes on as that fills up.
 func (o *Opening) writeFleet(ctx context.Context) error {
 	skus := simulatedSKUs()
+	described := map[string]hardware{}
+	for _, slug := range skus {
+		var answer hardware
+		err := o.retry(ctx, func() error {
+			return o.platform.call(ctx, operator, http.MethodGet, "/api/v1/skus/"+slug, "", nil, &answer)
+		})
+		if err != nil {
+			return err
+		}
+		described[slug] = answer
+	}
 	members := make([]sim.Member, 0, o.nodes)
 	for n := range o.nodes {
 		name := fmt.Sprintf("%s%03d", simulatedPrefix, n+1)
 		slug := skus[n%len(skus)]
-		var sku struct {
-			GPUModel       string `json:"gpu_model"`
-			GPUCount       int    `json:"gpu_count"`
-			GPUMemoryBytes int64  `json:"gpu_memory_bytes"`
-		}
-		if err := o.platform.call(ctx, operator, http.MethodGet, "/api/v1/skus/"+slug, "", nil, &sku); err != nil {
+		var token string
+		err := o.retry(ctx, func() (err error) {
+			token, err = o.enrolToken(ctx, name, slug)
 			return err
-		}
-		token, err := o.enrolToken(ctx, name, slug)
+		})
 		if err != nil {
 			return fmt.Errorf("the enrolment of %s: %w", name, err)
 		}
 		members = append(members, sim.Member{
-			Name: name, EnrolToken: token, GPUModel: sku.GPUModel, GPUCount: sku.GPUCount, GPUMemoryBytes: sku.GPUMemoryBytes,
+			Name: name, EnrolToken: token, GPUModel: described[slug].GPUModel, GPUCount: described[slug].GPUCount, GPUMemoryBytes: described[slug].GPUMemoryBytes,
 			SSHPort: o.ports.NodeSSH(n),
 		})
 	}
