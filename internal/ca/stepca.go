@@ -27,6 +27,10 @@ import (
 // tokenLife bounds a one-time token; step-ca refuses a second use within it.
 const tokenLife = 5 * time.Minute
 
+// signsAtOnce bounds what this process asks for at a time: a fleet that enrols all at once waits here instead of having an authority that works
+// through it one by one time out on everybody.
+const signsAtOnce = 4
+
 // StepCA is a Client of a Smallstep step-ca with a JWK provisioner. The provisioner's key is the platform's alone;
 // each of its tokens is good for one certificate request, by hash, and for the names that the platform chose.
 type StepCA struct {
@@ -34,6 +38,7 @@ type StepCA struct {
 	fingerprint [sha256.Size]byte
 	provisioner string
 	key         jwk.Key
+	signing     chan struct{}
 
 	mu    sync.Mutex
 	roots []*x509.Certificate
@@ -73,7 +78,7 @@ func NewStepCA(config StepCAConfig) (*StepCA, error) {
 	if _, private := key.(jwk.ECDSAPrivateKey); !private || key.KeyID() == "" {
 		return nil, errors.New("the provisioner's key is a private EC JWK with a kid")
 	}
-	c := &StepCA{url: strings.TrimSuffix(config.URL, "/"), provisioner: config.Provisioner, key: key}
+	c := &StepCA{url: strings.TrimSuffix(config.URL, "/"), provisioner: config.Provisioner, key: key, signing: make(chan struct{}, signsAtOnce)}
 	copy(c.fingerprint[:], sum)
 	return c, nil
 }
@@ -89,6 +94,12 @@ func (c *StepCA) Sign(ctx context.Context, request Request) ([]*x509.Certificate
 	client, _, err := c.trusted(ctx)
 	if err != nil {
 		return nil, err
+	}
+	select {
+	case c.signing <- struct{}{}:
+		defer func() { <-c.signing }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait for the certificate authority to sign for others: %w", ctx.Err())
 	}
 	token, err := c.token(request)
 	if err != nil {
