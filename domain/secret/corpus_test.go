@@ -71,6 +71,24 @@ var corpus = []struct {
 	{"curl", `curl -H 'Authorization: Bearer ` + word + `' https://a.example/x`, word, []string{"https://a.example/x"}},
 	{"curl user", "curl -u bob:" + word + " https://a.example/x", word, []string{"-u bob:", "https://a.example/x"}},
 
+	// what a neighbour names
+	{"multipart form", "--b1\r\nContent-Disposition: form-data; name=\"password\"\r\n\r\n" + word + "\r\n--b1\r\nContent-Disposition: form-data; name=\"city\"\r\n\r\nBern\r\n--b1--", word, []string{"Bern", `name="city"`}},
+	{"multipart form with a type", "--b1\nContent-Disposition: form-data; name=\"api_token\"\nContent-Type: text/plain\n\n" + word + "\n--b1--", word, []string{"--b1--"}},
+	{"environment of a container", `{"env":[{"name":"CITY","value":"Bern"},{"name":"DB_PASSWORD","value":"` + word + `"},{"name":"PORT","value":"80"}]}`, word, []string{"Bern", `"80"`, "DB_PASSWORD"}},
+	{"value before its name", `{"value":"` + word + `","name":"API_TOKEN"}`, word, []string{"API_TOKEN"}},
+	{"key and value", `{"key": "client_secret", "value": "` + word + `", "enabled": true}`, word, []string{`"enabled": true`}},
+	{"yaml of a container", "env:\n- name: CITY\n  value: Bern\n- name: DB_PASSWORD\n  value: " + word + "\n- name: PORT\n  value: 80\n", word, []string{"Bern", "80"}},
+	{"html form", `<form><input name="city" value="Bern"><input name="password" value="` + word + `"></form>`, word, []string{"Bern", "</form>"}},
+	{"html password field", `<input type="password" id="x" value="` + word + `">`, word, []string{`id="x"`}},
+	{"private web key", `{"kty":"EC","crv":"P-256","x":"public","d":"` + opaque + `"}`, opaque, []string{`"x":"public"`}},
+	{"symmetric web key", `{"k":"` + opaque + `","kty":"oct","alg":"HS256"}`, opaque, []string{"HS256"}},
+	{"putty", "PuTTY-User-Key-File-3: ssh-ed25519\nComment: mine\nPrivate-Lines: 1\n" + opaque + "\nPrivate-MAC: 00\n", opaque, []string{"Comment: mine"}},
+	{"encoded twice", "next=https%253A%252F%252Fa.example%253Fpassword%253D" + word + "&lang=en", word, []string{"lang=en"}},
+	{"json on two lines", "{\"password\":\n\"" + word + "\",\n\"age\":3}", word, []string{`"age":3`}},
+	{"pass phrase", "pass_phrase: " + word, word, nil},
+	{"rails", "SECRET_KEY_BASE=" + word, word, nil},
+	{"stripe refund", "refunded by re_" + "3MtwBwLkdIwHu7ix28a3tqPa today", "re_3Mtw", []string{"today"}},
+
 	// JSON
 	{"json", `{"user":"bob","password":"` + word + `","age":3}`, word, []string{`"user":"bob"`, `"age":3}`}},
 	{"json with blanks", "{\n  \"password\" : \"" + word + "\",\n  \"age\": 3\n}", word, []string{`"age": 3`}},
@@ -249,6 +267,12 @@ func rawJSON(t *testing.T, value any) json.RawMessage {
 
 // innocent is what logs are read for.
 var innocent = []string{
+	`{"key":"auth.access_token_ttl_seconds","value":900}`,
+	`{"name":"page_token","value":"abc"},{"name":"city","value":"Bern"}`,
+	`{"name":"DB_PASSWORD"},{"name":"city","value":"Bern"}`,
+	`{"d":"2026-11-26","k":3,"p":"x"}`,
+	`Content-Disposition: form-data; name="city"`,
+	`<input type="text" name="city" value="Bern">`,
 	"alloc_mfrggzdfmztwq2lknnwg23tpob", "user_mfrggzdfmztwq2lknnwg23tpob", "price_mfrggzdfmztwq2lknnwg23tpob", "allocation/alloc_mfrggzdfmztwq2lknnwg23tpob",
 	"8d7f1a9e-4c9b-4d2e-9b1a-0c5d1f2e3a4b", "K3JX7QK2M5TZ4V6W8Y9A2B3C4D", "corr-1", "4bf92f3577b34da6a3ce929d0e0e4736",
 	"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE4m2jXk5n0VbXJc8d6q0t1e2r3y4u5i6o7p8a9s0dfg bob@laptop",

@@ -21,6 +21,9 @@ func afterSeparator(text string, i int) (from, to int) {
 	if ok {
 		return f.value()
 	}
+	if from, to = formPart(text, i); to > from {
+		return from, to
+	}
 	if text[i] == ':' {
 		return address(text, i, "://", "@")
 	}
@@ -35,6 +38,8 @@ func fieldAt(text string, i int) (field, bool) {
 	f := field{text: text, separator: text[i], after: i + 1}
 	switch {
 	case text[i] != '%':
+	case strings.HasPrefix(text[i:], "%253D") || strings.HasPrefix(text[i:], "%253d"): // encoded twice
+		f.separator, f.encoded, f.after = '=', true, i+5
 	case i+2 >= len(text) || text[i+1] != '3':
 		return f, false
 	case text[i+2] == 'A' || text[i+2] == 'a':
@@ -65,7 +70,9 @@ func fieldAt(text string, i int) (field, bool) {
 		return f, false
 	}
 	f.start = start
-	f.family = familyOf(text[start:end])
+	if f.family = familyOf(text[start:end]); f.family == harmless {
+		f.family = f.besides(text[start:end])
+	}
 	if f.family == inQuery && !f.likeParameter(text[start:end]) {
 		return f, false
 	}

@@ -234,3 +234,11 @@ func passwordHash(text string, at, after int) (int, int) {
 	}
 	return at, end
 }
+
+// puttyLines finds the private lines of a key file of PuTTY, up to its authentication code.
+func puttyLines(text string, after int) (int, int) {
+	if end := strings.Index(text[after:], "Private-MAC"); end >= 0 {
+		return after, after + end
+	}
+	return after, len(text)
+}

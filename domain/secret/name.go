@@ -33,6 +33,7 @@ var lastPairs = map[string]family{
 	"amzcredential": credential, "websocketprotocol": header, "devicecode": credential, "authorizationcode": credential,
 	"recoverycode": credential, "recoverycodes": credential, "backupcode": credential, "backupcodes": credential,
 	"codeverifier": credential, "samlresponse": credential, "gpuaassession": credential,
+	"passphrase": password, "secretkeybase": credential,
 }
 
 // innocentPairs end in a secret word and are none.

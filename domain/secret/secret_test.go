@@ -104,6 +104,9 @@ func TestSanitizeWalksEverything(t *testing.T) {
 	}{
 		"struct":        {deep, `"public":"yes"`},
 		"map":           {map[string]string{"password": "hunter2", "user": "bob"}, "bob"},
+		"pair":          {map[string]any{"name": "DB_PASSWORD", "value": "hunter2"}, "DB_PASSWORD"},
+		"typed pair":    {map[string]string{"key": "api_token", "value": "hunter2"}, "api_token"},
+		"pair of words": {struct{ Name, Value string }{"DB_PASSWORD", "hunter2"}, "DB_PASSWORD"},
 		"typed map":     {map[mood]any{"password": "hunter2", "user": "bob"}, "bob"},
 		"map by struct": {map[describes]int{{"token=hunter2"}: 3}, "3"},
 		"map by number": {map[int]secretError{3: "hunter2"}, "with token="},

@@ -120,6 +120,7 @@ const (
 	userAndPasswordKind
 	stripeIDKind
 	passwordHashKind
+	puttyKind
 )
 
 // opening is how a known kind of secret begins.
@@ -158,6 +159,8 @@ func (c *cleaner) find(o *opening, at int) (from, to int) {
 		return userAndPassword(text, after)
 	case stripeIDKind:
 		return stripeID(text, at, after)
+	case puttyKind:
+		return puttyLines(text, after)
 	default:
 		return passwordHash(text, at, after)
 	}
@@ -172,6 +175,7 @@ var openings = []opening{
 	{prefix: "password", anyCase: true, kind: quotedWordKind},
 	{prefix: "identified by", anyCase: true, kind: quotedWordKind},
 	{prefix: "--", kind: flagKind},
+	{prefix: "private-lines:", anyCase: true, kind: puttyKind},
 	{prefix: "-u ", kind: userAndPasswordKind},
 
 	{prefix: TerminalTokenPrefix, inside: true, least: 6},
@@ -188,6 +192,7 @@ var openings = []opening{
 	{prefix: "whsec_", least: 6}, {prefix: "cus_", least: 6},
 	{prefix: "pi_", kind: stripeIDKind}, {prefix: "ch_", kind: stripeIDKind}, {prefix: "pm_", kind: stripeIDKind}, {prefix: "seti_", kind: stripeIDKind},
 	{prefix: "tok_", kind: stripeIDKind}, {prefix: "src_", kind: stripeIDKind}, {prefix: "card_", kind: stripeIDKind},
+	{prefix: "re_", kind: stripeIDKind}, {prefix: "py_", kind: stripeIDKind}, {prefix: "txn_", kind: stripeIDKind},
 	{prefix: "cs_live_", least: 14}, {prefix: "cs_test_", least: 14},
 
 	// base64 of something that begins with {", eyJ, gpuaas_, Bearer or -----BEGIN: opened, and cut if a secret is inside

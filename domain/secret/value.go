@@ -19,6 +19,12 @@ func (f field) value() (from, to int) {
 	if start == len(text) {
 		return 0, 0
 	}
+	if f.quoted && f.separator == ':' { // JSON may go on in the next line, indented or not
+		next := start + len(text[start:]) - len(strings.TrimLeft(text[start:], " \t\r\n"))
+		if opened, ok := quoteAt(text, next); ok && next > start && !fieldFollows(text, next) {
+			return opened.after, opened.closing(text)
+		}
+	}
 	if lines, ok := f.block(start); ok {
 		return lines[0], lines[1]
 	}

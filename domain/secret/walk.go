@@ -93,7 +93,18 @@ func (w *walk) fields(fields map[string]any, depth int) map[string]any {
 		}
 		clean[w.text(name)] = w.named(name, inner, depth+1)
 	}
-	return clean
+	return pair(clean)
+}
+
+// pair hides the value of a name and a value where the name is that of a secret.
+func pair(fields map[string]any) map[string]any {
+	for _, names := range [][2]string{{"name", "value"}, {"Name", "Value"}, {"key", "value"}, {"Key", "Value"}} {
+		name, named := fields[names[0]].(string)
+		if _, valued := fields[names[1]]; named && valued && Name(name) {
+			fields[names[1]] = Redacted
+		}
+	}
+	return fields
 }
 
 // logged is what a slog.Value stands for. Resolve bounds a chain of LogValuers and catches their panics.
@@ -186,7 +197,7 @@ func (w *walk) reflected(value reflect.Value, depth int) any {
 	case reflect.Struct:
 		clean := map[string]any{}
 		w.structure(clean, value, depth)
-		return clean
+		return pair(clean)
 	case reflect.Map:
 		if value.IsNil() {
 			return nil
@@ -251,7 +262,7 @@ func (w *walk) mapping(value reflect.Value, depth int) any {
 		name := w.keyText(entries.Key())
 		clean[Text(name)] = w.named(name, entries.Value().Interface(), depth+1)
 	}
-	return clean
+	return pair(clean)
 }
 
 func (w *walk) keyText(key reflect.Value) string {
