@@ -1,7 +1,6 @@
 package api
 
 import (
-	"bytes"
 	"context"
 
 	"github.com/gpuaas/gpuaas/api/middleware"
@@ -103,14 +102,5 @@ func receiptDocument(receipt billing.Receipt, err error, format string) (*statem
 	if err != nil {
 		return nil, err
 	}
-	var body bytes.Buffer
-	out := &statementDocumentOut{ContentType: "application/pdf", Disposition: `attachment; filename="receipt-` + receipt.Number() + `.` + format + `"`}
-	if format == "csv" {
-		out.ContentType = "text/csv; charset=utf-8"
-		err = statement.WriteReceiptCSV(&body, receipt)
-	} else {
-		err = statement.WriteReceiptPDF(&body, receipt)
-	}
-	out.Body = body.Bytes()
-	return out, err
+	return documentOf("receipt-"+receipt.Number(), format, receipt, statement.WriteReceiptCSV, statement.WriteReceiptPDF)
 }

@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"context"
+	"io"
 	"slices"
 	"time"
 
@@ -203,16 +204,18 @@ func (s *server) getStatementDocument(ctx context.Context, in *statementDocument
 	if err != nil {
 		return nil, err
 	}
-	var body bytes.Buffer
-	out := &statementDocumentOut{ContentType: "text/csv; charset=utf-8", Disposition: `attachment; filename="statement-` + in.Month + `.` + in.Format + `"`}
-	if in.Format == "pdf" {
-		out.ContentType = "application/pdf"
-		err = statement.WritePDF(&body, found)
-	} else {
-		err = statement.WriteCSV(&body, found)
+	return documentOf("statement-"+in.Month, in.Format, found, statement.WriteCSV, statement.WritePDF)
+}
+
+// documentOf is a statement or a receipt as a file that is saved under the name, as PDF for "pdf" and else as CSV.
+func documentOf[Content any](name, format string, content Content, csv, pdf func(io.Writer, Content) error) (*statementDocumentOut, error) {
+	write, contentType := csv, "text/csv; charset=utf-8"
+	if format == "pdf" {
+		write, contentType = pdf, "application/pdf"
 	}
-	out.Body = body.Bytes()
-	return out, err
+	var body bytes.Buffer
+	err := write(&body, content)
+	return &statementDocumentOut{ContentType: contentType, Disposition: `attachment; filename="` + name + `.` + format + `"`, Body: body.Bytes()}, err
 }
 
 // statementOf reads the statement of a month of the tenant that the request is about. Fault: StatementNotFound for a month that has
