@@ -177,7 +177,7 @@ func TestReconciliationOffersOnlyWhatStripeStillHas(t *testing.T) {
 	offered := func(want string) {
 		t.Helper()
 		temporaltest.Eventually(t, 2*time.Minute, func() error {
-			c.reconcile(true) // one that goes on behind the last may have nothing new to look at
+			c.reconcile(true)
 			if got := offers(); got != want {
 				return fmt.Errorf("it offers %q, not %q", got, want)
 			}

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -63,11 +64,29 @@ func (c *compared) reconcile(whole bool) reply {
 		c.t.Fatalf("the run is %s: %v", ended.body, err)
 	}
 	for _, check := range run.Checks {
-		if check.Examined == 0 {
-			c.t.Errorf("%s examined nothing: %s", check.Check, ended.body)
+		least := int64(1)
+		if check.Check == reconciliation.Entries { // there is one a second at most, and runs follow upon each other faster
+			least = c.entriesOf(begun.text("id"), whole)
+		}
+		if check.Examined < least {
+			c.t.Errorf("%s examined %d, not at least %d: %s", check.Check, check.Examined, least, ended.body)
 		}
 	}
 	return ended
+}
+
+// entriesOf counts the entries that a run has to look at: all that are final, or those that no run before has seen.
+func (c *compared) entriesOf(run string, whole bool) int64 {
+	c.t.Helper()
+	counted, err := strconv.ParseInt(c.field(`SELECT count(*)::text FROM ledger_entries, reconciliation_runs AS this WHERE this.id = $1 AND ledger_entries.id <= this.entries_up_to
+		AND ledger_entries.id > CASE WHEN $2 THEN 0 ELSE (SELECT coalesce(max(entries_up_to), 0) FROM reconciliation_runs AS earlier WHERE earlier.started_at < this.started_at) END`, run, whole), 10, 64)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if whole && counted == 0 {
+		c.t.Errorf("there is no entry to look at")
+	}
+	return counted
 }
 
 // open is what stands and is not about the missing workflows of nodes, as "kind subject".
