@@ -91,6 +91,10 @@ test-oidc: build-devstack ## every flow of OpenID Connect against the embedded i
 test-authz: build-devstack ## every operation as every kind of caller, against the running API; ends with cases N failed M
 	bin/devstack run --parts postgres,temporal,redis,nats -- go test -tags integration -count=1 -v -timeout 15m -run TestAuthorisationMatrix ./api/ | sed '/^cases /{h;d};$$G'
 
+.PHONY: test-e2e
+test-e2e: build-devstack build-cli ## what people see, in a real Chromium on an instance of its own; E2E_SPEC= chooses specs
+	scripts/ci/frontend_e2e.sh
+
 .PHONY: lint
 lint: ## golangci-lint and workflowcheck
 	scripts/ci/lint.sh

@@ -18,8 +18,9 @@ import (
 const (
 	// temporalUICSRF is the only cookie that Temporal's UI is given: its own.
 	temporalUICSRF = "_csrf"
-	// temporalUIPolicy holds the pages, which are served beside ours, to this site. The UI has none of its own under a public path.
-	temporalUIPolicy = "base-uri 'self'; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
+	// temporalUIPolicy holds the pages, which are served beside ours, to this site. The UI has none of its own under a public path. It shows what
+	// workflows say of themselves in frames of its own, so it may frame itself.
+	temporalUIPolicy = "base-uri 'self'; connect-src 'self'; form-action 'self'; frame-ancestors 'self'; object-src 'none'"
 )
 
 // temporalUIRule is who may look: operators of the platform. What they see is the platform's, so no tenant is told.

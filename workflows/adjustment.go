@@ -9,8 +9,8 @@ import (
 // Adjustment makes one correction of a balance, at most once. Its input is AdjustmentInput, its id
 // AdjustmentWorkflowID; StepAdjust posts it and StepTellFunds has the account looked at. A refusal is an outcome: the workflow completes with the fault.
 func Adjustment(ctx workflow.Context, in AdjustmentInput) (AdjustmentResult, error) {
-	workflow.SetCurrentDetails(ctx, fmt.Sprintf("Adjusts `%s` by %d micros %s: %s", in.AccountID, in.AmountMicros, in.Currency, in.Reason))
-	result, err := StepAdjust.Run(ctx, fmt.Sprintf("Post %d micros to %s", in.AmountMicros, in.AccountID), in)
+	workflow.SetCurrentDetails(ctx, fmt.Sprintf("Adjusts `%s` by %s: %s", in.AccountID, in.AmountMicros.Exact(in.Currency), in.Reason))
+	result, err := StepAdjust.Run(ctx, fmt.Sprintf("Post %s to %s", in.AmountMicros.Exact(in.Currency), in.AccountID), in)
 	if refusal := refusalOf(err); refusal != nil {
 		return AdjustmentResult{Fault: refusal}, nil
 	}

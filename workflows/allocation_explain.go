@@ -67,7 +67,7 @@ func (a *allocationRun) showDetails(ctx workflow.Context) {
 	var text strings.Builder
 	fmt.Fprintf(&text, "**%s** (version %d) · %s · %s\n\n", a.State, a.Version, a.Terms.SKU, a.Terms.RuntimeMode)
 	fmt.Fprintf(&text, "- tenant `%s`, account `%s`\n", a.Terms.TenantID, a.Terms.AccountID)
-	fmt.Fprintf(&text, "- %d micros %s an hour, a window every %d s\n", a.Terms.RateMicrosPerHour, a.Terms.Currency, a.Terms.WindowSeconds)
+	fmt.Fprintf(&text, "- %s an hour, a window every %d s\n", a.Terms.RateMicrosPerHour.Exact(a.Terms.Currency), a.Terms.WindowSeconds)
 	if limit := a.spendingLimit(); limit != nil && !a.Settled {
 		fmt.Fprintf(&text, "- ends by its limit at %s\n", limit.AskedAt.Format(time.RFC3339Nano))
 	}
@@ -93,7 +93,9 @@ func (a *allocationRun) showDetails(ctx workflow.Context) {
 			hold.At.Format(time.RFC3339Nano), hold.ReleaseAt.Format(time.RFC3339), hold.Reason)
 	}
 	if a.Settled {
-		fmt.Fprintf(&text, "- final bill: %d micros\n", a.ChargedMicros)
+		fmt.Fprintf(&text, "- final bill: %s\n", a.ChargedMicros.Exact(a.Terms.Currency))
+	} else if a.ChargedMicros > 0 {
+		fmt.Fprintf(&text, "- billed so far: %s, up to %s\n", a.ChargedMicros.Exact(a.Terms.Currency), a.PostedTo.Format(time.RFC3339Nano))
 	}
 	if a.Ask != nil {
 		fmt.Fprintf(&text, "- release asked for by %s `%s` (%s), heard %d times: %s\n", a.Ask.Actor.Role, a.Ask.Actor.ID, a.Ask.Cause, a.Asks, a.Ask.Reason)

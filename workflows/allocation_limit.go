@@ -30,7 +30,7 @@ func (a *allocationRun) spendingLimit() *ReleaseRequest {
 	}
 	order := ReleaseRequest{Actor: identity.Platform(), Cause: allocation.CauseLimit, CorrelationID: a.Terms.CorrelationID}
 	if last, limited := a.spentAt(); limited {
-		order.AskedAt, order.Reason = last, fmt.Sprintf("the limit of %d micros is spent", a.Terms.MaxSpendMicros)
+		order.AskedAt, order.Reason = last, fmt.Sprintf("the limit of %s is spent", a.Terms.MaxSpendMicros.Exact(a.Terms.Currency))
 	}
 	if a.Terms.MaxDurationSeconds > 0 {
 		if last := a.Anchor.Add(seconds(a.Terms.MaxDurationSeconds)); order.AskedAt.IsZero() || last.Before(order.AskedAt) {

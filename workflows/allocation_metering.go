@@ -69,6 +69,7 @@ func (a *allocationRun) post(ctx workflow.Context, to, now time.Time) {
 	a.PostedTo = out.PostedTo
 	a.ChargedMicros += out.ChargedMicros - out.ForgivenMicros
 	a.LastError = ""
+	a.showDetails(ctx)
 	if out.BalanceMicros != nil && *out.BalanceMicros <= 0 && a.Terms.RateMicrosPerHour > 0 && !out.PostedTo.Before(to) {
 		a.endItselfAsBefore(ctx, out.PostedTo)
 	}

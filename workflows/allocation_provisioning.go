@@ -112,7 +112,7 @@ func (a *allocationRun) probeLogin(ctx workflow.Context, policy RuntimePolicy, a
 	bound := seconds(policy.LoginProbeTimeoutSeconds)
 	probe := StepLoginProbe.Within(0, bound)
 	_, err := tryOnNode[LoginProbeOut](ctx, a, policy, probe.Name, bound, fault.LoginProbeFailed, func(ctx workflow.Context, attempt int) workflow.Future {
-		return probe.Start(ctx, taskSummary(probe.Name, lease, attempt), LoginProbeIn{Lease: lease, Access: access, RuntimeMode: a.Terms.RuntimeMode})
+		return probe.Start(ctx, taskSummary("Log in as the tenant would", lease, attempt), LoginProbeIn{Lease: lease, Access: access, RuntimeMode: a.Terms.RuntimeMode})
 	})
 	return err
 }

@@ -119,7 +119,7 @@ func accessTask[In, Out any](ctx workflow.Context, a *allocationRun, contract St
 	})
 	_, err := unlessAsked[Out](ctx, a, func(ctx workflow.Context) workflow.Future {
 		return contract.On(a.taskQueue(lease.NodeID)).Within(wait, run).
-			Start(ctx, taskSummary(contract.Name, lease, a.AccessTasks), in(task(ctx, lease, step, a.AccessTasks, wait+run)))
+			Start(ctx, taskSummary(node.TaskKind(contract.Name).Sentence(), lease, a.AccessTasks), in(task(ctx, lease, step, a.AccessTasks, wait+run)))
 	})
 	if err == nil {
 		a.LastError = ""

@@ -141,7 +141,7 @@ func provisionTask[In, Out any](ctx workflow.Context, a *allocationRun, policy R
 	wait, run := a.patience(policy.TaskScheduleToStartSeconds), seconds(policy.TaskStartToCloseSeconds)
 	contract = contract.On(a.taskQueue(lease.NodeID)).Within(wait, run)
 	return tryOnNode[Out](ctx, a, policy, contract.Name, wait+run, fault.NodeTaskFailed, func(ctx workflow.Context, attempt int) workflow.Future {
-		return contract.Start(ctx, taskSummary(contract.Name, lease, attempt), in(task(ctx, lease, step, attempt, wait+run)))
+		return contract.Start(ctx, taskSummary(node.TaskKind(contract.Name).Sentence(), lease, attempt), in(task(ctx, lease, step, attempt, wait+run)))
 	})
 }
 
@@ -160,7 +160,7 @@ func wipeTask[In, Out any](ctx workflow.Context, a *allocationRun, policy Runtim
 	taskCtx, cancel := workflow.WithCancel(ctx)
 	defer cancel()
 	future := contract.On(a.taskQueue(lease.NodeID)).Within(wait, run).
-		Start(taskCtx, taskSummary(contract.Name, lease, a.WipeAttempts), in(task(ctx, lease, step, a.WipeAttempts, wait+run)))
+		Start(taskCtx, taskSummary(node.TaskKind(contract.Name).Sentence(), lease, a.WipeAttempts), in(task(ctx, lease, step, a.WipeAttempts, wait+run)))
 	for !future.IsReady() {
 		await(ctx, func() bool { return future.IsReady() || a.askPending() })
 		a.drain(ctx)
@@ -174,8 +174,9 @@ func wipeTask[In, Out any](ctx workflow.Context, a *allocationRun, policy Runtim
 	return out, nil
 }
 
-func taskSummary(name string, lease node.Lease, attempt int) string {
-	return fmt.Sprintf("%s on %s, generation %d, attempt %d", name, lease.NodeID, lease.Generation, attempt)
+// taskSummary is a piece of node work as the Temporal UI tells it.
+func taskSummary(what string, lease node.Lease, attempt int) string {
+	return fmt.Sprintf("%s on %s, generation %d, attempt %d", what, lease.NodeID, lease.Generation, attempt)
 }
 
 // told is a message to another workflow on its way.

@@ -196,8 +196,8 @@ func (f *fundsRun) show(ctx workflow.Context) {
 	var text strings.Builder
 	state := "covered"
 	if review := f.last; review != nil {
-		fmt.Fprintf(&text, "`%s` of `%s` has %d micros %s left and spends %d an hour on %d allocations\n\n", f.input.AccountID, f.input.TenantID,
-			review.AvailableMicros, review.Currency, review.RateMicrosPerHour, review.Costing)
+		fmt.Fprintf(&text, "`%s` of `%s` has %s left and spends %s an hour on %d allocations\n\n", f.input.AccountID, f.input.TenantID,
+			review.AvailableMicros.Exact(review.Currency), review.RateMicrosPerHour.Exact(review.Currency), review.Costing)
 		for _, line := range []struct {
 			what string
 			at   *time.Time
@@ -210,7 +210,7 @@ func (f *fundsRun) show(ctx workflow.Context) {
 			state = string(rung.Rung)
 			fmt.Fprintf(&text, "- stands on %s (crossing %d) since %s", rung.Rung, rung.Crossing, rung.At.Format(time.RFC3339Nano))
 			if rung.Rung == billing.Depleted {
-				fmt.Fprintf(&text, ", found %d ms late, %d micros written off", rung.LateMS, rung.WrittenOffMicros)
+				fmt.Fprintf(&text, ", found %d ms late, %s written off", rung.LateMS, rung.WrittenOffMicros.Exact(review.Currency))
 			}
 			text.WriteString("\n")
 		}

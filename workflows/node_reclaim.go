@@ -103,7 +103,7 @@ func scrubTask[In, Out any](ctx workflow.Context, n *nodeRun, policy RuntimePoli
 	wait, run := seconds(policy.ReleaseScheduleToStartSeconds), seconds(policy.ReleaseStartToCloseSeconds)
 	n.now = doing{sentence: fmt.Sprintf("scrubs generation %d: %s", lease.Generation, contract.Name), step: contract.Name, attempt: attempt}
 	out, err := contract.On(NodeQueue(lease.NodeID)).Within(wait, run).
-		Run(ctx, taskSummary(contract.Name, lease, attempt), in(task(ctx, lease, step, attempt, wait+run)))
+		Run(ctx, taskSummary(node.TaskKind(contract.Name).Sentence(), lease, attempt), in(task(ctx, lease, step, attempt, wait+run)))
 	if err != nil {
 		return out, judge(err, contract.Name, fault.NodeTaskFailed)
 	}

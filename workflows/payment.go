@@ -98,7 +98,7 @@ func (p *paymentRun) mayOpen(_ workflow.Context, asked OpenPayment) error {
 func (p *paymentRun) open(ctx workflow.Context, asked OpenPayment) (PaymentReply, error) {
 	p.watch.asked = true
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
-	standing, err := StepRecordPayment.Run(ctx, fmt.Sprintf("Record a deposit of %d micros into %s", asked.AmountMicros, asked.AccountID), asked)
+	standing, err := StepRecordPayment.Run(ctx, fmt.Sprintf("Record a deposit of %s into %s", asked.AmountMicros.Exact(asked.Currency), asked.AccountID), asked)
 	if err == nil && standing.State == payment.Requested {
 		standing, err = StepOpenCheckout.Run(ctx, "Open the page on which "+string(p.id)+" is paid", asked)
 	}

@@ -60,3 +60,14 @@ func TestFromMinorIsExactOrRefuses(t *testing.T) {
 		}
 	})
 }
+
+func TestExactRoundsNothing(t *testing.T) {
+	for micros, want := range map[money.Micros]string{
+		0: "0.00 usd", 1: "0.000001 usd", 500_000: "0.50 usd", 12_345_678: "12.345678 usd", 23_920_000: "23.92 usd", 1_230_000_000: "1230.00 usd",
+		-41_806: "-0.041806 usd", -1_000_000: "-1.00 usd", math.MaxInt64: "9223372036854.775807 usd", math.MinInt64: "-9223372036854.775808 usd",
+	} {
+		if got := micros.Exact("usd"); got != want {
+			t.Errorf("%d micros are written %q, not %q", int64(micros), got, want)
+		}
+	}
+}

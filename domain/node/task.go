@@ -27,6 +27,32 @@ func TaskKinds() []TaskKind {
 	return []TaskKind{UserProvision, UserRevoke, UserSuspend, UserResume, SSHKeysSync, GPUHealth, ScrubRun, ScrubVerify, InventoryReport}
 }
 
+// Sentence says for a person what a task does; the kind itself where there is nothing to add.
+func (k TaskKind) Sentence() string {
+	switch k {
+	case UserProvision:
+		return "Make the tenant's login"
+	case UserRevoke:
+		return "Take the tenant's login away"
+	case UserSuspend:
+		return "Suspend the tenant's login"
+	case UserResume:
+		return "Give the tenant's login back"
+	case SSHKeysSync:
+		return "Put the SSH keys in place"
+	case GPUHealth:
+		return "Check the GPUs"
+	case ScrubRun:
+		return "Wipe"
+	case ScrubVerify:
+		return "Prove that nothing is left"
+	case InventoryReport:
+		return "Take the inventory"
+	default:
+		return string(k)
+	}
+}
+
 // Task is what every node task carries: whose it is, its fence and its deadline. An agent journals it
 // before acting under Key.
 type Task struct {

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/gpuaas/gpuaas/domain/money"
 )
 
 // table is what a command shows when nobody asked for JSON or YAML.
@@ -76,17 +78,7 @@ func fields(pairs ...string) table {
 }
 
 // amount renders micros with every digit that counts: "12.345678 usd", "0.50 usd".
-func amount(micros int64, currency string) string {
-	sign := ""
-	if micros < 0 {
-		sign, micros = "-", -micros
-	}
-	fraction := strings.TrimRight(fmt.Sprintf("%06d", micros%1_000_000), "0")
-	for len(fraction) < 2 {
-		fraction += "0"
-	}
-	return fmt.Sprintf("%s%d.%s %s", sign, micros/1_000_000, fraction, currency)
-}
+func amount(micros int64, currency string) string { return money.Micros(micros).Exact(currency) }
 
 func instant(at time.Time) string {
 	if at.IsZero() {
