@@ -54,11 +54,11 @@ func main() {
 func run(ctx context.Context, arguments []string) error {
 	flags := flag.NewFlagSet("outbox", flag.ContinueOnError)
 	var chosen settings
-	flags.IntVar(&chosen.runs, "runs", 5, "runs of each contender, alternating; the median counts")
+	flags.IntVar(&chosen.runs, "runs", 9, "runs of each contender, alternating; the median counts")
 	flags.IntVar(&chosen.events, "events", 60_000, "events of one run")
 	flags.IntVar(&chosen.writers, "writers", 8, "writers of events at once")
 	flags.IntVar(&chosen.deliveries, "deliveries", 200, "events that are followed to a WebSocket, one after the other")
-	flags.DurationVar(&chosen.produce, "produce", 5*time.Second, "how long writers write in one run")
+	flags.DurationVar(&chosen.produce, "produce", 3*time.Second, "how long writers write in one run")
 	if err := flags.Parse(arguments); err != nil {
 		return err
 	}

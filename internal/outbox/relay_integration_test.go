@@ -379,3 +379,45 @@ func TestOldDaysGoOnceTheyArePublished(t *testing.T) {
 		t.Errorf("behind the cursor %d days are gone, %v remain", dropped, days())
 	}
 }
+
+// The cursor is the only thing that a commit need not wait for: what is thrown back is published again, and streams take it once.
+func TestMovingTheCursorWaitsForNoDiskAndNothingElseDoesSo(t *testing.T) {
+	s := newScene(t)
+	connection, err := s.App.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer connection.Release()
+	waits := func(db queries.DB) string {
+		t.Helper()
+		rows, err := db.Query(t.Context(), "SELECT current_setting('synchronous_commit')")
+		if err != nil {
+			t.Fatal(err)
+		}
+		setting, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[string])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return setting
+	}
+	term, leads, err := queries.LeadOutbox(t.Context(), connection, "leader", time.Minute)
+	if err != nil || !leads {
+		t.Fatalf("it leads: %t, %v", leads, err)
+	}
+	before := waits(connection)
+	err = pgx.BeginFunc(t.Context(), connection, func(tx pgx.Tx) error {
+		moved, err := queries.MoveOutboxCursor(t.Context(), tx, term.Epoch, term.CursorID, term.CursorID, time.Minute)
+		if !moved || waits(tx) != "off" {
+			t.Errorf("it moves: %t, and the commit waits: %s", moved, waits(tx))
+		}
+		return err
+	})
+	if err != nil || before != "on" || waits(connection) != before {
+		t.Errorf("a commit waits: %s before and %s after, %v", before, waits(connection), err)
+	}
+	for _, elsewhere := range []struct{ epoch, from int64 }{{term.Epoch + 1, term.CursorID}, {term.Epoch, term.CursorID + 1}} {
+		if moved, err := queries.MoveOutboxCursor(t.Context(), connection, elsewhere.epoch, elsewhere.from, elsewhere.from, time.Minute); moved || err != nil {
+			t.Errorf("epoch %d moves it from %d: %t, %v", elsewhere.epoch, elsewhere.from, moved, err)
+		}
+	}
+}

@@ -17,9 +17,11 @@ WHERE id > @after_id AND id <= (SELECT coalesce(max(sealed_id), 0) FROM seals WH
 ORDER BY id LIMIT @limit;
 
 -- name: OutboxMoveCursor
--- Whoever was deposed, or finds the cursor elsewhere, moves nothing.
+-- Whoever was deposed, or finds the cursor elsewhere, moves nothing. Nobody waits until the disk has it, nor do the writers of events behind
+-- it: a crash that throws the cursor back has the same rows published again, which streams take once.
 UPDATE outbox_relay SET cursor_id = @to_id, moved_at = clock_timestamp(), leads_until = clock_timestamp() + @lease::interval
-WHERE epoch = @epoch AND cursor_id = @from_id;
+FROM (SELECT set_config('synchronous_commit', 'off', true) AS waits) AS commit
+WHERE epoch = @epoch AND cursor_id = @from_id AND commit.waits = 'off';
 
 -- name: OutboxRelay
 SELECT cursor_id, epoch, leader, leads_until, moved_at, clock_timestamp() AS now,
