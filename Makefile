@@ -95,6 +95,10 @@ test-authz: build-devstack ## every operation as every kind of caller, against t
 test-e2e: build-devstack build-cli ## what people see, in a real Chromium on an instance of its own; E2E_SPEC= chooses specs
 	scripts/ci/frontend_e2e.sh
 
+.PHONY: e2e-up
+e2e-up: build-devstack build-cli ## an instance beside make up's to write browser specs against: ENDPOINTS=$PWD/.data-e2e/endpoints.json make test-e2e
+	GPUAAS_DATA=$${GPUAAS_DATA:-$$PWD/.data-e2e} exec bin/devstack up
+
 .PHONY: lint
 lint: ## golangci-lint and workflowcheck
 	scripts/ci/lint.sh

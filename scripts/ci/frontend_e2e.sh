@@ -3,6 +3,7 @@
 # in, the checkout page, the documentation.
 #   E2E_SPEC    only the specs whose names contain this
 #   E2E_COUNTS  a file to append "passed failed skipped" to
+#   ENDPOINTS   the endpoints.json of an instance that runs already, such as make e2e-up's (default: one of its own)
 #   CHROMIUM    the browser (default: Debian's, which is installed where we are root)
 # It ends with 3 where there is no browser or no npm: then nothing was looked at.
 set -euo pipefail
@@ -24,7 +25,7 @@ export CHROMIUM
 
 (cd client/ts && npm ci --silent --no-audit --no-fund)
 (cd e2e && PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1 npm ci --silent --no-audit --no-fund && npm run --silent check)
-start_instance e2e "$out"
+[ -n "${ENDPOINTS:-}" ] || start_instance e2e "$out"
 status=0
 (cd e2e && npx playwright test ${E2E_SPEC:+"$E2E_SPEC"}) || status=$?
 counts=$(node -e 'const {stats} = JSON.parse(require("fs").readFileSync(process.argv[1], "utf8")); console.log(stats.expected, stats.unexpected + stats.flaky, stats.skipped)' "$out/report.json")

@@ -5,11 +5,13 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -28,13 +30,15 @@ type tally struct {
 	output map[string]*strings.Builder
 	// blamed holds the packages in which a test of its own has failed.
 	blamed map[string]bool
-	out    io.Writer
+	// took holds the tests of each running package that are not part of another, with their seconds.
+	took map[string][]testEvent
+	out  io.Writer
 }
 
 func main() {
 	counts := flag.String("counts", "", "file to append the counts to, as one line: passed failed skipped")
 	flag.Parse()
-	t := tally{output: map[string]*strings.Builder{}, blamed: map[string]bool{}, out: os.Stdout}
+	t := newTally(os.Stdout)
 	if err := t.read(os.Stdin); err != nil {
 		fmt.Fprintln(os.Stderr, "tally:", err)
 		os.Exit(1)
@@ -50,6 +54,10 @@ func main() {
 	if t.failed > 0 || t.passed+t.skipped == 0 {
 		os.Exit(1)
 	}
+}
+
+func newTally(out io.Writer) *tally {
+	return &tally{output: map[string]*strings.Builder{}, blamed: map[string]bool{}, took: map[string][]testEvent{}, out: out}
 }
 
 func (t *tally) read(in io.Reader) error {
@@ -91,6 +99,9 @@ func (t *tally) end(event testEvent, key string) {
 		t.endPackage(event, printed)
 		return
 	}
+	if !strings.Contains(event.Test, "/") {
+		t.took[event.Package] = append(t.took[event.Package], event)
+	}
 	switch event.Action {
 	case "pass":
 		t.passed++
@@ -116,6 +127,25 @@ func (t *tally) endPackage(event testEvent, printed *strings.Builder) {
 	case "pass":
 		fmt.Fprintf(t.out, "ok %s (%.2fs)\n", event.Package, event.Elapsed)
 	}
+	if event.Elapsed >= slowPackage {
+		fmt.Fprintf(t.out, "   of which%s\n", slowest(t.took[event.Package]))
+	}
+	delete(t.took, event.Package)
+}
+
+// A package that takes so many seconds says which of its tests took most of them.
+const (
+	slowPackage  = 60
+	slowestNamed = 8
+)
+
+func slowest(tests []testEvent) string {
+	slices.SortFunc(tests, func(a, b testEvent) int { return cmp.Compare(b.Elapsed, a.Elapsed) })
+	var named strings.Builder
+	for _, one := range tests[:min(len(tests), slowestNamed)] {
+		fmt.Fprintf(&named, " %s %.0fs", one.Test, one.Elapsed)
+	}
+	return named.String()
 }
 
 func text(printed *strings.Builder) string {
