@@ -20,6 +20,7 @@ export default defineConfig({
       args: [
         "--no-sandbox",
         "--disable-gpu",
+        "--disable-dev-shm-usage", // containers give little of it
         "--disable-quic",
         "--no-first-run",
         "--disable-background-networking",
