@@ -1,10 +1,10 @@
 import { spawn } from "node:child_process";
-import { mkdtempSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-import { apiOf, expect, instance, passwordOf, signInAtIssuer, test } from "./platform.js";
 import { unwrap } from "../client/ts/src/index.js";
+import { apiOf, expect, instance, passwordOf, signInAtIssuer, test } from "./platform.js";
 
 const session = "/api/v1/auth/session";
 
@@ -17,6 +17,7 @@ test("a browser signs in, holds no token, changes something only with the CSRF t
   await expect(page).toHaveURL(`${instance.api_url}/docs`);
 
   const cookies = await context.cookies(instance.api_url);
+  expect(cookies).not.toEqual([]);
   expect(cookies.filter(({ httpOnly, sameSite }) => !httpOnly || sameSite !== "Lax")).toEqual([]);
   expect(await page.evaluate(() => document.cookie + JSON.stringify({ ...localStorage, ...sessionStorage }))).toBe("{}");
 
@@ -73,11 +74,17 @@ test("the command line is approved in a browser", async ({ page }) => {
   login.stdout.on("data", (part: Buffer) => (said += part.toString()));
   login.stderr.on("data", (part: Buffer) => (said += part.toString()));
   const ended = new Promise<number | null>((resolve) => login.on("exit", resolve));
-  await expect.poll(() => said).toMatch(/user_code=\S+/);
-  await page.goto(/http\S+user_code=\S+/.exec(said)![0]);
-  await signInAtIssuer(page, "dev-user", passwordOf("dev-user"));
-  await expect(page.locator("body")).toContainText(/code: (\S+)/.exec(said)![1]!);
-  await page.getByRole("button", { name: "Yes, allow it" }).click();
-  expect(await ended).toBe(0);
-  expect(said).toContain("dev-user");
+  try {
+    await expect.poll(() => said).toMatch(/user_code=\S+/);
+    await page.goto(/http\S+user_code=\S+/.exec(said)![0]);
+    await signInAtIssuer(page, "dev-user", passwordOf("dev-user"));
+    await expect(page.locator("body")).toContainText(/code: (\S+)/.exec(said)![1]!);
+    await page.getByRole("button", { name: "Yes, allow it" }).click();
+    expect(await ended).toBe(0);
+    expect(said).toContain("dev-user");
+  } finally {
+    login.kill();
+    await ended;
+    rmSync(home, { recursive: true }); // it holds a token
+  }
 });
