@@ -31,6 +31,7 @@ func (a *Allocations) Bind(registry worker.ActivityRegistry) {
 	workflows.StepGiveUpNode.Bind(registry, a.GiveUpNode)
 	workflows.StepCloseLease.Bind(registry, a.CloseLease)
 	workflows.StepRecordSuspension.Bind(registry, a.RecordSuspension)
+	workflows.StepRecall.Bind(registry, a.Recall)
 	workflows.StepRuntimePolicy.Bind(registry, a.RuntimePolicy)
 }
 

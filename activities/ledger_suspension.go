@@ -67,7 +67,7 @@ func (l *Ledger) creditSuspension(ctx context.Context, tx pgx.Tx, in workflows.S
 	if err != nil {
 		return err
 	}
-	key := fmt.Sprintf("suspension/%s/%d", in.Meter.AllocationID, in.From.UnixMilli())
+	key := suspensionKey(in.Meter.AllocationID, in.From)
 	entryID, inserted, err := queries.InsertEntry(ctx, tx, queries.Entry{
 		Kind: "suspension_credit", TxnID: randomUUID(), DebitAccountID: revenue, CreditAccountID: in.Meter.AccountID,
 		Currency: in.Meter.Currency, AmountMicros: amount, AllocationID: in.Meter.AllocationID,
@@ -90,4 +90,9 @@ func (l *Ledger) creditSuspension(ctx context.Context, tx pgx.Tx, in workflows.S
 	default:
 		return nil
 	}
+}
+
+// suspensionKey is the idempotency key of what a suspension gives back: an allocation is suspended once at an instant.
+func suspensionKey(allocationID id.Allocation, from time.Time) string {
+	return fmt.Sprintf("suspension/%s/%d", allocationID, from.UnixMilli())
 }

@@ -18,21 +18,12 @@ type watched struct {
 	// sentence says of a row, by its id and state, that nobody is at work on it.
 	sentence string
 	read     func(context.Context, queries.DB, queries.Stretch) ([]queries.UnderWay, error)
-	// start is what begins it again where it was: a signal that starts the workflow, which an operator sends (docs/flows/reconciliation.md).
-	start func(row queries.UnderWay) restart
+	// start is what begins it again where it was: a signal that starts the workflow, which an operator has sent by resumeFinding.
+	start func(row queries.UnderWay) workflows.Resumption
 }
 
-// restart is how a workflow is told to look, and started by that.
-type restart struct {
-	WorkflowID   string `json:"workflow_id"`
-	WorkflowType string `json:"workflow_type"`
-	TaskQueue    string `json:"task_queue"`
-	Signal       string `json:"signal"`
-	Input        any    `json:"input"`
-}
-
-func lookAgain(workflowID, kind string, input any) restart {
-	return restart{WorkflowID: workflowID, WorkflowType: kind, TaskQueue: workflows.PaymentsQueue, Signal: workflows.LookSignal, Input: input}
+func lookAgain(workflowID, kind string, input any) workflows.Resumption {
+	return workflows.Resumption{WorkflowID: workflowID, WorkflowType: kind, TaskQueue: workflows.PaymentsQueue, Signal: workflows.LookSignal, Input: input}
 }
 
 func moneyUnderWay() []watched {
@@ -40,9 +31,9 @@ func moneyUnderWay() []watched {
 		{
 			missing: reconciliation.FundsUnwatched, workflow: workflows.FundsType, read: queries.SpendingAccounts,
 			sentence: "%s is %s money, and the workflow that watches when it ends does not run.",
-			start: func(row queries.UnderWay) restart {
+			start: func(row queries.UnderWay) workflows.Resumption {
 				account := id.Account(row.ID)
-				return restart{
+				return workflows.Resumption{
 					WorkflowID: workflows.FundsWorkflowID(account), WorkflowType: workflows.FundsType, TaskQueue: workflows.AllocationsQueue, Signal: workflows.FundsChangedSignal,
 					Input: workflows.FundsInput{AccountID: account, TenantID: row.TenantID},
 				}
@@ -51,7 +42,7 @@ func moneyUnderWay() []watched {
 		{
 			missing: reconciliation.PaymentAbandoned, workflow: workflows.PaymentType, read: queries.OpenPayments,
 			sentence: "%s is %s, and its workflow does not run: what is paid may not be credited.",
-			start: func(row queries.UnderWay) restart {
+			start: func(row queries.UnderWay) workflows.Resumption {
 				payment := id.Payment(row.ID)
 				return lookAgain(workflows.PaymentWorkflowID(payment), workflows.PaymentType, workflows.PaymentInput{PaymentID: payment})
 			},
@@ -59,7 +50,7 @@ func moneyUnderWay() []watched {
 		{
 			missing: reconciliation.RefundAbandoned, workflow: workflows.RefundType, read: queries.PendingRefunds,
 			sentence: "%s is %s, and its workflow does not run: its amount is out of the balance and not on its way.",
-			start: func(row queries.UnderWay) restart {
+			start: func(row queries.UnderWay) workflows.Resumption {
 				refund := id.Refund(row.ID)
 				return lookAgain(workflows.RefundWorkflowID(refund), workflows.RefundType, workflows.RefundInput{RefundID: refund})
 			},
@@ -67,7 +58,7 @@ func moneyUnderWay() []watched {
 		{
 			missing: reconciliation.DisputeAbandoned, workflow: workflows.DisputeType, read: queries.OpenDisputes,
 			sentence: "%s is %s, and its workflow does not run: its decision may not be heard of.",
-			start: func(row queries.UnderWay) restart {
+			start: func(row queries.UnderWay) workflows.Resumption {
 				dispute := id.Dispute(row.ID)
 				return lookAgain(workflows.DisputeWorkflowID(dispute), workflows.DisputeType, workflows.DisputeInput{DisputeID: dispute, StripeDisputeID: row.StripeID})
 			},

@@ -93,7 +93,13 @@ func (r *Reconciliation) allocationsWithoutWorkflow(ctx context.Context, cursor 
 			if lost {
 				*all = append(*all, reconciliation.Found{
 					Kind: reconciliation.WorkflowMissing, Subject: string(row.ID), Sentence: fmt.Sprintf("%s is %s, and its workflow does not run.", row.ID, row.State),
-					Detail: map[string]any{"state": row.State, "updated_at": row.UpdatedAt, "workflow_id": workflowID},
+					Detail: map[string]any{
+						"state": row.State, "updated_at": row.UpdatedAt, "workflow_id": workflowID,
+						"start": workflows.Resumption{
+							WorkflowID: workflowID, WorkflowType: workflows.AllocationType, TaskQueue: workflows.AllocationsQueue,
+							Input: workflows.AllocationInput{AllocationID: row.ID, Recalled: true},
+						},
+					},
 				})
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/gpuaas/gpuaas/domain/id"
+	"github.com/gpuaas/gpuaas/workflows"
 )
 
 // reconciliationRequests ask about findings, with one of its own wherever it would be used up.
@@ -27,6 +28,13 @@ func (s *scene) reconciliationRequests() map[string]func(string) subject {
 			}
 			return about
 		}
+	}
+	requests["resumeFinding"] = func(caller string) subject {
+		about := subject{path: map[string]string{"finding_id": found}, body: matrixReason}
+		if caller == "platform_admin" {
+			about.path["finding_id"] = s.abandoned(run)
+		}
+		return about
 	}
 	requests["approveCorrection"] = func(caller string) subject {
 		about := subject{path: map[string]string{"correction_id": string(randomID[id.Correction]())}, body: matrixReason}
@@ -51,6 +59,16 @@ func (s *scene) planted(run string) string {
 	finding := string(randomID[id.Finding]())
 	s.exec(`INSERT INTO reconciliation_findings (id, check_name, kind, subject, sentence, detail, account_id, currency, amount_micros, manner, first_run_id, last_run_id)
 		VALUES ($1, 'windows', 'overbilled', $2, 'It is.', '{}', $3, 'usd', 10000, 'adjustment', $4, $4)`, finding, fmt.Sprintf("scene-%d", s.made), s.account, run)
+	return finding
+}
+
+// abandoned is a finding that a payment has no workflow; the one that is begun finds no such payment.
+func (s *scene) abandoned(run string) string {
+	finding, payment := string(randomID[id.Finding]()), randomID[id.Payment]()
+	s.exec(`INSERT INTO reconciliation_findings (id, check_name, kind, subject, sentence, detail, amount_micros, first_run_id, last_run_id)
+		VALUES ($1, 'workflows', 'payment_without_workflow', $2, 'It is.', jsonb_build_object('start', jsonb_build_object('workflow_id', $3::text, 'workflow_type', 'Payment',
+			'task_queue', 'payments', 'signal', 'look', 'input', jsonb_build_object('payment_id', $2::text))), 0, $4, $4)`,
+		finding, string(payment), workflows.PaymentWorkflowID(payment), run)
 	return finding
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/gpuaas/gpuaas/domain/fault"
 	"github.com/gpuaas/gpuaas/domain/id"
 	"github.com/gpuaas/gpuaas/domain/reconciliation"
+	"github.com/gpuaas/gpuaas/internal/telemetry"
 	"github.com/gpuaas/gpuaas/internal/temporal"
 	"github.com/gpuaas/gpuaas/schema/queries"
 	"github.com/gpuaas/gpuaas/workflows"
@@ -59,6 +60,7 @@ func (s *server) reconciliationOperations() {
 	handle(s, "listFindings", s.listFindings)
 	handle(s, "getFinding", s.getFinding)
 	handle(s, "dismissFinding", s.dismissFinding)
+	handle(s, "resumeFinding", s.resumeFinding)
 	handle(s, "proposeCorrection", s.proposeCorrection)
 	handle(s, "approveCorrection", s.approveCorrection)
 }
@@ -141,6 +143,7 @@ type findingBody struct {
 	Currency        string          `json:"currency,omitempty"`
 	AmountMicros    int64           `json:"amount_micros" doc:"What the account is owed: positive has too little, negative too much."`
 	Manner          string          `json:"manner,omitempty" enum:"adjustment,deposit" doc:"By which kind of entry it can be corrected; absent where none can."`
+	Resumable       bool            `json:"resumable" doc:"Whether the workflow that it misses can be begun again (resumeFinding)."`
 	State           string          `json:"state" enum:"open,resolved,dismissed"`
 	DismissedBy     string          `json:"dismissed_by,omitempty"`
 	DismissedReason string          `json:"dismissed_reason,omitempty"`
@@ -165,6 +168,13 @@ type (
 		FindingID id.Finding `path:"finding_id" pattern:"^find_[a-z2-7]{26}$"`
 	}
 	dismissFindingIn struct {
+		FindingPath
+		IdempotencyKey string `header:"X-Idempotency-Key" minLength:"1" maxLength:"255"`
+		Body           struct {
+			Reason string `json:"reason" minLength:"1" maxLength:"500" pattern:"^[^\\x00]+$"`
+		}
+	}
+	resumeFindingIn struct {
 		FindingPath
 		IdempotencyKey string `header:"X-Idempotency-Key" minLength:"1" maxLength:"255"`
 		Body           struct {
@@ -226,6 +236,51 @@ func (s *server) dismissFinding(ctx context.Context, in *dismissFindingIn) (*fin
 	return s.finding(ctx, in.FindingID)
 }
 
+// resumeFinding begins the workflow that a finding misses again and writes down who did so. Temporal comes first, as when a run is started: what it
+// refuses is written nowhere, and a repeat whose first request was cut off between the two sends a signal that the workflow takes once.
+func (s *server) resumeFinding(ctx context.Context, in *resumeFindingIn) (*findingOut, error) {
+	if _, made, err := s.changed(ctx); err != nil {
+		return nil, err
+	} else if made {
+		return s.finding(ctx, in.FindingID)
+	}
+	found, err := queries.GetFinding(ctx, s.config.Pool, in.FindingID)
+	if err != nil {
+		return nil, orMissing(err, fault.FindingNotFound)
+	}
+	missing, resumable := resumption(found)
+	switch {
+	case !resumable:
+		return nil, fault.New(fault.FindingNotResumable, "")
+	case found.State != reconciliation.Open:
+		return nil, fault.New(fault.FindingNotOpen, "")
+	}
+	cluster, err := s.temporal()
+	if err != nil {
+		return nil, err
+	}
+	once := temporal.WithRequestID(ctx, middleware.RequestOf(ctx).ID)
+	if err := temporal.Resume(once, cluster, missing, found.Subject, "an operator resumed it", telemetry.Correlation(ctx)); err != nil {
+		return nil, temporal.FromError(err)
+	}
+	row := &queries.Audit{Action: "finding.resume", TargetType: "finding", TargetID: string(in.FindingID), Details: map[string]any{
+		"reason": in.Body.Reason, "kind": found.Kind, "subject": found.Subject, "workflow_id": missing.WorkflowID,
+	}}
+	if err := s.change(ctx, row, func(context.Context, pgx.Tx) error { return nil }); err != nil {
+		return nil, err
+	}
+	return s.finding(ctx, in.FindingID)
+}
+
+// resumption is how the workflow that a finding misses is begun again, and whether it can be.
+func resumption(found queries.Finding) (missing workflows.Resumption, resumable bool) {
+	var detail struct {
+		Start workflows.Resumption `json:"start"`
+	}
+	err := json.Unmarshal(found.Detail, &detail)
+	return detail.Start, err == nil && detail.Start.Valid()
+}
+
 func renderFinding(row queries.Finding) findingBody {
 	body := findingBody{
 		ID: row.ID, Check: string(row.CheckName), Kind: string(row.Kind), Subject: row.Subject, Message: row.Sentence, AccountID: string(row.AccountID), Currency: row.Currency,
@@ -233,6 +288,7 @@ func renderFinding(row queries.Finding) findingBody {
 		FirstRunID: string(row.FirstRunID), LastRunID: string(row.LastRunID), ResolvedRunID: string(row.ResolvedRunID), FirstSeenAt: moment(row.FirstSeenAt),
 		LastSeenAt: moment(row.LastSeenAt), ResolvedAt: maybe(row.ResolvedAt), Detail: freeForm{},
 	}
+	_, body.Resumable = resumption(row)
 	_ = json.Unmarshal(row.Detail, &body.Detail) // the database holds it to be an object
 	return body
 }

@@ -4,20 +4,17 @@ package api_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"testing"
 	"time"
-
-	"go.temporal.io/sdk/client"
 
 	"github.com/gpuaas/gpuaas/domain/id"
 	"github.com/gpuaas/gpuaas/internal/temporal/temporaltest"
 	"github.com/gpuaas/gpuaas/workflows"
 )
 
-// Money that is under way and that nobody is at work on is found, each once; and what the finding says begins it again.
+// Money that is under way and that nobody is at work on is found, each once; and an operator begins it again.
 func TestReconciliationFindsMoneyThatNobodyIsAtWorkOn(t *testing.T) {
 	c := newCompared(t, 1)
 	alice, carol := c.token("alice"), c.token("carol")
@@ -45,10 +42,11 @@ func TestReconciliationFindsMoneyThatNobodyIsAtWorkOn(t *testing.T) {
 	c.findAll(nil)
 
 	cluster := c.atTemporal()
-	for _, workflow := range []string{
-		workflows.FundsWorkflowID(id.Account(account)), workflows.PaymentWorkflowID(id.Payment(open)), workflows.RefundWorkflowID(id.Refund(refund)),
-		workflows.DisputeWorkflowID(id.Dispute(dispute)),
-	} {
+	missing := map[string]string{
+		"funds_without_workflow": workflows.FundsWorkflowID(id.Account(account)), "payment_without_workflow": workflows.PaymentWorkflowID(id.Payment(open)),
+		"refund_without_workflow": workflows.RefundWorkflowID(id.Refund(refund)), "dispute_without_workflow": workflows.DisputeWorkflowID(id.Dispute(dispute)),
+	}
+	for _, workflow := range missing {
 		if err := cluster.TerminateWorkflow(context.Background(), workflow, "", "planted"); err != nil {
 			t.Fatal(err)
 		}
@@ -59,14 +57,13 @@ func TestReconciliationFindsMoneyThatNobodyIsAtWorkOn(t *testing.T) {
 		"funds_without_workflow " + account, "payment_without_workflow " + open, "refund_without_workflow " + refund, "dispute_without_workflow " + dispute,
 		"dispute_differs " + stripeDispute,
 	})
-	c.startAgain(cluster)
+	c.resumeAll(missing)
 	temporaltest.Eventually(t, time.Minute, func() error {
 		if states := c.field(`SELECT (SELECT state FROM refunds WHERE id = $1) || ' ' || (SELECT state FROM disputes WHERE id = $2)`, refund, dispute); states != "succeeded lost" {
 			return fmt.Errorf("the refund and the dispute are %s", states)
 		}
 		return nil
 	})
-	c.findAll(nil)
 }
 
 // older waits until everything that is there was there before the tolerance.
@@ -81,30 +78,36 @@ func (c *compared) older() {
 	})
 }
 
-// startAgain does what the findings say: a signal that starts the workflow.
-func (c *compared) startAgain(cluster client.Client) {
+// resumeAll has an operator begin again what can be, and nothing else; a repeat is answered the same once it is resolved.
+func (c *compared) resumeAll(workflowIDs map[string]string) {
 	c.t.Helper()
-	rows, err := c.Owner.Query(context.Background(), `SELECT detail -> 'start' FROM reconciliation_findings WHERE state = 'open' AND detail ? 'start'`)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var start struct {
-			WorkflowID   string          `json:"workflow_id"`
-			WorkflowType string          `json:"workflow_type"`
-			TaskQueue    string          `json:"task_queue"`
-			Signal       string          `json:"signal"`
-			Input        json.RawMessage `json:"input"`
+	resume := func(finding string) string { return reconciliations + "findings/" + finding + "/resume" }
+	c.want(c.ask("POST", resume(c.finding("dispute_differs")), c.root, "another-kind", mending), 409, "finding_not_resumable")
+	c.want(c.ask("POST", resume(string(randomID[id.Finding]())), c.root, "none", mending), 404, "finding_not_found")
+	c.want(c.ask("POST", resume(c.finding("funds_without_workflow")), c.root, "no-reason", `{}`), 422, "validation_error")
+	resumed := map[string]string{}
+	for kind := range workflowIDs {
+		finding := c.finding(kind)
+		if got := c.ask("GET", reconciliations+"findings/"+finding, c.root, "", ""); got.fields()["resumable"] != true {
+			c.t.Fatalf("%s cannot be resumed: %s", kind, got.body)
 		}
-		if err := rows.Scan(&start); err != nil {
-			c.t.Fatal(err)
-		}
-		if _, err := cluster.SignalWithStartWorkflow(context.Background(), start.WorkflowID, start.Signal, nil, client.StartWorkflowOptions{TaskQueue: start.TaskQueue}, start.WorkflowType, start.Input); err != nil {
-			c.t.Fatal(err)
+		resumed[finding] = kind
+		for range 2 { // as a caller repeats it whose answer was lost
+			if got := c.ask("POST", resume(finding), c.root, "resume-"+kind, mending); got.status != 200 || got.text("id") != finding {
+				c.t.Fatalf("resuming %s is answered %d %s", kind, got.status, got.body)
+			}
 		}
 	}
-	if err := rows.Err(); err != nil {
-		c.t.Fatal(err)
+	c.findAll(nil)
+	for finding, kind := range resumed {
+		if got := c.ask("POST", resume(finding), c.root, "resume-"+kind, mending); got.status != 200 {
+			c.t.Errorf("a repeat after it is resolved is answered %d %s", got.status, got.body)
+		}
+		c.want(c.ask("POST", resume(finding), c.root, "again-"+kind, mending), 409, "finding_not_open")
+		audited := c.field(`SELECT count(*)::text FROM audit_logs WHERE action = 'finding.resume' AND result = 'success' AND target_id = $1
+			AND details ->> 'workflow_id' = $2 AND details ->> 'reason' = 'mended'`, finding, workflowIDs[kind])
+		if audited != "1" {
+			c.t.Errorf("resuming %s left %s rows in the audit log", kind, audited)
+		}
 	}
 }

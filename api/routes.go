@@ -205,6 +205,7 @@ var routes = []route{
 	{"listFindings", "GET", "/api/v1/admin/reconciliation/findings", operator(identity.PlatformRead), overview, plain, 200},
 	{"getFinding", "GET", "/api/v1/admin/reconciliation/findings/{finding_id}", operator(identity.PlatformRead), overview, plain, 200},
 	{"dismissFinding", "POST", "/api/v1/admin/reconciliation/findings/{finding_id}/dismiss", operator(identity.PlatformWrite), general, keyed, 200},
+	{"resumeFinding", "POST", "/api/v1/admin/reconciliation/findings/{finding_id}/resume", operator(identity.PlatformWrite), general, keyed, 200},
 	{"proposeCorrection", "POST", "/api/v1/admin/reconciliation/findings/{finding_id}/corrections", operator(identity.PlatformWrite), general, required, 201},
 	{"approveCorrection", "POST", "/api/v1/admin/reconciliation/corrections/{correction_id}/approve", operator(identity.PlatformWrite), general, required, 200},
 

@@ -55,6 +55,8 @@ type AllocationState struct {
 	WipeAttempts int    `json:"wipe_attempts"`
 	BudgetFrom   int    `json:"budget_from"`
 	LastError    string `json:"last_error,omitempty"`
+	// Certificate is set where the node of a recalled allocation had been handed back or abandoned and its row alone was not written.
+	Certificate *ReleaseCertificate `json:"certificate,omitempty"`
 }
 
 // AllocationOutcome is what a closed run says of itself in the Temporal UI. State is empty when nothing was admitted.
@@ -108,7 +110,11 @@ func Allocation(root workflow.Context, input AllocationInput) (AllocationOutcome
 }
 
 func (a *allocationRun) run(ctx workflow.Context) (AllocationOutcome, error) {
-	if !a.admittedHere(ctx) {
+	if a.input.Recalled && a.input.Carried == nil {
+		if !a.recall(ctx) {
+			return a.close(ctx)
+		}
+	} else if !a.admittedHere(ctx) {
 		return a.close(ctx)
 	}
 	for !a.State.Terminal() {

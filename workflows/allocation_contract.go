@@ -28,6 +28,8 @@ type AllocationInput struct {
 	AdmitBefore time.Time `json:"admit_before"`
 	// ContinueAfterEvents continues the run as new at this history length; 0 leaves it to the server's suggestion.
 	ContinueAfterEvents int `json:"continue_after_events,omitempty"`
+	// Recalled begins from what Postgres says: an operator resumed an allocation whose run was lost with its history.
+	Recalled bool `json:"recalled,omitempty"`
 	// Carried is set by continue-as-new alone.
 	Carried *AllocationState `json:"carried,omitempty"`
 }

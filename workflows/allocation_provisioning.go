@@ -33,6 +33,9 @@ func (a *allocationRun) begin(ctx workflow.Context) {
 // for meanwhile is honoured by compensating; nothing is charged, because the meter never started.
 func (a *allocationRun) provision(ctx workflow.Context) {
 	policy := quick(ctx, a, StepRuntimePolicy, "Read the policy of node work", RuntimePolicyIn{AllocationID: a.input.AllocationID})
+	if !a.provisionAnew(ctx, policy) {
+		return
+	}
 	for {
 		access, err := a.prepare(ctx, policy)
 		// What counts as usable is the moment the probe's result arrived, not the moment after it was written down.

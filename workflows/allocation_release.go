@@ -34,7 +34,7 @@ func (a *allocationRun) wipe(ctx workflow.Context) {
 	a.settle(ctx)
 	a.endProbeKeyRemoval(ctx)
 	if a.Lease == nil {
-		a.transition(ctx, allocation.Released, Transition{Reason: "no node was held"})
+		a.transition(ctx, allocation.Released, a.withoutNode())
 		return
 	}
 	policy := quick(ctx, a, StepRuntimePolicy, "Read the policy of node work", RuntimePolicyIn{AllocationID: a.input.AllocationID})
@@ -141,14 +141,21 @@ func (a *allocationRun) handBack(ctx workflow.Context, evidence node.ScrubVerify
 	a.Lease, a.LastLease, a.LastError = nil, &lease, ""
 	a.tell(ctx, lease.NodeID, NodeLeaseClosedSignal, lease)
 	a.transition(ctx, allocation.Released, Transition{
-		Reason: "the node was wiped and verified",
-		Certificate: &ReleaseCertificate{
-			Wiped:     true,
-			Statement: "The tenant's access, processes and files were removed from the node and their absence was verified.",
-			Checks:    evidence.Checks, Assurance: evidence.Assurance,
-			NodeID: lease.NodeID, Generation: lease.Generation,
-		},
+		Reason:      "the node was wiped and verified",
+		Certificate: WipedCertificate(lease, evidence),
 	})
+}
+
+// withoutNode ends an allocation that holds no node: none was ever held, or its custody ended before its run was lost.
+func (a *allocationRun) withoutNode() Transition {
+	switch {
+	case a.Certificate == nil:
+		return Transition{Reason: "no node was held"}
+	case a.Certificate.Wiped:
+		return Transition{Reason: "the node was wiped and verified", Certificate: a.Certificate}
+	default:
+		return Transition{Reason: "the node was abandoned", Certificate: a.Certificate}
+	}
 }
 
 // abandonNode ends the allocation without a wipe, on an admin's word. The node stays quarantined with its lease open,
@@ -166,10 +173,7 @@ func (a *allocationRun) abandonNode(ctx workflow.Context) {
 	a.GivenUp = append(a.GivenUp, lease.NodeID)
 	a.transition(ctx, allocation.Released, Transition{
 		Actor: order.Actor, Reason: order.Reason, CorrelationID: order.CorrelationID,
-		Certificate: &ReleaseCertificate{
-			Statement: "The node was not wiped. It is quarantined and is handed to nobody.",
-			NodeID:    lease.NodeID, Generation: lease.Generation,
-		},
+		Certificate: AbandonedCertificate(lease),
 	})
 }
 

@@ -70,7 +70,11 @@ func (w *world) hold(subject string, suspended bool, notice time.Duration) workf
 // at sends a change of a suspension so long after the start.
 func (w *world) at(after time.Duration, subject string, suspended bool) {
 	w.env.RegisterDelayedCallback(func() {
-		w.env.SignalWorkflow(workflows.SuspensionSignal, w.hold(subject, suspended, 24*time.Hour))
+		change := w.hold(subject, suspended, 24*time.Hour)
+		if delete(w.standing, subject); suspended {
+			w.standing[subject] = change.Hold
+		}
+		w.env.SignalWorkflow(workflows.SuspensionSignal, change)
 	}, after)
 }
 

@@ -121,7 +121,7 @@ func (n *nodeRun) adopt(record NodeRecord) {
 	case n.Custody != nil && (record.Lease == nil || *record.Lease != n.Custody.Lease):
 		n.Custody = nil
 	case n.Custody == nil && record.GivenUp && record.Lease != nil:
-		n.Custody = &NodeReclaim{Lease: *record.Lease, Reason: "found given up", Abandoned: true}
+		n.Custody = &NodeReclaim{Lease: *record.Lease, Reason: "found given up", Abandoned: true, Found: true}
 	}
 }
 

@@ -70,7 +70,11 @@ type NodeReclaim struct {
 	Reason    string     `json:"reason"`
 	Abandoned bool       `json:"abandoned"`
 	// Distrusted says that the machine itself is at fault: once scrubbed it stays quarantined until an operator's word.
-	Distrusted    bool   `json:"distrusted"`
+	Distrusted bool `json:"distrusted"`
+	// Again says that the message may have been sent before, by a run that was lost: what is known of the lease stays known.
+	Again bool `json:"again,omitempty"`
+	// Found says that no message told of it: the node's own workflow found the lease given up.
+	Found         bool   `json:"found,omitempty"`
 	CorrelationID string `json:"correlation_id"`
 }
 

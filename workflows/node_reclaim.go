@@ -16,6 +16,9 @@ func (n *nodeRun) takeCustody(ctx workflow.Context, reclaim NodeReclaim) {
 		// The message came twice, or late: the lease is closed already.
 		return
 	}
+	if reclaim.Again && n.Custody != nil && n.Custody.Lease == reclaim.Lease && !n.Custody.Found {
+		return
+	}
 	if n.Custody == nil || n.Custody.Lease != reclaim.Lease {
 		n.Attempts = 0
 	}

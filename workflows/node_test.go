@@ -166,6 +166,36 @@ func TestUnhealthyMachineStaysQuarantinedAfterItsScrub(t *testing.T) {
 	require.Equal(t, node.Open, m.live(2*time.Hour).Scheduling)
 }
 
+// A recalled allocation tells of what it gave up once more, and knows less of it than the run that was lost.
+func TestAReclaimThatIsToldAgainTakesNothingBack(t *testing.T) {
+	m := newMachine(t)
+	again := func() {
+		m.env.SignalWorkflow(workflows.NodeReclaimSignal, workflows.NodeReclaim{Lease: held, Reason: "its allocation gave it up", Again: true, CorrelationID: "corr"})
+	}
+	m.record.Reachability = node.Offline
+	m.at(time.Minute, func() { m.giveUp(held, false, true) })
+	m.at(2*time.Minute, again)
+	m.at(3*time.Minute, func() { m.edge(node.Online, start.Add(3*time.Minute)) })
+	m.at(time.Hour, again) // the lease is closed
+	require.Equal(t, node.Quarantined, m.live(2*time.Hour).Scheduling, "the machine was at fault")
+	require.Len(t, m.closed, 1)
+}
+
+// Where the first message was lost, the second has the node scrubbed.
+func TestAReclaimThatIsToldOnlyAgainIsServed(t *testing.T) {
+	m := newMachine(t)
+	m.at(time.Minute, func() {
+		m.mu.Lock()
+		m.record.Lease, m.record.GivenUp, m.record.Scheduling = &held, true, node.Quarantined
+		m.record.Version++
+		m.host(held.NodeID)[node.Username(held)] = true
+		m.mu.Unlock()
+		m.env.SignalWorkflow(workflows.NodeReclaimSignal, workflows.NodeReclaim{Lease: held, Reason: "its allocation gave it up", Again: true, CorrelationID: "corr"})
+	})
+	require.Equal(t, node.Open, m.live(time.Hour).Scheduling)
+	require.Len(t, m.closed, 1)
+}
+
 func TestAbandonedLeaseWaitsForTheExplicitWord(t *testing.T) {
 	m := newMachine(t)
 	m.at(time.Minute, func() { m.giveUp(held, true, false) })

@@ -46,6 +46,35 @@ type ReconciliationCarried struct {
 	Cursor CheckCursor         `json:"cursor"`
 }
 
+// Resumption is how a workflow that is missing is begun again where it was: by the signal that would wake it, or by its start alone where
+// there is no signal. A finding holds it as `detail.start`.
+type Resumption struct {
+	WorkflowID   string `json:"workflow_id"`
+	WorkflowType string `json:"workflow_type"`
+	TaskQueue    string `json:"task_queue"`
+	Signal       string `json:"signal,omitempty"`
+	Input        any    `json:"input"`
+}
+
+// resumable says which signal wakes which type, if any: nothing else is started on the word of a finding.
+var resumable = map[string]string{
+	AllocationType: "", FundsType: FundsChangedSignal, PaymentType: LookSignal, RefundType: LookSignal, DisputeType: LookSignal,
+}
+
+// Valid says whether a workflow can be begun again by this.
+func (r Resumption) Valid() bool {
+	signal, known := resumable[r.WorkflowType]
+	return known && r.Signal == signal && r.WorkflowID != "" && r.TaskQueue != "" && r.Input != nil
+}
+
+// Argument is what the signal carries: the words of whoever sends it, and what their request is known by.
+func (r Resumption) Argument(because, correlationID string) any {
+	if r.Signal == FundsChangedSignal {
+		return FundsChange{Because: because, CorrelationID: correlationID}
+	}
+	return because
+}
+
 // BeginReconciliation asks for a run to be written down. Key names the workflow's run where nobody named the reconciliation's.
 type BeginReconciliation struct {
 	RunID   id.Run `json:"run_id,omitempty"`

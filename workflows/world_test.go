@@ -2,6 +2,7 @@ package workflows_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/mock"
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/worker"
@@ -47,6 +49,7 @@ type world struct {
 	before map[string]func(ctx context.Context, call int) error // trouble before the effect
 	after  map[string]func(call int) error                      // the effect happened, the answer is lost
 	twice  bool                                                 // every step is carried out twice
+	hangs  *hang                                                // a step that never answers
 
 	answers []workflows.AdmitReply
 	refusal *workflows.Fault
@@ -64,7 +67,9 @@ type world struct {
 	usage                      []entry
 	credits                    money.Micros
 	suspendedAt, suspendedLast *time.Time
-	suspensions                []billing.Period // settled
+	suspensions                []billing.Period          // settled
+	standing                   map[string]workflows.Hold // who is suspended
+	settled                    bool
 	balance                    money.Micros
 	postingCap                 int
 
@@ -74,6 +79,23 @@ type world struct {
 	locked map[string]bool             // users that may not log in
 	told   []string
 	now    func() time.Time
+}
+
+// hang is a step that, from one of its calls on, never answers: before its effect, or after it.
+type hang struct {
+	step   string
+	from   int
+	effect bool
+}
+
+func (h *hang) at(step string, call int) bool { return h != nil && h.step == step && call >= h.from }
+
+// unanswered leaves a step without an answer for ever. One in the worker itself cannot be left so: it fails, and is tried again.
+func unanswered(ctx context.Context) error {
+	if activity.GetInfo(ctx).IsLocalActivity {
+		return errors.New("no answer")
+	}
+	return activity.ErrResultPending
 }
 
 type entry struct {
@@ -91,7 +113,7 @@ func newWorld(t *testing.T) *world {
 	w := &world{
 		t: t, calls: map[string]int{}, balance: 1_000_000_000_000,
 		before: map[string]func(context.Context, int) error{}, after: map[string]func(int) error{},
-		free: []id.Node{firstNode, secondNode, thirdNode}, hosts: map[id.Node]map[string]bool{}, locked: map[string]bool{},
+		free: []id.Node{firstNode, secondNode, thirdNode}, hosts: map[id.Node]map[string]bool{}, locked: map[string]bool{}, standing: map[string]workflows.Hold{},
 		terms: workflows.Terms{
 			TenantID: "tenant_aaaaaaaaaaaaaaaaaaaaaaaaaa", AccountID: "acct_aaaaaaaaaaaaaaaaaaaaaaaaaa", Currency: "USD",
 			SKU: "h100-8x", GPUModel: "H100", GPUCount: 8, RateMicrosPerHour: rate, WindowSeconds: 60, WindowsPerSettlement: 1,
@@ -139,6 +161,7 @@ func (w *world) newRun() {
 // bindSteps gives the registry every step of Allocation.
 func (w *world) bindSteps() {
 	bind(w, workflows.StepAdmit, w.admit)
+	bind(w, workflows.StepRecall, w.recall)
 	bind(w, workflows.StepTransition, w.transition)
 	bind(w, workflows.StepClaimAnother, w.claimAnother)
 	bind(w, workflows.StepGiveUpNode, w.giveUpNode)
@@ -207,13 +230,16 @@ func bind[In, Out any](w *world, step workflows.Step[In, Out], do func(In) (Out,
 		var none Out
 		w.mu.Lock()
 		w.calls[step.Name]++
-		call, before, after := w.calls[step.Name], w.before[step.Name], w.after[step.Name]
+		call, before, after, hanging := w.calls[step.Name], w.before[step.Name], w.after[step.Name], w.hangs.at(step.Name, w.calls[step.Name])
 		w.order = append(w.order, step.Name)
 		w.mu.Unlock()
 		if before != nil {
 			if err := before(ctx, call); err != nil {
 				return none, err
 			}
+		}
+		if hanging && !w.hangs.effect {
+			return none, unanswered(ctx)
 		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -225,6 +251,9 @@ func bind[In, Out any](w *world, step workflows.Step[In, Out], do func(In) (Out,
 			if lost := after(call); lost != nil {
 				return none, lost
 			}
+		}
+		if err == nil && hanging {
+			return none, unanswered(ctx)
 		}
 		return out, err
 	})
@@ -380,6 +409,7 @@ func (w *world) settleEnd(in workflows.SettleEndIn) (workflows.SettleEndOut, err
 	for _, period := range billing.Windows(in.Meter.Anchor, from, in.To, window(in.Meter), 1<<20) {
 		w.post(in.Meter, period)
 	}
+	w.settled = true
 	due := w.due(in.To)
 	if over := w.charged() - w.credits - due; over > 0 {
 		w.credits += over

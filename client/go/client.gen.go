@@ -2522,8 +2522,11 @@ type Finding struct {
 	ResolvedAt *time.Time `json:"resolved_at,omitempty"`
 
 	// ResolvedRunID The run that saw it no more.
-	ResolvedRunID *string      `json:"resolved_run_id,omitempty"`
-	State         FindingState `json:"state"`
+	ResolvedRunID *string `json:"resolved_run_id,omitempty"`
+
+	// Resumable Whether the workflow that it misses can be begun again (`resumeFinding`).
+	Resumable bool         `json:"resumable"`
+	State     FindingState `json:"state"`
 
 	// Subject What it is about: an allocation, a node, an entry, a payment at the provider.
 	Subject string `json:"subject"`
@@ -3321,6 +3324,11 @@ type ReleaseCertificate struct {
 	NodeID     string    `json:"node_id"`
 	Statement  string    `json:"statement"`
 	Wiped      bool      `json:"wiped"`
+}
+
+// ResumeFindingRequest defines model for ResumeFindingRequest.
+type ResumeFindingRequest struct {
+	Reason string `json:"reason"`
 }
 
 // RewindOutboxRequest defines model for RewindOutboxRequest.
@@ -4420,6 +4428,12 @@ type DismissFindingParams struct {
 	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
 }
 
+// ResumeFindingParams defines parameters for ResumeFinding.
+type ResumeFindingParams struct {
+	// XIdempotencyKey Makes the request safe to repeat; choose a new one for every new intent.
+	XIdempotencyKey *IdempotencyKey `json:"X-Idempotency-Key,omitempty"`
+}
+
 // ListReconciliationsParams defines parameters for ListReconciliations.
 type ListReconciliationsParams struct {
 	// Limit How many items to answer at most.
@@ -5338,6 +5352,9 @@ type ProposeCorrectionJSONRequestBody = CorrectionRequest
 // DismissFindingJSONRequestBody defines body for DismissFinding for application/json ContentType.
 type DismissFindingJSONRequestBody = DismissFindingRequest
 
+// ResumeFindingJSONRequestBody defines body for ResumeFinding for application/json ContentType.
+type ResumeFindingJSONRequestBody = ResumeFindingRequest
+
 // StartReconciliationJSONRequestBody defines body for StartReconciliation for application/json ContentType.
 type StartReconciliationJSONRequestBody = StartReconciliationRequest
 
@@ -5964,6 +5981,24 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /api/v1/admin/reconciliation/findings/{finding_id}/dismiss (the `DismissFinding` operationId).
 	DismissFinding(ctx context.Context, findingID FindingID, params *DismissFindingParams, body DismissFindingJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ResumeFindingWithBody Begin the workflow that a finding misses again, where it was
+	//
+	// For findings that are `resumable`: an account that spends, or an allocation, payment, refund or dispute that has not ended, without its workflow. It goes on from what was written down; one that runs again meanwhile is left to it. A later run finds it no more.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /api/v1/admin/reconciliation/findings/{finding_id}/resume (the `ResumeFinding` operationId).
+	ResumeFindingWithBody(ctx context.Context, findingID FindingID, params *ResumeFindingParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ResumeFinding Begin the workflow that a finding misses again, where it was
+	//
+	// For findings that are `resumable`: an account that spends, or an allocation, payment, refund or dispute that has not ended, without its workflow. It goes on from what was written down; one that runs again meanwhile is left to it. A later run finds it no more.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /api/v1/admin/reconciliation/findings/{finding_id}/resume (the `ResumeFinding` operationId).
+	ResumeFinding(ctx context.Context, findingID FindingID, params *ResumeFindingParams, body ResumeFindingJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListReconciliations List reconciliations, newest first
 	//
@@ -8157,6 +8192,44 @@ func (c *Client) DismissFindingWithBody(ctx context.Context, findingID FindingID
 // Corresponds with POST /api/v1/admin/reconciliation/findings/{finding_id}/dismiss (the `DismissFinding` operationId).
 func (c *Client) DismissFinding(ctx context.Context, findingID FindingID, params *DismissFindingParams, body DismissFindingJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewDismissFindingRequest(c.Server, findingID, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ResumeFindingWithBody Begin the workflow that a finding misses again, where it was
+//
+// For findings that are `resumable`: an account that spends, or an allocation, payment, refund or dispute that has not ended, without its workflow. It goes on from what was written down; one that runs again meanwhile is left to it. A later run finds it no more.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /api/v1/admin/reconciliation/findings/{finding_id}/resume (the `ResumeFinding` operationId).
+func (c *Client) ResumeFindingWithBody(ctx context.Context, findingID FindingID, params *ResumeFindingParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewResumeFindingRequestWithBody(c.Server, findingID, params, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ResumeFinding Begin the workflow that a finding misses again, where it was
+//
+// For findings that are `resumable`: an account that spends, or an allocation, payment, refund or dispute that has not ended, without its workflow. It goes on from what was written down; one that runs again meanwhile is left to it. A later run finds it no more.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /api/v1/admin/reconciliation/findings/{finding_id}/resume (the `ResumeFinding` operationId).
+func (c *Client) ResumeFinding(ctx context.Context, findingID FindingID, params *ResumeFindingParams, body ResumeFindingJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewResumeFindingRequest(c.Server, findingID, params, body)
 	if err != nil {
 		return nil, err
 	}
@@ -13407,6 +13480,68 @@ func NewDismissFindingRequestWithBody(server string, findingID FindingID, params
 	}
 
 	operationPath := fmt.Sprintf("/api/v1/admin/reconciliation/findings/%s/dismiss", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	if params != nil {
+
+		if params.XIdempotencyKey != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "X-Idempotency-Key", *params.XIdempotencyKey, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("X-Idempotency-Key", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewResumeFindingRequest calls the generic ResumeFinding builder with application/json body
+func NewResumeFindingRequest(server string, findingID FindingID, params *ResumeFindingParams, body ResumeFindingJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewResumeFindingRequestWithBody(server, findingID, params, "application/json", bodyReader)
+}
+
+// NewResumeFindingRequestWithBody constructs an http.Request for the ResumeFinding method, with any body, and a specified content type
+func NewResumeFindingRequestWithBody(server string, findingID FindingID, params *ResumeFindingParams, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "finding_id", findingID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: ""})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/api/v1/admin/reconciliation/findings/%s/resume", pathParam0)
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -21331,6 +21466,24 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /api/v1/admin/reconciliation/findings/{finding_id}/dismiss (the `DismissFinding` operationId).
 	DismissFindingWithResponse(ctx context.Context, findingID FindingID, params *DismissFindingParams, body DismissFindingJSONRequestBody, reqEditors ...RequestEditorFn) (*DismissFindingResponse, error)
 
+	// ResumeFindingWithBodyWithResponse Begin the workflow that a finding misses again, where it was
+	//
+	// For findings that are `resumable`: an account that spends, or an allocation, payment, refund or dispute that has not ended, without its workflow. It goes on from what was written down; one that runs again meanwhile is left to it. A later run finds it no more.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/admin/reconciliation/findings/{finding_id}/resume (the `ResumeFinding` operationId).
+	ResumeFindingWithBodyWithResponse(ctx context.Context, findingID FindingID, params *ResumeFindingParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ResumeFindingResponse, error)
+
+	// ResumeFindingWithResponse Begin the workflow that a finding misses again, where it was
+	//
+	// For findings that are `resumable`: an account that spends, or an allocation, payment, refund or dispute that has not ended, without its workflow. It goes on from what was written down; one that runs again meanwhile is left to it. A later run finds it no more.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /api/v1/admin/reconciliation/findings/{finding_id}/resume (the `ResumeFinding` operationId).
+	ResumeFindingWithResponse(ctx context.Context, findingID FindingID, params *ResumeFindingParams, body ResumeFindingJSONRequestBody, reqEditors ...RequestEditorFn) (*ResumeFindingResponse, error)
+
 	// ListReconciliationsWithResponse List reconciliations, newest first
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -24586,6 +24739,57 @@ func (r DismissFindingResponse) StatusCode() int {
 
 // ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
 func (r DismissFindingResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
+}
+
+// ResumeFindingResponse200Headers the declared response headers of an HTTP 200 response for ResumeFinding
+type ResumeFindingResponse200Headers struct {
+	IdempotencyReplayed *string
+	RateLimit           *string
+	RateLimitPolicy     *string
+	XCorrelationID      string
+}
+
+type ResumeFindingResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Finding
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ResumeFindingResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r ResumeFindingResponse) GetJSON200() *Finding {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r ResumeFindingResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r ResumeFindingResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ResumeFindingResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r ResumeFindingResponse) ContentType() string {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.Header.Get("Content-Type")
 	}
@@ -31533,6 +31737,36 @@ func (c *ClientWithResponses) DismissFindingWithResponse(ctx context.Context, fi
 	return ParseDismissFindingResponse(rsp)
 }
 
+// ResumeFindingWithBodyWithResponse Begin the workflow that a finding misses again, where it was
+//
+// For findings that are `resumable`: an account that spends, or an allocation, payment, refund or dispute that has not ended, without its workflow. It goes on from what was written down; one that runs again meanwhile is left to it. A later run finds it no more.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/admin/reconciliation/findings/{finding_id}/resume (the `ResumeFinding` operationId).
+func (c *ClientWithResponses) ResumeFindingWithBodyWithResponse(ctx context.Context, findingID FindingID, params *ResumeFindingParams, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ResumeFindingResponse, error) {
+	rsp, err := c.ResumeFindingWithBody(ctx, findingID, params, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseResumeFindingResponse(rsp)
+}
+
+// ResumeFindingWithResponse Begin the workflow that a finding misses again, where it was
+//
+// For findings that are `resumable`: an account that spends, or an allocation, payment, refund or dispute that has not ended, without its workflow. It goes on from what was written down; one that runs again meanwhile is left to it. A later run finds it no more.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /api/v1/admin/reconciliation/findings/{finding_id}/resume (the `ResumeFinding` operationId).
+func (c *ClientWithResponses) ResumeFindingWithResponse(ctx context.Context, findingID FindingID, params *ResumeFindingParams, body ResumeFindingJSONRequestBody, reqEditors ...RequestEditorFn) (*ResumeFindingResponse, error) {
+	rsp, err := c.ResumeFinding(ctx, findingID, params, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseResumeFindingResponse(rsp)
+}
+
 // ListReconciliationsWithResponse List reconciliations, newest first
 //
 // Returns a wrapper object for the known response body format(s).
@@ -35992,6 +36226,66 @@ func ParseDismissFindingResponse(rsp *http.Response) (*DismissFindingResponse, e
 	switch {
 	case rsp.StatusCode == 200:
 		var headers DismissFindingResponse200Headers
+		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.IdempotencyReplayed = &value
+		}
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseResumeFindingResponse parses an HTTP response from a ResumeFindingWithResponse call
+func ParseResumeFindingResponse(rsp *http.Response) (*ResumeFindingResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ResumeFindingResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Finding
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ResumeFindingResponse200Headers
 		if values := rsp.Header.Values("Idempotency-Replayed"); len(values) > 0 {
 			var value string
 			if err := runtime.BindStyledParameterWithOptions("simple", "Idempotency-Replayed", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {

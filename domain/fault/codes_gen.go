@@ -286,6 +286,8 @@ const (
 	FindingNotOpen Code = "finding_not_open"
 	// FindingNotCorrectable (409): No ledger entry corrects this finding; mend its cause, or dismiss it.
 	FindingNotCorrectable Code = "finding_not_correctable"
+	// FindingNotResumable (409): No workflow can be begun again for this finding; mend its cause, or dismiss it.
+	FindingNotResumable Code = "finding_not_resumable"
 	// CorrectionNotFound (404): There is no such correction.
 	CorrectionNotFound Code = "correction_not_found"
 	// CorrectionProposed (409): A correction of this finding is proposed already and can be approved.
@@ -436,6 +438,7 @@ var codes = []Code{
 	FindingNotFound,
 	FindingNotOpen,
 	FindingNotCorrectable,
+	FindingNotResumable,
 	CorrectionNotFound,
 	CorrectionProposed,
 	CorrectionSettled,
@@ -577,6 +580,7 @@ var catalogue = map[Code]Entry{
 	FindingNotFound:             {Code: FindingNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no such finding.", Group: GroupReconciliation},
 	FindingNotOpen:              {Code: FindingNotOpen, HTTPStatus: 409, Retryable: false, Sentence: "The finding is not open any more.", Group: GroupReconciliation},
 	FindingNotCorrectable:       {Code: FindingNotCorrectable, HTTPStatus: 409, Retryable: false, Sentence: "No ledger entry corrects this finding; mend its cause, or dismiss it.", Group: GroupReconciliation},
+	FindingNotResumable:         {Code: FindingNotResumable, HTTPStatus: 409, Retryable: false, Sentence: "No workflow can be begun again for this finding; mend its cause, or dismiss it.", Group: GroupReconciliation},
 	CorrectionNotFound:          {Code: CorrectionNotFound, HTTPStatus: 404, Retryable: false, Sentence: "There is no such correction.", Group: GroupReconciliation},
 	CorrectionProposed:          {Code: CorrectionProposed, HTTPStatus: 409, Retryable: false, Sentence: "A correction of this finding is proposed already and can be approved.", Group: GroupReconciliation},
 	CorrectionSettled:           {Code: CorrectionSettled, HTTPStatus: 409, Retryable: false, Sentence: "The correction was posted or withdrawn already.", Group: GroupReconciliation},

@@ -257,6 +257,7 @@ var invocations = []invocation{
 	{"admin reconcile list --state open", "", []string{"listFindings"}},
 	{"admin reconcile show find_a", "", []string{"getFinding"}},
 	{"admin reconcile dismiss find_a --reason r", "", []string{"dismissFinding"}},
+	{"admin reconcile resume find_a --reason r", "", []string{"resumeFinding"}},
 	{"admin reconcile correct find_a --reason r", "", []string{"proposeCorrection"}},
 	{"admin reconcile approve corr_a --reason r", "", []string{"approveCorrection"}},
 	{"notifications list", "", []string{"listNotifications"}},

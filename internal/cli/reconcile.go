@@ -13,7 +13,7 @@ import (
 // reconcileCommand compares the books with everything else, and repairs them.
 func (c *command) reconcileCommand() *cobra.Command {
 	return group("reconcile", "The books beside allocations, workflows, nodes and Stripe", c.reconcileRunCommand(), c.reconciliationsCommand(), c.reconciliationCommand(),
-		c.findingsCommand(), c.findingCommand(), c.dismissFindingCommand(), c.correctCommand(), c.approveCommand())
+		c.findingsCommand(), c.findingCommand(), c.dismissFindingCommand(), c.resumeFindingCommand(), c.correctCommand(), c.approveCommand())
 }
 
 func reconciliationTable(r client.Reconciliation) table {
@@ -86,6 +86,9 @@ func findingTable(f client.Finding) table {
 	if f.Manner != nil {
 		shown.rows = append(shown.rows, []string{"correctable by", string(*f.Manner)})
 	}
+	if f.Resumable {
+		shown.rows = append(shown.rows, []string{"resumable by", "gpuaas admin reconcile resume " + f.ID})
+	}
 	if f.Correction != nil {
 		shown.rows = append(shown.rows, []string{"correction", f.Correction.ID + " " + string(f.Correction.State)})
 	}
@@ -104,6 +107,14 @@ func (c *command) dismissFindingCommand() *cobra.Command {
 		func(ctx context.Context, api client.ClientInterface, arguments []string, reason string) (*http.Response, error) {
 			key := newKey()
 			return api.DismissFinding(ctx, arguments[0], &client.DismissFindingParams{XIdempotencyKey: &key}, client.DismissFindingRequest{Reason: reason})
+		})
+}
+
+func (c *command) resumeFindingCommand() *cobra.Command {
+	return operating(c, "resume FINDING", "Begin the workflow that a finding misses again, where it was", exact(1, "the finding's id"), "", findingTable,
+		func(ctx context.Context, api client.ClientInterface, arguments []string, reason string) (*http.Response, error) {
+			key := newKey()
+			return api.ResumeFinding(ctx, arguments[0], &client.ResumeFindingParams{XIdempotencyKey: &key}, client.ResumeFindingRequest{Reason: reason})
 		})
 }
 

@@ -784,6 +784,12 @@ export const errorCatalogue = {
     sentence: "No ledger entry corrects this finding; mend its cause, or dismiss it.",
     group: "reconciliation",
   },
+  finding_not_resumable: {
+    httpStatus: 409,
+    retryable: false,
+    sentence: "No workflow can be begun again for this finding; mend its cause, or dismiss it.",
+    group: "reconciliation",
+  },
   correction_not_found: {
     httpStatus: 404,
     retryable: false,

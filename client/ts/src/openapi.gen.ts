@@ -1692,6 +1692,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/admin/reconciliation/findings/{finding_id}/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Begin the workflow that a finding misses again, where it was
+         * @description For findings that are `resumable`: an account that spends, or an allocation, payment, refund or dispute that has not ended, without its workflow. It goes on from what was written down; one that runs again meanwhile is left to it. A later run finds it no more.
+         */
+        post: operations["resumeFinding"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/admin/reconciliation/findings/{finding_id}/corrections": {
         parameters: {
             query?: never;
@@ -4786,6 +4806,7 @@ export interface components {
          *       "currency": "usd",
          *       "amount_micros": -600000,
          *       "manner": "adjustment",
+         *       "resumable": false,
          *       "state": "open",
          *       "first_run_id": "recon_aaaaaaaaaaaaaaaaaaaaaaaaaa",
          *       "last_run_id": "recon_aaaaaaaaaaaaaaaaaaaaaaaaaa",
@@ -4819,6 +4840,8 @@ export interface components {
              * @enum {string}
              */
             manner?: "adjustment" | "deposit";
+            /** @description Whether the workflow that it misses can be begun again (`resumeFinding`). */
+            resumable: boolean;
             /** @enum {string} */
             state: "open" | "resolved" | "dismissed";
             dismissed_by?: string;
@@ -4846,6 +4869,14 @@ export interface components {
          *     }
          */
         DismissFindingRequest: {
+            reason: string;
+        };
+        /**
+         * @example {
+         *       "reason": "its workflow was terminated by mistake"
+         *     }
+         */
+        ResumeFindingRequest: {
             reason: string;
         };
         /**
@@ -7399,7 +7430,7 @@ export interface operations {
             403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrOwnershipRequiredOrTenantClosed"];
             404: components["responses"]["NotFoundOrAllocationNotFound"];
             408: components["responses"]["RequestTimeout"];
-            /** @description idempotency_conflict, idempotency_in_flight, allocation_not_active, allocation_already_releasing. */
+            /** @description idempotency_conflict, idempotency_in_flight, allocation_not_active, allocation_already_releasing, allocation_state_conflict. */
             409: {
                 headers: {
                     "X-Correlation-Id": components["headers"]["CorrelationId"];
@@ -7410,7 +7441,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Fault"] & {
                         /** @enum {string} */
-                        code: "idempotency_conflict" | "idempotency_in_flight" | "allocation_not_active" | "allocation_already_releasing";
+                        code: "idempotency_conflict" | "idempotency_in_flight" | "allocation_not_active" | "allocation_already_releasing" | "allocation_state_conflict";
                     };
                 };
             };
@@ -7767,7 +7798,7 @@ export interface operations {
             403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
             404: components["responses"]["NotFoundOrAllocationNotFound"];
             408: components["responses"]["RequestTimeout"];
-            /** @description idempotency_conflict, idempotency_in_flight, allocation_not_active. */
+            /** @description idempotency_conflict, idempotency_in_flight, allocation_not_active, allocation_state_conflict. */
             409: {
                 headers: {
                     "X-Correlation-Id": components["headers"]["CorrelationId"];
@@ -7778,7 +7809,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Fault"] & {
                         /** @enum {string} */
-                        code: "idempotency_conflict" | "idempotency_in_flight" | "allocation_not_active";
+                        code: "idempotency_conflict" | "idempotency_in_flight" | "allocation_not_active" | "allocation_state_conflict";
                     };
                 };
             };
@@ -14232,6 +14263,7 @@ export interface operations {
                      *           "currency": "usd",
                      *           "amount_micros": -600000,
                      *           "manner": "adjustment",
+                     *           "resumable": false,
                      *           "state": "open",
                      *           "first_run_id": "recon_aaaaaaaaaaaaaaaaaaaaaaaaaa",
                      *           "last_run_id": "recon_aaaaaaaaaaaaaaaaaaaaaaaaaa",
@@ -14288,6 +14320,7 @@ export interface operations {
                      *       "currency": "usd",
                      *       "amount_micros": -600000,
                      *       "manner": "adjustment",
+                     *       "resumable": false,
                      *       "state": "open",
                      *       "first_run_id": "recon_aaaaaaaaaaaaaaaaaaaaaaaaaa",
                      *       "last_run_id": "recon_aaaaaaaaaaaaaaaaaaaaaaaaaa",
@@ -14359,6 +14392,7 @@ export interface operations {
                      *       "currency": "usd",
                      *       "amount_micros": -600000,
                      *       "manner": "adjustment",
+                     *       "resumable": false,
                      *       "state": "open",
                      *       "first_run_id": "recon_aaaaaaaaaaaaaaaaaaaaaaaaaa",
                      *       "last_run_id": "recon_aaaaaaaaaaaaaaaaaaaaaaaaaa",
@@ -14386,6 +14420,97 @@ export interface operations {
                     "application/json": components["schemas"]["Fault"] & {
                         /** @enum {string} */
                         code: "idempotency_conflict" | "idempotency_in_flight" | "finding_not_open";
+                    };
+                };
+            };
+            413: components["responses"]["RequestTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
+            502: components["responses"]["UpstreamError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    resumeFinding: {
+        parameters: {
+            query?: never;
+            header?: {
+                /**
+                 * @description Makes the request safe to repeat; choose a new one for every new intent.
+                 * @example 6d0b5a52-0f0e-4d0f-9f1b-4c7d7a1f3a51
+                 */
+                "X-Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @example find_mfrggzdfmztwq2lknnwg23tpoa */
+                finding_id: components["parameters"]["FindingID"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "reason": "its workflow was terminated by mistake"
+                 *     }
+                 */
+                "application/json": components["schemas"]["ResumeFindingRequest"];
+            };
+        };
+        responses: {
+            /** @description The finding, open until a run finds the workflow there. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    "Idempotency-Replayed": components["headers"]["IdempotencyReplayed"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "find_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+                     *       "check": "windows",
+                     *       "kind": "unbilled",
+                     *       "subject": "alloc_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+                     *       "message": "60000 ms of alloc_aaaaaaaaaaaaaaaaaaaaaaaaaa, 600000 micros, are not billed.",
+                     *       "detail": {
+                     *         "missing_ms": 60000
+                     *       },
+                     *       "account_id": "acct_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+                     *       "currency": "usd",
+                     *       "amount_micros": -600000,
+                     *       "manner": "adjustment",
+                     *       "resumable": false,
+                     *       "state": "open",
+                     *       "first_run_id": "recon_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+                     *       "last_run_id": "recon_aaaaaaaaaaaaaaaaaaaaaaaaaa",
+                     *       "first_seen_at": "2026-01-05T09:30:00.000Z",
+                     *       "last_seen_at": "2026-01-05T09:30:00.000Z"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Finding"];
+                };
+            };
+            400: components["responses"]["InvalidRequestOrIdempotencyKeyInvalid"];
+            401: components["responses"]["TokenMissingOrTokenInvalidOrTokenExpired"];
+            403: components["responses"]["TokenScopeInvalidOrInsufficientPermissionsOrAdminRequiredOrUserSuspendedOrApprovalPendingOrTenantSuspendedOrTenantClosed"];
+            404: components["responses"]["NotFoundOrFindingNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            /** @description idempotency_conflict, idempotency_in_flight, finding_not_open, finding_not_resumable. */
+            409: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Fault"] & {
+                        /** @enum {string} */
+                        code: "idempotency_conflict" | "idempotency_in_flight" | "finding_not_open" | "finding_not_resumable";
                     };
                 };
             };

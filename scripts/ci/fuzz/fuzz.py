@@ -89,6 +89,7 @@ def seed():
         "letter": instance.dead_letter(),
         "run": run,
         "finding": finding,
+        "resumable": instance.resumable_findings(),
         "correction": instance.proposal(finding),
         "stripe_webhook_secret": os.environ["STRIPE_WEBHOOK_SECRET"],
         "policies": [{"key": p["key"], "value": p["value"], "tenant": p["tenant"]} for p in policies],
@@ -98,9 +99,11 @@ def seed():
 def stock(account_id):
     """Makes findings to act on, and answers the run that found them."""
     instance.unmatched_payments(account_id, [CENTS] * FINDINGS + [2 * instance.CHEAP_MINOR] * FINDINGS)
+    instance.abandoned_payments("user", FINDINGS)
     time.sleep(LAG_SECONDS + 1)
     run = instance.reconciliation()
     instance.await_that("a payment that nobody knows of is found", instance.open_findings)
+    instance.await_that("a payment that nobody is at work on is found", instance.resumable_findings)
     return run
 
 

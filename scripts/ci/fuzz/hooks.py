@@ -110,6 +110,12 @@ def finding_of_its_own():
     return {"finding_id": untouched("cheap") or OBJECTS["finding"]}
 
 
+def resumable_of_its_own():
+    """A finding that nobody has resumed; the last one again and again."""
+    left = OBJECTS["resumable"]
+    return {"finding_id": left.pop() if len(left) > 1 else left[0]}
+
+
 def awaiting_correction():
     """A correction that another operator proposed."""
     dear = untouched("dear")
@@ -161,6 +167,7 @@ FRESH = {
     "replayDeadLetter": lambda: {"letter_id": instance.dead_letter()},
     "discardDeadLetter": lambda: {"letter_id": instance.dead_letter()},
     "dismissFinding": finding_of_its_own,
+    "resumeFinding": resumable_of_its_own,
     "proposeCorrection": finding_of_its_own,
     "approveCorrection": awaiting_correction,
 }

@@ -3,6 +3,7 @@
 What is made here is asked for beside what is fuzzed: it is neither recorded nor counted.
 """
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -16,6 +17,8 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
+
+import temporalio.client
 
 with open(os.environ["ENDPOINTS"]) as endpoints:
     AT = json.load(endpoints)
@@ -273,6 +276,20 @@ def payment(role, amount_minor):
     return await_state(role, path, "credited")["id"]
 
 
+def abandoned_payments(role, many):
+    """Deposits that are under way and whose workflows were terminated, as by mistake."""
+    made = [call(role, "POST", "/api/v1/payments/checkout", {"amount_minor": 1000})["id"] for _ in range(many)]
+    for payment_id in made:
+        await_state(role, f"/api/v1/payments/{payment_id}", "open")
+
+    async def terminate():
+        cluster = await temporalio.client.Client.connect(AT["temporal_address"], namespace=AT["temporal_namespace"])
+        for payment_id in made:
+            await cluster.get_workflow_handle(f"payment/{payment_id}").terminate("fuzzing")
+
+    asyncio.run(terminate())
+
+
 def saved_card(role):
     """Has a card saved where the role's person is at home, unless one is."""
     if attempt(role, "GET", "/api/v1/billing/card")[0] == 200:
@@ -373,6 +390,11 @@ def open_findings():
     about = (call("admin", "GET", f"/api/v1/admin/reconciliation/findings/{one['id']}")
              for one in everything("admin", "/api/v1/admin/reconciliation/findings", state="open", kind="payment_unmatched"))
     return {one["id"]: one["amount_micros"] for one in about if "correction" not in one}
+
+
+def resumable_findings():
+    """What reconciliations found to have no workflow and can be resumed."""
+    return [one["id"] for one in everything("admin", "/api/v1/admin/reconciliation/findings", state="open", kind="payment_without_workflow") if one["resumable"]]
 
 
 def proposal(finding_id):
