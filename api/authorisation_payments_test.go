@@ -4,8 +4,10 @@ package api_test
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/gpuaas/gpuaas/domain/id"
+	"github.com/gpuaas/gpuaas/internal/stripe/stripetest"
 )
 
 // paymentRequests are about a payment of the tenant that was credited, and a refund of a part of it.
@@ -31,7 +33,7 @@ func (s *scene) paymentRequests() map[string]func(string) subject {
 		"deleteCard":                s.withCard,
 		"getAutoTopUp":              always(subject{query: here}),
 		"putAutoTopUp":              always(subject{query: here, body: `{"enabled":false,"threshold_minor":1000,"amount_minor":1000,"monthly_cap_minor":2000}`}),
-		"receiveStripeWebhook":      always(subject{body: `{"id":"evt_forged"}`}),
+		"receiveStripeWebhook":      s.signedByStripe,
 		"adminListPayments":         always(subject{}),
 		"adminListDisputes":         always(subject{}),
 	}
@@ -47,4 +49,11 @@ func (s *scene) withCard(string) subject {
 		WHERE id = $3 AND NOT EXISTS (SELECT FROM cards WHERE account_id = $3 AND state = 'saved')`,
 		string(randomID[id.Card]()), fmt.Sprintf("pm_scene_%d", s.made), s.account)
 	return subject{query: "?tenant_id=" + s.tenant}
+}
+
+// signedByStripe is an event of Stripe's that has not been told of yet, and is about nothing here.
+func (s *scene) signedByStripe(string) subject {
+	s.made++
+	body := fmt.Sprintf(`{"id":"evt_matrix%d","object":"event","api_version":"2023-10-16","created":1767225600,"type":"customer.created","data":{"object":{"id":"cus_matrix","object":"customer"}}}`, s.made)
+	return subject{body: body, header: map[string]string{"Stripe-Signature": stripetest.Sign([]byte(body), s.signing, time.Now())}}
 }

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"maps"
 	"time"
+
+	"github.com/gpuaas/gpuaas/api"
+	"github.com/gpuaas/gpuaas/internal/redis/redistest"
 )
 
 // recipes say how each operation is asked, with an object of its own wherever a success would use the object up. caller tells for
@@ -35,8 +38,7 @@ func (s *scene) plainRequests() map[string]func(string) subject {
 	requests["getStatement"] = always(subject{path: month, query: here})
 	requests["getStatementDocument"] = always(subject{path: month, query: here + "&format=csv"})
 	requests["getSession"], requests["signOut"] = always(subject{}), always(subject{})
-	requests["logIn"] = always(subject{body: `{"username":"mia","password":"guess"}`})
-	requests["refreshToken"] = always(subject{body: `{"refresh_token":"guess"}`})
+	maps.Copy(requests, s.passwordRequests())
 	requests["getSku"] = always(subject{path: map[string]string{"sku": "h100-8x"}})
 	requests["listSkuPrices"] = requests["getSku"]
 	requests["putSku"] = always(subject{path: map[string]string{"sku": "l40s-4x"}, body: `{"name":"4 × NVIDIA L40S","gpu_model":"NVIDIA L40S","gpu_count":4,
@@ -51,6 +53,26 @@ func (s *scene) plainRequests() map[string]func(string) subject {
 	requests["getAccountBalance"] = always(subject{path: map[string]string{"account_id": s.account}})
 	requests["createAdjustment"] = always(subject{path: map[string]string{"account_id": s.account}, body: `{"amount_minor":100,"currency":"usd","reason":"matrix"}`})
 	return requests
+}
+
+// passwordRequests ask an API with the development stack's issuer behind it and passwords switched on: the scene's issuer knows none.
+func (s *scene) passwordRequests() map[string]func(string) subject {
+	d := newDoorway(s.t, redistest.Config(s.t), true, func(config *api.Config) {
+		_, err := config.Pool.Exec(s.t.Context(), `INSERT INTO policy_values (key, version, value, actor_user_id)
+			VALUES ('rate_limit.unauthenticated_requests_per_minute', 1, '100000', 'platform')`)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+	})
+	logIn := subject{at: d.url, body: `{"username":"dev-user","password":"dev123"}`}
+	return map[string]func(string) subject{
+		"logIn": always(logIn),
+		"refreshToken": func(string) subject {
+			s.made++
+			first := s.send("POST", "/api/v1/auth/login", "", fmt.Sprintf("log-in-%03d", s.made), logIn)
+			return subject{at: d.url, body: fmt.Sprintf(`{"refresh_token":%q,"client_id":"gpuaas-api"}`, first.text("refresh_token"))}
+		},
+	}
 }
 
 func (s *scene) allocationRequests() map[string]func(string) subject {

@@ -119,9 +119,16 @@ func (s *scene) pauseReconciliation() {
 
 func (s *scene) send(method, path, token, key string, about subject) reply {
 	s.t.Helper()
-	request, err := http.NewRequestWithContext(context.Background(), method, s.base+path, bytes.NewReader([]byte(about.body)))
+	base := s.base
+	if about.at != "" {
+		base = about.at
+	}
+	request, err := http.NewRequestWithContext(context.Background(), method, base+path, bytes.NewReader([]byte(about.body)))
 	if err != nil {
 		s.t.Fatal(err)
+	}
+	for name, value := range about.header {
+		request.Header.Set(name, value)
 	}
 	if token != "" {
 		request.Header.Set("Authorization", "Bearer "+token)

@@ -68,6 +68,9 @@ func readMatrix(t *testing.T) map[string]map[string]string {
 		if len(row) != len(callers) {
 			t.Errorf("%s names callers that do not exist: %v", operation, slices.Sorted(maps.Keys(row)))
 		}
+		if !slices.Contains(slices.Collect(maps.Values(row)), allowed) {
+			t.Errorf("%s is allowed to nobody, so that nothing shows that it can succeed", operation)
+		}
 		rows[operation] = row
 	}
 	return rows
@@ -144,6 +147,12 @@ type subject struct {
 	body  string
 	// form says that the body is a form and not JSON.
 	form bool
+	// token is that of somebody like the caller, where a success takes the caller away.
+	token string
+	// header is what the request carries beside the caller's credential.
+	header map[string]string
+	// at is the address of another API, set up as the operation needs it; the scene's own where it is empty.
+	at string
 }
 
 // asks makes one request.
@@ -152,7 +161,11 @@ func (s *scene) asks(method, path, caller string, about subject) reply {
 		path = strings.ReplaceAll(path, "{"+name+"}", value)
 	}
 	s.asked++
-	return s.send(method, path+about.query, s.credential(caller), fmt.Sprintf("matrix-%d", s.asked), about)
+	credential := s.credential(caller)
+	if about.token != "" {
+		credential = about.token
+	}
+	return s.send(method, path+about.query, credential, fmt.Sprintf("matrix-%d", s.asked), about)
 }
 
 // refused says what is wrong with a cell that must be denied and leave every row as it was, or nothing.
