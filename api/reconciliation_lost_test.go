@@ -51,7 +51,7 @@ func TestAnAllocationWhoseWorkflowIsLostIsResumed(t *testing.T) {
 			t.Fatalf("resuming is answered %d %s", got.status, got.body)
 		}
 	}
-	temporaltest.Eventually(t, time.Minute, func() error {
+	temporaltest.Eventually(t, 3*time.Minute, func() error {
 		c.reconcile(false)
 		if found := c.open(); len(found) > 0 {
 			return fmt.Errorf("%q stands", found)

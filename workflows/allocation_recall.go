@@ -30,9 +30,15 @@ type Recalled struct {
 // StepRecall reads where an allocation stands from what was written down. Fault: AllocationNotFound.
 var StepRecall = Step[RecallIn, Recalled]{Name: "allocation.recall", StartToClose: 10 * time.Second, Retry: retryAlways}
 
+// lostStepsEnd is longer than any step in Postgres may take. What the lost run had begun has ended by then, so that nothing of it comes
+// between what is recalled and what is made of it.
+const lostStepsEnd = 35 * time.Second
+
 // recall takes an allocation up where it was written down last, and says whether there is one. Its tasks are numbered on from where no
 // lost run can have come, because a node answers the same number from its journal.
 func (a *allocationRun) recall(ctx workflow.Context) bool {
+	a.doing(doing{sentence: "waits until no step of the lost run is under way any more", waitingFor: "the time that a step may take"})
+	a.waitFor(ctx, "Until no step of the lost run is under way", lostStepsEnd, never)
 	a.doing(doing{sentence: "reads where the allocation stood when its run was lost", step: StepRecall.Name})
 	found, err := StepRecall.Run(ctx, "Recall where the allocation stands", RecallIn{AllocationID: a.input.AllocationID})
 	if err != nil {

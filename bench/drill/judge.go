@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"maps"
 	"net/http"
 	"net/url"
@@ -15,8 +14,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"go.temporal.io/sdk/client"
-	sdklog "go.temporal.io/sdk/log"
 )
 
 // tellNode tells a simulated node to vanish or to return, through the simulator's control address.
@@ -183,9 +180,9 @@ func (s *storm) judge(ctx context.Context) (int, error) {
 
 // workflows asks Temporal itself, until it is hung up.
 func (s *storm) workflows() (view workflowView, hangUp func(), err error) {
-	temporal, err := client.NewLazyClient(client.Options{HostPort: s.endpoints.TemporalAddress, Namespace: "gpuaas", Logger: sdklog.NewStructuredLogger(slog.New(slog.DiscardHandler))})
+	temporal, err := s.temporal()
 	if err != nil {
-		return nil, nil, fmt.Errorf("reach Temporal: %w", err)
+		return nil, nil, err
 	}
 	return func(ctx context.Context, workflow string) (string, error) {
 		described, err := temporal.DescribeWorkflowExecution(ctx, workflow, "")

@@ -2,7 +2,8 @@
 // platform. It exits 0 when nothing is broken, and PLANT plants a fault that the oracle must find.
 //
 //	drill restart   at least twenty allocations on simulated nodes, kills -9 at random moments of the whole process, of single programs and
-//	                of Postgres, an outage longer than three windows, a node that is silent through a release
+//	                of Postgres, an outage longer than three windows, workflows that are lost and resumed, a node that is
+//	                silent through a release
 //	drill money     hundreds of allocations over accounts that pay, are refunded and dispute, with Stripe's webhooks duplicated, reordered,
 //	                delayed and lost, kills -9 of every program, and NATS and Redis restarted
 package main
@@ -148,6 +149,7 @@ func run(ctx context.Context, config settings, random *mathrand.Rand) (broken in
 		{"find the API answering", storm.waitAnswering},
 		{"kill single programs and Postgres at random moments", storm.killSingles},
 		{"be away for longer than three windows", storm.outage},
+		{"lose the workflows of allocations, and resume what a reconciliation finds", storm.loseWorkflows},
 		{"silence a node through a release, until release_failed, and bring it back", storm.silentRelease},
 		{"release half, rent again, release everything", storm.churn},
 		{"plant what was asked for", storm.plantFault},

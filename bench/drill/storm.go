@@ -138,6 +138,7 @@ func (s *storm) startWhole(ctx context.Context) error {
 	if err := s.setPolicies(ctx, map[string]int{
 		"billing.window_seconds": windowSeconds, "release.max_attempts": 3, "release.task_schedule_to_start_seconds": 5,
 		"release.backoff_initial_seconds": 1, "release.backoff_maximum_seconds": 2,
+		"reconciliation.lag_tolerance_seconds": 10,
 		// It polls more than people do, and rate limits are not what it is about.
 		"rate_limit.api_requests_per_minute": 100_000, "rate_limit.admin_overview_requests_per_minute": 100_000,
 	}); err != nil {

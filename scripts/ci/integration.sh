@@ -13,7 +13,7 @@ export GPUAAS_REDIS
 GPUAAS_TEST_WRITTEN_EVENTS=$(mktemp -d)
 export GPUAAS_TEST_WRITTEN_EVENTS
 trap 'rm -rf "$GPUAAS_TEST_WRITTEN_EVENTS"' EXIT
-bin/devstack run --parts postgres,temporal,ui,oidc,ca,redis,nats,stripe -- go test -tags integration -count=1 -timeout 20m "$@" "${packages[@]}"
+bin/devstack run --parts postgres,temporal,ui,oidc,ca,redis,nats,stripe -- go test -tags integration -count=1 -timeout 35m "$@" "${packages[@]}"
 case " $* " in
 *" -run"* | *" -short "* | *" -skip"*) ;; # not all of them
 *) go run ./scripts/ci/written "$GPUAAS_TEST_WRITTEN_EVENTS" ;;
