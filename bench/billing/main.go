@@ -53,7 +53,7 @@ func main() {
 func run(ctx context.Context, arguments []string) error {
 	flags := flag.NewFlagSet("billing [ledger|balance|temporal|all]", flag.ContinueOnError)
 	var chosen settings
-	flags.IntVar(&chosen.runs, "runs", 5, "runs of each contender, alternating; the median counts")
+	flags.IntVar(&chosen.runs, "runs", 9, "runs of each contender, alternating; the median counts")
 	flags.IntVar(&chosen.accounts, "accounts", 250, "accounts that are billed")
 	flags.IntVar(&chosen.allocations, "allocations", 6000, "allocations that are billed, spread over the accounts")
 	flags.IntVar(&chosen.windows, "windows", 10, "windows of each allocation in one run")

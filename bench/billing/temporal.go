@@ -32,10 +32,11 @@ const (
 	meteredAtOnce  = 400
 	shortWindow    = 1 // seconds
 	meteringWarmUp = 8 * time.Second
-	meteringTime   = 20 * time.Second
+	meteringTime   = 15 * time.Second
 	startersAtOnce = 32
-	// meteringRounds of each side take half a minute each; their median counts.
-	meteringRounds = 3
+	// meteringRounds of each side take half a minute each. The two of a round follow each other, in turn the one first and the other, so that
+	// what else the machine does meets both; the median of the rounds' ratios counts.
+	meteringRounds = 5
 	aimThrough     = 0.9
 )
 
@@ -54,15 +55,21 @@ func benchTemporal(ctx context.Context, _ databaseURLs, _ settings) error {
 			return err
 		}
 	}
+	var ratios []float64
 	for n := range meteringRounds {
-		for _, side := range []*metering{ours, bare} {
+		sides := []*metering{ours, bare}
+		if n%2 == 1 {
+			sides = []*metering{bare, ours}
+		}
+		for _, side := range sides {
 			if err := side.round(ctx, n); err != nil {
 				return fmt.Errorf("%s, round %d: %w", side.name, n+1, err)
 			}
 		}
+		ratios = append(ratios, ours.rates[n]/bare.rates[n])
 	}
 	fmt.Printf("events a settlement: ours %.2f, bare %.2f\n", ours.events, bare.events)
-	rig.AtLeast("windows_through_temporal", rig.Median(ours.rates)/rig.Median(bare.rates), aimThrough)
+	rig.AtLeast("windows_through_temporal", rig.Median(ratios), aimThrough)
 	return nil
 }
 
