@@ -175,5 +175,5 @@ func (r *recall) holds(ctx context.Context) error {
 // attempt takes less than one. A node answers a number that it knows from its journal.
 func (r *recall) number(now time.Time) {
 	age := int(now.Sub(r.row.CreatedAt).Milliseconds())
-	r.found.AccessTasks, r.found.WipeAttempts, r.found.BudgetFrom = age, age, age
+	r.found.NumberedFrom, r.found.AccessTasks, r.found.WipeAttempts, r.found.BudgetFrom = age, age, age, age
 }

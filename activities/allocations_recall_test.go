@@ -39,7 +39,7 @@ func TestWhatIsRecalledIsWhatWasWrittenDown(t *testing.T) {
 	if found.State != allocation.Requested || found.Version != 1 || found.Lease == nil || *found.Lease != terms.Lease || found.Anchor != nil || found.Holds != nil {
 		t.Fatalf("an admitted one is %+v", found)
 	}
-	if found.WipeAttempts != 3000 || found.BudgetFrom != 3000 || found.AccessTasks != 3000 {
+	if found.NumberedFrom != 3000 || found.WipeAttempts != 3000 || found.BudgetFrom != 3000 || found.AccessTasks != 3000 {
 		t.Errorf("its tasks are numbered from %d, %d, %d", found.WipeAttempts, found.BudgetFrom, found.AccessTasks)
 	}
 	if !reflect.DeepEqual(found.Terms, terms) {

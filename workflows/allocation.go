@@ -55,6 +55,8 @@ type AllocationState struct {
 	WipeAttempts int    `json:"wipe_attempts"`
 	BudgetFrom   int    `json:"budget_from"`
 	LastError    string `json:"last_error,omitempty"`
+	// NumberedFrom is where the numbers of tasks begin: beyond any that a lost run can have come to, and 0 where none was lost.
+	NumberedFrom int `json:"numbered_from,omitempty"`
 	// Certificate is set where the node of a recalled allocation had been handed back or abandoned and its row alone was not written.
 	Certificate *ReleaseCertificate `json:"certificate,omitempty"`
 }

@@ -24,7 +24,7 @@ func (w *world) recall(workflows.RecallIn) (workflows.Recalled, error) {
 	age := int(w.now().Sub(start).Milliseconds())
 	found := workflows.Recalled{AllocationState: workflows.AllocationState{
 		Terms: w.terms, State: w.state, Version: w.version, Anchor: w.meteredFrom, MeteredTo: w.meteredTo, SuspendedAt: w.suspendedAt,
-		AccessTasks: age, WipeAttempts: age, BudgetFrom: age,
+		NumberedFrom: age, AccessTasks: age, WipeAttempts: age, BudgetFrom: age,
 	}}
 	for _, held := range w.leases {
 		key := held.Lease
@@ -175,6 +175,24 @@ func TestARecalledReleaseFailedWaitsForAnotherTry(t *testing.T) {
 	w.releaseAfter(time.Minute)
 	w.requireRight(w.runFrom(recalled()))
 	require.Equal(t, allocation.Released, w.state)
+}
+
+// What is said of a wipe that does not succeed counts what the new run tried, though its tasks have numbers of their own.
+func TestARecalledReleaseThatFailsCountsItsOwnAttempts(t *testing.T) {
+	w := newWorld(t)
+	w.before["scrub.verify"] = failing(node.ErrScrubIncomplete)
+	w.request()
+	w.releaseAfter(90 * time.Second)
+	w.loseAfter(92*time.Second, firstInput())
+	require.Equal(t, allocation.Releasing, w.state)
+	w.env.RegisterDelayedCallback(func() {
+		require.Equal(t, allocation.ReleaseFailed, w.state)
+		require.Contains(t, w.row.Failure.Message, fmt.Sprintf("in %d attempts", w.policy.ReleaseMaxAttempts))
+		require.Equal(t, int(w.policy.ReleaseMaxAttempts), w.explain().Attempt)
+		w.before["scrub.verify"] = nil
+	}, 30*time.Minute)
+	w.releaseAfter(time.Hour)
+	w.requireRight(w.runFrom(recalled()))
 }
 
 // An admin has the node abandoned and the run is lost before the allocation's row says so.

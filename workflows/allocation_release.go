@@ -110,15 +110,18 @@ func (a *allocationRun) backOff(ctx workflow.Context, patience time.Duration) {
 		return
 	}
 	a.doing(doing{
-		sentence: fmt.Sprintf("waits before it tries again to wipe %s", a.LastNode), step: "wipe", attempt: a.WipeAttempts + 1,
+		sentence: fmt.Sprintf("waits before it tries again to wipe %s", a.LastNode), step: "wipe", attempt: a.wipes() + 1,
 		waitingFor: "the back-off or a force-release",
 	})
-	summary := fmt.Sprintf("Back off before attempt %d of the wipe", a.WipeAttempts+1)
+	summary := fmt.Sprintf("Back off before attempt %d of the wipe", a.wipes()+1)
 	a.waitFor(ctx, summary, patience, func() bool { return a.forces.Len() > 0 || (a.root.Err() != nil && !a.Cancelled) })
 }
 
 // forceSparesBackOff is the change since which a force-release that comes during an attempt is heard before the next pause, not behind it.
 const forceSparesBackOff = "force-spares-back-off"
+
+// wipes counts the attempts of the wipe as far as they are known.
+func (a *allocationRun) wipes() int { return a.WipeAttempts - a.NumberedFrom }
 
 // wipeBackoff doubles from the initial wait to the maximum; spent is how many attempts of the budget are used up.
 func wipeBackoff(policy RuntimePolicy, spent int) time.Duration {
@@ -182,7 +185,7 @@ func (a *allocationRun) releaseFailed(ctx workflow.Context) {
 	a.transition(ctx, allocation.ReleaseFailed, Transition{
 		Reason:  a.LastError,
 		Lease:   a.Lease,
-		Failure: &Fault{Code: string(fault.ScrubUnverified), Message: fmt.Sprintf("the node could not be wiped in %d attempts; last: %s", a.WipeAttempts, a.LastError)},
+		Failure: &Fault{Code: string(fault.ScrubUnverified), Message: fmt.Sprintf("the node could not be wiped in %d attempts; last: %s", a.wipes(), a.LastError)},
 	})
 	a.Ask = nil
 }
@@ -190,7 +193,7 @@ func (a *allocationRun) releaseFailed(ctx workflow.Context) {
 // awaitRetry waits for the owner's release or an admin's force-release.
 func (a *allocationRun) awaitRetry(ctx workflow.Context) {
 	a.doing(doing{
-		sentence: "could not wipe the node and waits for somebody to order another try", step: "wipe", attempt: a.WipeAttempts,
+		sentence: "could not wipe the node and waits for somebody to order another try", step: "wipe", attempt: a.wipes(),
 		waitingFor: ReleaseSignal + " or " + ForceReleaseSignal,
 	})
 	for a.drain(ctx); a.Ask == nil; a.drain(ctx) {

@@ -114,7 +114,7 @@ func accessTask[In, Out any](ctx workflow.Context, a *allocationRun, contract St
 	wait, run := a.patience(policy.TaskScheduleToStartSeconds), seconds(policy.TaskStartToCloseSeconds)
 	a.AccessTasks++
 	a.doing(doing{
-		sentence: fmt.Sprintf("runs %s on %s", contract.Name, lease.NodeID), step: contract.Name, attempt: a.AccessTasks, waitingFor: "the node",
+		sentence: fmt.Sprintf("runs %s on %s", contract.Name, lease.NodeID), step: contract.Name, attempt: a.AccessTasks - a.NumberedFrom, waitingFor: "the node",
 		deadline: within(ctx, wait+run),
 	})
 	_, err := unlessAsked[Out](ctx, a, func(ctx workflow.Context) workflow.Future {

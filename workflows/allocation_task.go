@@ -154,7 +154,7 @@ func wipeTask[In, Out any](ctx workflow.Context, a *allocationRun, policy Runtim
 	lease := *a.Lease
 	wait, run := a.patience(policy.ReleaseScheduleToStartSeconds), seconds(policy.ReleaseStartToCloseSeconds)
 	a.doing(doing{
-		sentence: fmt.Sprintf("wipes %s: %s", lease.NodeID, contract.Name), step: contract.Name, attempt: a.WipeAttempts, waitingFor: "the node",
+		sentence: fmt.Sprintf("wipes %s: %s", lease.NodeID, contract.Name), step: contract.Name, attempt: a.wipes(), waitingFor: "the node",
 		deadline: within(ctx, wait+run),
 	})
 	taskCtx, cancel := workflow.WithCancel(ctx)
