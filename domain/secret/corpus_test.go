@@ -69,6 +69,10 @@ var corpus = []struct {
 	{"headers as lines", "GET / HTTP/1.1\r\nHost: a.example\r\nAuthorization: Bearer " + word + "\r\nAccept: */*\r\n", word, []string{"Host: a.example", "Accept: */*"}},
 	{"headers as Go prints them", "map[Accept:[*/*] Authorization:[Bearer " + word + "] Host:[a.example]]", word, []string{"Accept:[*/*]", "Host:[a.example]"}},
 	{"curl", `curl -H 'Authorization: Bearer ` + word + `' https://a.example/x`, word, []string{"https://a.example/x"}},
+	{"password of mysql", "exec: mysqldump -h db -uroot -p" + word + " gpuaas", word, []string{"-uroot", " gpuaas"}},
+	{"quoted password of mysql", "mysql -p'" + word + "' -e 'SELECT 1'", word, []string{"SELECT 1"}},
+	{"password of sshpass", "sshpass -p " + word + " ssh root@node-1", word, []string{"ssh root@node-1"}},
+	{"password of redis", "redis-cli -h cache -a " + word + " PING", word, []string{" PING"}},
 	{"curl user", "curl -u bob:" + word + " https://a.example/x", word, []string{"-u bob:", "https://a.example/x"}},
 
 	// what a neighbour names
@@ -163,6 +167,8 @@ var corpus = []struct {
 	{"stripe public key", stripePublic, stripePublic, nil},
 	{"stripe webhook secret", stripeWebhook, stripeWebhook, nil},
 	{"stripe customer", "No such customer: '" + stripeCustomer + "'", stripeCustomer, []string{"No such customer"}},
+	{"stripe payment in small letters", "charge " + strings.ToLower(stripePayment) + " failed", strings.ToLower(stripePayment), []string{"charge ", " failed"}},
+	{"stripe client secret in small letters", strings.ToLower(stripeClient), "yrkjukribcbjcg8hvhfzluogh", nil},
 	{"stripe payment", "https://api.stripe.com/v1/payment_intents/" + stripePayment, stripePayment, nil},
 	{"stripe client secret", stripeClient, "YrKJUKribcBjcG8HVhfZluoGH", nil},
 	{"stripe checkout", "/v1/checkout/sessions/" + stripeCheckout, stripeCheckout, nil},
@@ -293,7 +299,7 @@ var innocent = []string{
 	"postgres://gpuaas@db:5432/x?sslmode=require", "ssh://git@git.example/x.git", "http://a.example:8080/x@y", "mailto:bob@example.com",
 	`{"password":null,"token":"","secret":true}`, "password=", "has_password=true", "authorized_keys: 3 lines", "authorization_status=granted",
 	"node-node_mfrggzdfmztwq2lknnwg23tpob", "SELECT password_hash FROM users WHERE id = $1", "pq: duplicate key value violates unique constraint \"users_pkey\" (SQLSTATE 23505)",
-	"gpuaas_app", "gpuaas_test_template", "card_brand=visa", "ch_1", "pi_day", "evt_1NG8Du2eZvKYlo2CUI79vXWy", "the sha256 is 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+	"gpuaas_app", "gpuaas_test_template", "mkdir -p /var/lib/gpuaas", "ssh -p 2222 tenant@node-1", "docker run -p 8080:80 web", "mysql -p -u root", "cp -a /src /dst", "card_brand=visa", "card_mfrggzdfmztwq2lknnwg23tpoa", "re_run_of_2026_11_26_12", "src_lines_of_2026_and_2027", "ch_1", "pi_day", "evt_1NG8Du2eZvKYlo2CUI79vXWy", "the sha256 is 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
 	"goroutine 1 [running]:\nmain.main()\n\t/src/main.go:12 +0x1d", "map[age:3 user:bob]", "{Name:bob Age:3}", "x:=3", "a == b", "50% of 100%", "100%3A", "-- ", "--", "=",
 	":", "://", "%3", "eyJ", "a@tcp", "Sent 3 of 5 (60%): done", "the key: value pairs", "sigterm=15", "window 12: charged 1234 micros", "日本語: テキスト",
 }

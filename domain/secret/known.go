@@ -20,14 +20,27 @@ func token(text string, at, after, least int) (int, int) {
 // longestID is beyond what Stripe promises of its ids, in bytes.
 const longestID = 255
 
-// stripeID finds an id of Stripe: letters and digits of both cases, at least 14, and the client secret that may follow.
+// ownID is how many characters the ids of this platform have, which are small letters and digits; Stripe's have fewer.
+const ownID = 26
+
+// stripeID finds an id of Stripe, and the client secret that may follow: letters and digits of both cases, at least 14. Where chance, or whoever
+// wrote it down, left the capitals out, it has to be longer and in one piece, so that no name of a field and no id of our own is taken for one.
 func stripeID(text string, at, after int) (int, int) {
-	end, digits, capitals := after, false, false
+	end, word, digits, capitals := after, 0, 0, false
 	for end < len(text) && end-after < longestID && (alphanumeric(text[end]) || text[end] == '_') {
-		digits, capitals = digits || digit(text[end]), capitals || upper(text[end])
+		if digit(text[end]) {
+			digits++
+		}
+		if capitals = capitals || upper(text[end]); text[end] == '_' && word == 0 {
+			word = end - after
+		}
 		end++
 	}
-	if end-after < 14 || !digits || !capitals {
+	if word == 0 {
+		word = end - after
+	}
+	mixed, small := capitals && digits > 0 && end-after >= 14, digits >= 2 && word >= 16 && word != ownID
+	if !mixed && !small {
 		return 0, 0
 	}
 	return at, end
@@ -209,6 +222,37 @@ func flag(text string, after int) (int, int) {
 		return 0, 0
 	}
 	return from, to
+}
+
+// passwordFlags are the programs whose -p or -a is followed by a password, at once or as the next word. To others it is a port or a path.
+var passwordFlags = []struct {
+	program, flag string
+	spaced        bool
+}{{"mysql", "-p", false}, {"mariadb", "-p", false}, {"sshpass", "-p", true}, {"redis-cli", "-a", true}}
+
+// longestCommand is how far before a flag its program may be named, in bytes.
+const longestCommand = 256
+
+// commandFlag finds the password behind a short flag of a program that the line names before it.
+func commandFlag(text string, at, after int) (int, int) {
+	line := text[max(0, at-longestCommand):at]
+	line = line[strings.LastIndexByte(line, '\n')+1:]
+	for _, known := range passwordFlags {
+		if text[at:after] != known.flag || !strings.Contains(line, known.program) {
+			continue
+		}
+		from := after
+		if known.spaced && from < len(text) && text[from] == ' ' {
+			from++
+		}
+		from += len(text[from:]) - len(strings.TrimLeft(text[from:], `"'`))
+		to := from
+		for to < len(text) && strings.IndexByte(" \t\r\n\"'", text[to]) < 0 {
+			to++
+		}
+		return from, to
+	}
+	return 0, 0
 }
 
 // userAndPassword finds the password in the user:password that curl takes.

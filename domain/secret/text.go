@@ -118,6 +118,7 @@ const (
 	quotedWordKind
 	flagKind
 	userAndPasswordKind
+	commandFlagKind
 	stripeIDKind
 	passwordHashKind
 	puttyKind
@@ -157,6 +158,8 @@ func (c *cleaner) find(o *opening, at int) (from, to int) {
 		return flag(text, after)
 	case userAndPasswordKind:
 		return userAndPassword(text, after)
+	case commandFlagKind:
+		return commandFlag(text, at, after)
 	case stripeIDKind:
 		return stripeID(text, at, after)
 	case puttyKind:
@@ -177,6 +180,8 @@ var openings = []opening{
 	{prefix: "--", kind: flagKind},
 	{prefix: "private-lines:", anyCase: true, kind: puttyKind},
 	{prefix: "-u ", kind: userAndPasswordKind},
+	{prefix: "-p", kind: commandFlagKind},
+	{prefix: "-a", kind: commandFlagKind},
 
 	{prefix: TerminalTokenPrefix, inside: true, least: 6},
 	{prefix: PersonalTokenPrefix, inside: true, least: 6},
