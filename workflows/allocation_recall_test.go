@@ -146,9 +146,9 @@ func TestAnAllocationLostInAnyStepGoesOn(t *testing.T) {
 			for _, effect := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s %d %v", step, call+1, effect), func(t *testing.T) {
 					w := newLife(t)
-					w.hangs = &hang{step, call + 1, effect}
+					w.hangIn(&hang{step, call + 1, effect})
 					w.loseAfter(lifeOver, firstInput())
-					w.hangs = nil
+					w.hangIn(nil)
 					lostIn[w.state]++
 					if w.state != "" { // it was admitted
 						w.goesOn()
@@ -188,7 +188,7 @@ func TestARecalledReleaseThatFailsCountsItsOwnAttempts(t *testing.T) {
 	w.env.RegisterDelayedCallback(func() {
 		require.Equal(t, allocation.ReleaseFailed, w.state)
 		require.Contains(t, w.row.Failure.Message, fmt.Sprintf("in %d attempts", w.policy.ReleaseMaxAttempts))
-		require.Equal(t, int(w.policy.ReleaseMaxAttempts), w.explain().Attempt)
+		require.Equal(t, w.policy.ReleaseMaxAttempts, w.explain().Attempt)
 		w.before["scrub.verify"] = nil
 	}, 30*time.Minute)
 	w.releaseAfter(time.Hour)

@@ -90,6 +90,13 @@ type hang struct {
 
 func (h *hang) at(step string, call int) bool { return h != nil && h.step == step && call >= h.from }
 
+// hangIn has a step never answer from now on, or every step answer again. A step of a lost run may still be under way.
+func (w *world) hangIn(h *hang) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.hangs = h
+}
+
 // unanswered leaves a step without an answer for ever. One in the worker itself cannot be left so: it fails, and is tried again.
 func unanswered(ctx context.Context) error {
 	if activity.GetInfo(ctx).IsLocalActivity {
@@ -230,7 +237,8 @@ func bind[In, Out any](w *world, step workflows.Step[In, Out], do func(In) (Out,
 		var none Out
 		w.mu.Lock()
 		w.calls[step.Name]++
-		call, before, after, hanging := w.calls[step.Name], w.before[step.Name], w.after[step.Name], w.hangs.at(step.Name, w.calls[step.Name])
+		call, before, after, hangs := w.calls[step.Name], w.before[step.Name], w.after[step.Name], w.hangs
+		hanging := hangs.at(step.Name, call)
 		w.order = append(w.order, step.Name)
 		w.mu.Unlock()
 		if before != nil {
@@ -238,7 +246,7 @@ func bind[In, Out any](w *world, step workflows.Step[In, Out], do func(In) (Out,
 				return none, err
 			}
 		}
-		if hanging && !w.hangs.effect {
+		if hanging && !hangs.effect {
 			return none, unanswered(ctx)
 		}
 		w.mu.Lock()
