@@ -79,14 +79,16 @@ func (r *recall) custody(ctx context.Context) error {
 		return err
 	}
 	r.found.Terms.Lease = leases[0].Key()
-	for _, lease := range leases {
+	for i, lease := range leases {
 		if lease.GivenUpAt == nil {
 			continue
 		}
+		// Of nodes that were in use the last alone can have been given up, and that is to abandon it; those before it failed while they were prepared.
+		abandoned := i == len(leases)-1 && r.row.MeteredFrom != nil
 		r.found.GivenUp = append(r.found.GivenUp, lease.NodeID)
 		if lease.ClosedAt == nil {
 			r.found.Reclaims = append(r.found.Reclaims, workflows.NodeReclaim{
-				Lease: lease.Key(), Reason: "its allocation gave it up", Abandoned: r.row.MeteredFrom != nil, Again: true, CorrelationID: r.row.CorrelationID,
+				Lease: lease.Key(), Reason: "its allocation gave it up", Abandoned: abandoned, Again: true, CorrelationID: r.row.CorrelationID,
 			})
 		}
 	}

@@ -64,7 +64,7 @@ func TestWhatIsRecalledIsWhatWasWrittenDown(t *testing.T) {
 	b.mustStep(terms, 2, "provisioning", "active", workflows.Transition{MeteredFrom: &anchor, Access: &access, Lease: &lease})
 	found = b.recalled(in.AllocationID)
 	if found.State != allocation.Active || found.Version != 3 || *found.Lease != lease || found.LastNode != lease.NodeID || *found.Access != access ||
-		!found.Anchor.Equal(anchor) || !found.PostedTo.Equal(anchor) || found.ChargedMicros != 0 {
+		len(found.Reclaims) != 1 || found.Reclaims[0].Abandoned || !found.Anchor.Equal(anchor) || !found.PostedTo.Equal(anchor) || found.ChargedMicros != 0 {
 		t.Fatalf("an active one is %+v", found)
 	}
 
@@ -142,6 +142,25 @@ func (b *books) suspendedAndSettled(allocationID id.Allocation, meter workflows.
 		b.t.Fatalf("one in use again is %+v", found)
 	}
 	b.now = b.now.Add(20 * time.Second)
+}
+
+// A node that was given up in use was abandoned on an admin's word, and is not scrubbed by itself.
+func TestANodeThatWasAbandonedIsRecalledAsThat(t *testing.T) {
+	b := newBooks(t)
+	b.addNode("only")
+	owner := b.tenant("ada", 40*runwayOfOne)
+	in, terms := b.mustAdmit(owner, "k1")
+	b.mustStep(terms, 1, "requested", "provisioning", workflows.Transition{})
+	anchor := b.now
+	b.mustStep(terms, 2, "provisioning", "active", workflows.Transition{MeteredFrom: &anchor, Access: &workflows.Access{Username: "gpu1", SSHHost: "10.0.0.1", SSHPort: 22}, Lease: &terms.Lease})
+	b.mustStep(terms, 3, "active", "releasing", workflows.Transition{MeteredTo: &anchor, Cause: allocation.CauseAdmin})
+	if _, err := b.tools.GiveUpNode(t.Context(), workflows.GiveUpNodeIn{Lease: terms.Lease, Reason: "broken", CorrelationID: "c", Abandoned: true}); err != nil {
+		t.Fatal(err)
+	}
+	found := b.recalled(in.AllocationID)
+	if found.Lease != nil || len(found.Reclaims) != 1 || !found.Reclaims[0].Abandoned || found.Certificate == nil || found.Certificate.Wiped {
+		t.Errorf("it is %+v, certificate %+v", found, found.Certificate)
+	}
 }
 
 func TestRecallingWhatNeverWasSaysSo(t *testing.T) {

@@ -9,9 +9,8 @@ import (
 	"github.com/gpuaas/gpuaas/workflows"
 )
 
-// Resume begins a workflow that is missing again where it was; one that runs meanwhile is only told to look, where
-// there is a signal for that. subject is what the workflow
-// is about, because one short phrase. Under WithRequestID a run takes a repeat of the request once.
+// Resume begins a workflow that is missing again where it was; one that runs meanwhile is told to look, where there is a signal for that, and
+// otherwise left alone. subject is what it is about, because one short phrase. Under WithRequestID a run takes a repeat of the request once.
 func Resume(ctx context.Context, cluster client.Client, missing workflows.Resumption, subject, because, correlationID string) error {
 	start := client.StartWorkflowOptions{
 		ID: missing.WorkflowID, TaskQueue: missing.TaskQueue, StaticSummary: missing.WorkflowType + " " + subject,
