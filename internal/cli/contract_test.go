@@ -112,12 +112,22 @@ func (c *contract) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // run invokes one command against the contract and answers code, stdout, stderr and the operations it asked for.
 func (c *contract) run(t *testing.T, input string, arguments ...string) (code int, stdout, stderr string, asked []string) {
 	t.Helper()
-	c.asked = nil
+	c.answered()
 	environment := map[string]string{"GPUAAS_API_URL": c.URL, "GPUAAS_TOKEN": "a-token", "GPUAAS_CONFIG": filepath.Join(t.TempDir(), "contexts.json")}
 	var out, errs bytes.Buffer
 	code = Main(t.Context(), Terminal{In: strings.NewReader(input), Out: &out, Err: &errs,
 		Environment: func(key string) string { return environment[key] }}, arguments)
-	return code, out.String(), errs.String(), c.asked
+	return code, out.String(), errs.String(), c.answered()
+}
+
+// answered is the operations asked for since it was called last. Whoever asks may be another process, so only the
+// lock orders its requests and this.
+func (c *contract) answered() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	asked := c.asked
+	c.asked = nil
+	return asked
 }
 
 // invocation is one way to run a command, and the operations that it comes to.
