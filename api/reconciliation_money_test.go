@@ -16,6 +16,7 @@ import (
 
 // Money that is under way and that nobody is at work on is found, each once; and an operator begins it again.
 func TestReconciliationFindsMoneyThatNobodyIsAtWorkOn(t *testing.T) {
+	t.Parallel()
 	c := newCompared(t, 1)
 	alice, carol := c.token("alice"), c.token("carol")
 	for _, person := range []string{alice, carol} {

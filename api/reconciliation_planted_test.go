@@ -24,6 +24,7 @@ import (
 // What may be wrong with refunds, disputes and amounts, and with the ends of meters, each planted once and found once and nothing else; and
 // time that was not billed is, by a correction that takes it out of the balance.
 func TestReconciliationFindsWhatIsWrongWithRefundsDisputesAndMeters(t *testing.T) {
+	t.Parallel()
 	c := newCompared(t, 6)
 	alice, bob, carol := c.token("alice"), c.token("bob"), c.token("carol")
 	for _, person := range []string{alice, bob, carol} {
@@ -148,6 +149,7 @@ func (c *compared) billLost(alice string) {
 
 // A payment that is held and was paid back at Stripe, by hand or by a bank, is nobody's: what is left of it is offered, and nothing once nothing is.
 func TestReconciliationOffersOnlyWhatStripeStillHas(t *testing.T) {
+	t.Parallel()
 	c := newCompared(t, 1)
 	alice, carol, ruth := c.token("alice"), c.penniless("carol"), c.token("ruth", "admin")
 	for _, person := range []string{alice, ruth} {

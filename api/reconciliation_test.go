@@ -30,6 +30,7 @@ import (
 const reconciliations = "/api/v1/admin/reconciliation/"
 
 // compared is a world whose books are compared; its nodes have no workflows, which is the one thing about it that does not fit.
+// A test of one mostly waits until things are old enough to be compared, so these run side by side.
 type compared struct {
 	*world
 	root  string
@@ -143,6 +144,7 @@ func (c *compared) busy(people []string) {
 }
 
 func TestReconciliationFindsEveryDamageOnceAndNothingElse(t *testing.T) {
+	t.Parallel()
 	c := newCompared(t, 12)
 	alice, bob := c.token("alice"), c.token("bob")
 	for _, person := range []string{alice, bob} {
