@@ -53,7 +53,7 @@ func (b *bench) delivering(ctx context.Context) error {
 	defer stop()
 	quiet := process.LogConfig{Logger: slog.New(slog.DiscardHandler)}
 	database := process.DatabaseConfig{URL: b.pool.Config().ConnString(), MaxConnections: 16}
-	stopRelay := b.startRelay(ctx)
+	_, stopRelay := b.startRelay(ctx)
 	defer stopRelay()
 	programs.Go(func() {
 		_ = process.RunNotificationRelay(running, process.NotificationRelayConfig{Database: database, NATS: b.natsConfig, Redis: cache, Log: quiet})

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -34,6 +35,9 @@ const (
 	aimRelay    = 0.5
 	aimProducer = 0.9
 	connections = 24
+	// turns of the writers, for each run of the others: what else the machine does changes within seconds, so many short ones tell more
+	// than few long ones.
+	turns = 3
 )
 
 // settings are what the command line decides.
@@ -58,7 +62,7 @@ func run(ctx context.Context, arguments []string) error {
 	flags.IntVar(&chosen.events, "events", 60_000, "events of one run")
 	flags.IntVar(&chosen.writers, "writers", 8, "writers of events at once")
 	flags.IntVar(&chosen.deliveries, "deliveries", 200, "events that are followed to a WebSocket, one after the other")
-	flags.DurationVar(&chosen.produce, "produce", 3*time.Second, "how long writers write in one run")
+	flags.DurationVar(&chosen.produce, "produce", 3*time.Second, "how long writers write in one run, after a tenth of it that does not count")
 	if err := flags.Parse(arguments); err != nil {
 		return err
 	}
@@ -70,13 +74,14 @@ func run(ctx context.Context, arguments []string) error {
 		return err
 	}
 	defer b.close()
-	if err := b.publishing(ctx); err != nil {
-		return err
-	}
+	// Publishing comes last: its millions of message ids stay in the server's memory, and would burden what is no part of it.
 	if err := b.producing(ctx); err != nil {
 		return err
 	}
-	return b.delivering(ctx)
+	if err := b.delivering(ctx); err != nil {
+		return err
+	}
+	return b.publishing(ctx)
 }
 
 // bench is a database whose outbox is sealed, and a NATS.
@@ -215,7 +220,7 @@ func (b *bench) publishAlone(ctx context.Context, rows []queries.SealedRow) (flo
 
 // relay runs a relay until it has passed a row.
 func (b *bench) relay(ctx context.Context, last int64) (float64, error) {
-	stop := b.startRelay(ctx)
+	_, stop := b.startRelay(ctx)
 	defer stop()
 	began := time.Now()
 	for {
@@ -233,25 +238,25 @@ func (b *bench) relay(ctx context.Context, last int64) (float64, error) {
 }
 
 // startRelay runs a relay until it is stopped; it gives its lead back then.
-func (b *bench) startRelay(ctx context.Context) (stop func()) {
+func (b *bench) startRelay(ctx context.Context) (relay *outbox.Relay, stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
-	relay := outbox.New(b.pool, b.bus, outbox.DefaultConfig(), "bench", slog.New(slog.DiscardHandler))
+	relay = outbox.New(b.pool, b.bus, outbox.DefaultConfig(), "bench", slog.New(slog.DiscardHandler))
 	running.Go(func() { _ = relay.Run(ctx) })
-	return func() { cancel(); running.Wait() }
+	return relay, func() { cancel(); running.Wait() }
 }
 
-// producing compares writers with a relay beside them with writers alone, run by run: the two of a run follow each other closely, in turn
+// producing compares writers with a relay beside them with writers alone, turn by turn: the two of a turn follow each other closely, alternately
 // the one first and the other, so that what else the machine does meets both.
 func (b *bench) producing(ctx context.Context) error {
 	var beside, alone, ratios []float64
-	for run := range b.runs {
-		rates, err := b.produceTwice(ctx, run%2 == 1)
+	for turn := range turns * b.runs {
+		rates, err := b.produceTwice(ctx, turn%2 == 1)
 		if err != nil {
 			return err
 		}
 		alone, beside, ratios = append(alone, rates[false]), append(beside, rates[true]), append(ratios, rates[true]/rates[false])
-		fmt.Printf("producers run %d: alone %.0f events/s, with a relay beside them %.0f\n", run+1, rates[false], rates[true])
+		fmt.Printf("producers turn %d: alone %.0f events/s, with a relay beside them %.0f\n", turn+1, rates[false], rates[true])
 	}
 	fmt.Printf("writers alone %.0f events/s, with a relay beside them %.0f events/s, %d writers, an event a transaction\n", rig.Median(alone), rig.Median(beside), b.writers)
 	rig.AtLeast("outbox_producer_rate", rig.Median(ratios), aimProducer)
@@ -262,8 +267,8 @@ func (b *bench) producing(ctx context.Context) error {
 func (b *bench) produceTwice(ctx context.Context, besideFirst bool) (map[bool]float64, error) {
 	rates := map[bool]float64{}
 	for _, beside := range []bool{besideFirst, !besideFirst} {
-		stop := b.startRelay(ctx)
-		err := b.caughtUp(ctx) // what was written without it is no part of the run
+		relay, stop := b.startRelay(ctx)
+		err := b.caughtUp(ctx, relay) // neither its start nor what was written without it is part of the run
 		if err == nil && !beside {
 			stop()
 		}
@@ -278,8 +283,15 @@ func (b *bench) produceTwice(ctx context.Context, besideFirst bool) (map[bool]fl
 	return rates, nil
 }
 
-func (b *bench) caughtUp(ctx context.Context) error {
+// caughtUp waits until a relay leads and nothing waits for it.
+func (b *bench) caughtUp(ctx context.Context, relay *outbox.Relay) error {
 	for {
+		if !relay.Leads() {
+			if err := pause(ctx); err != nil {
+				return err
+			}
+			continue
+		}
 		at, err := queries.OutboxRelay(ctx, b.pool)
 		if err != nil {
 			return err
@@ -294,27 +306,26 @@ func (b *bench) caughtUp(ctx context.Context) error {
 	}
 }
 
-// produceFor writes events, each in a transaction of its own, and answers how many a second.
+// produceFor writes events, each in a transaction of its own, and answers how many a second once the writers are in stride.
 func (b *bench) produceFor(ctx context.Context) (float64, error) {
-	ctx, cancel := context.WithTimeout(ctx, b.produce)
+	warmup := b.produce / 10
+	ctx, cancel := context.WithTimeout(ctx, warmup+b.produce)
 	defer cancel()
 	var (
 		writers sync.WaitGroup
 		mutex   sync.Mutex
-		total   int
+		written atomic.Int64
 		failed  error
 	)
-	began := time.Now()
 	for range b.writers {
 		writers.Go(func() {
-			written := 0
 			for ctx.Err() == nil {
 				mutex.Lock()
 				next := b.next()
 				mutex.Unlock()
 				err := store.InTx(ctx, b.pool, func(ctx context.Context, tx pgx.Tx) error { return queries.InsertOutbox(ctx, tx, next) })
 				if err == nil {
-					written++
+					written.Add(1)
 					continue
 				}
 				if ctx.Err() == nil {
@@ -324,13 +335,17 @@ func (b *bench) produceFor(ctx context.Context) (float64, error) {
 					return
 				}
 			}
-			mutex.Lock()
-			total += written
-			mutex.Unlock()
 		})
 	}
+	select {
+	case <-time.After(warmup):
+	case <-ctx.Done():
+	}
+	before, began := written.Load(), time.Now()
+	<-ctx.Done()
+	rate := float64(written.Load()-before) / time.Since(began).Seconds()
 	writers.Wait()
-	return float64(total) / time.Since(began).Seconds(), failed
+	return rate, failed
 }
 
 func pause(ctx context.Context) error {

@@ -18,7 +18,7 @@ type StreamsConfig struct {
 	Storage         string        `env:"NATS_STREAM_STORAGE" envDefault:"file" usage:"file or memory"`
 	MaxAge          time.Duration `env:"NATS_STREAM_MAX_AGE" envDefault:"168h" usage:"how long a published event stays for consumers that are behind"`
 	MaxBytes        int64         `env:"NATS_STREAM_MAX_BYTES" envDefault:"-1" usage:"bytes of a stream, beyond which the oldest events go; -1 is no bound"`
-	DuplicateWindow time.Duration `env:"NATS_DUPLICATE_WINDOW" envDefault:"10m" usage:"how long the same message id is taken only once"`
+	DuplicateWindow time.Duration `env:"NATS_DUPLICATE_WINDOW" envDefault:"2m" usage:"how long the same message id is taken only once; each id stays in the server's memory for so long, and consumers apply an event once however late it comes again"`
 	LetterMaxAge    time.Duration `env:"NATS_DLQ_MAX_AGE" envDefault:"0" usage:"how long a dead letter stays; 0 is until somebody replays or discards it"`
 }
 
@@ -45,7 +45,7 @@ func (c StreamsConfig) Check() []string {
 
 // DefaultStreams is what an empty environment gives, for whoever assembles a program in Go.
 func DefaultStreams() StreamsConfig {
-	return StreamsConfig{Replicas: 1, Storage: "file", MaxAge: 168 * time.Hour, MaxBytes: -1, DuplicateWindow: 10 * time.Minute}
+	return StreamsConfig{Replicas: 1, Storage: "file", MaxAge: 168 * time.Hour, MaxBytes: -1, DuplicateWindow: 2 * time.Minute}
 }
 
 // The durable consumers.
