@@ -43,11 +43,11 @@ UPDATE cards SET state = 'gone', payment_method_id = NULL, brand = '', last4 = '
 WHERE id = @id AND tenant_id = @tenant_id AND state = 'leaving';
 
 -- name: CardsLeaving
--- Of one account, or of all.
+-- Of one account, or any of all, so that those that the provider refuses for good hold none up.
 SELECT id, tenant_id, account_id, user_id, state, checkout_session_id, checkout_url, payment_method_id, brand, last4, exp_month, exp_year,
   correlation_id, expires_at, saved_at, created_at
 FROM cards WHERE state = 'leaving' AND (@account_id::text IS NULL OR account_id = @account_id)
-ORDER BY id LIMIT @row_limit;
+ORDER BY random() LIMIT @row_limit;
 
 -- name: ClosingDropCards
 UPDATE cards SET state = 'leaving' WHERE tenant_id = @tenant_id AND state = 'saved';

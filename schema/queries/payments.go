@@ -126,7 +126,7 @@ type LeavingCustomer struct {
 	CustomerID string
 }
 
-// LeavingCustomers lists whom Stripe is still to forget, once nothing of theirs is under way there.
+// LeavingCustomers lists some of those whom Stripe is still to forget, once nothing of theirs is under way there.
 func LeavingCustomers(ctx context.Context, db DB, limit int) ([]LeavingCustomer, error) {
 	return many[LeavingCustomer](ctx, db, "StripeCustomersLeaving", pgx.NamedArgs{"row_limit": limit})
 }

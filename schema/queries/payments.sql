@@ -156,12 +156,13 @@ INSERT INTO stripe_customers (tenant_id, customer_id) VALUES (@tenant_id, @custo
 UPDATE stripe_customers SET leaving_at = clock_timestamp() WHERE tenant_id = @tenant_id AND leaving_at IS NULL;
 
 -- name: StripeCustomersLeaving
--- Whom the provider is still to forget, of all tenants: once nothing of theirs is under way there.
+-- Whom the provider is still to forget, of all tenants: once nothing of theirs is under way there. Any of them, so that those whom the
+-- provider refuses for good hold nobody up.
 SELECT tenant_id, customer_id FROM stripe_customers
 WHERE leaving_at IS NOT NULL
   AND NOT EXISTS (SELECT FROM payments WHERE payments.tenant_id = stripe_customers.tenant_id AND state IN ('requested', 'open', 'processing'))
   AND NOT EXISTS (SELECT FROM cards WHERE cards.tenant_id = stripe_customers.tenant_id AND state IN ('requested', 'open', 'leaving'))
-ORDER BY leaving_at LIMIT @row_limit;
+ORDER BY random() LIMIT @row_limit;
 
 -- name: StripeCustomerForget
 DELETE FROM stripe_customers WHERE tenant_id = @tenant_id AND customer_id = @customer_id AND leaving_at IS NOT NULL;
