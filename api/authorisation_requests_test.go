@@ -28,7 +28,7 @@ func always(about subject) func(string) subject { return func(string) subject { 
 func (s *scene) plainRequests() map[string]func(string) subject {
 	here := "?tenant_id=" + s.tenant
 	requests := map[string]func(string) subject{}
-	for _, operation := range []string{"getHealth", "getReadiness", "getMe", "listSkus", "listUsers", "listAccounts", "verifyLedger", "listNodes", "listPolicies", "adminListAllocations"} {
+	for _, operation := range []string{"getHealth", "getReadiness", "getResourceMetadata", "getMe", "listSkus", "listUsers", "listAccounts", "verifyLedger", "listNodes", "listPolicies", "adminListAllocations"} {
 		requests[operation] = always(subject{})
 	}
 	for _, operation := range []string{"listAllocations", "getBalance", "getRunway", "listLedgerEntries", "getUsage", "listStatements"} {

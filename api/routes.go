@@ -38,7 +38,8 @@ var routes = []route{
 	{"getHealth", "GET", "/healthz", public(), unlimited, plain, 200},
 	{"getReadiness", "GET", "/readyz", public(), unlimited, plain, 200},
 
-	// What a browser signs in by; see also signInPages.
+	// What programs and browsers sign in by; see also signInPages.
+	{"getResourceMetadata", "GET", "/.well-known/oauth-protected-resource", public(), anonymous, plain, 200},
 	{"getSession", "GET", "/api/v1/auth/session", public(), anonymous, plain, 200},
 	{"signOut", "POST", "/api/v1/auth/logout", public(), unlimited, plain, 204},
 	{"logIn", "POST", "/api/v1/auth/login", public(), anonymous, plain, 200},

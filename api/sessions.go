@@ -74,11 +74,31 @@ type tokensOut struct {
 	Body         tokensBody
 }
 
+// resourceMetadata is RFC 9728's: what a program needs to know to come with a token.
+type resourceMetadata struct {
+	Resource      string   `json:"resource" format:"uri" doc:"Where the platform is found."`
+	Name          string   `json:"resource_name"`
+	Issuers       []string `json:"authorization_servers" doc:"The issuer whose tokens are accepted, as it stands in them."`
+	Methods       []string `json:"bearer_methods_supported"`
+	Documentation string   `json:"resource_documentation" format:"uri"`
+}
+
+type resourceMetadataOut struct{ Body resourceMetadata }
+
 func (s *server) sessionOperations() {
+	handle(s, "getResourceMetadata", s.getResourceMetadata)
 	handle(s, "getSession", s.getSession)
 	handle(s, "signOut", s.signOut)
 	handle(s, "logIn", s.logIn)
 	handle(s, "refreshToken", s.refreshToken)
+}
+
+// getResourceMetadata tells whoever knows only this address who signs people in.
+func (s *server) getResourceMetadata(context.Context, *struct{}) (*resourceMetadataOut, error) {
+	address := s.config.SignIn.PublicURL
+	return &resourceMetadataOut{Body: resourceMetadata{
+		Resource: address, Name: "GPUaaS", Issuers: []string{s.config.Verifier.Issuer()}, Methods: []string{"header"}, Documentation: address + "/docs",
+	}}, nil
 }
 
 // getSession tells a page of ours who is signed in. Nobody is no mistake.

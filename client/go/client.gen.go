@@ -3326,6 +3326,18 @@ type ReleaseCertificate struct {
 	Wiped      bool      `json:"wiped"`
 }
 
+// ResourceMetadata defines model for ResourceMetadata.
+type ResourceMetadata struct {
+	// AuthorizationServers The issuer whose tokens are accepted, as it stands in them.
+	AuthorizationServers   []string `json:"authorization_servers"`
+	BearerMethodsSupported []string `json:"bearer_methods_supported"`
+
+	// Resource Where the platform is found.
+	Resource              string `json:"resource"`
+	ResourceDocumentation string `json:"resource_documentation"`
+	ResourceName          string `json:"resource_name"`
+}
+
 // ResumeFindingRequest defines model for ResumeFindingRequest.
 type ResumeFindingRequest struct {
 	Reason string `json:"reason"`
@@ -5564,6 +5576,13 @@ func WithRequestEditorFn(fn RequestEditorFn) ClientOption {
 // The interface specification for the client above.
 type ClientInterface interface {
 
+	// GetResourceMetadata Say who signs people in
+	//
+	// The metadata of a protected resource (RFC 9728), so that a program that was told this address alone finds the identity provider, whose own endpoints OpenID Connect Discovery tells.
+	//
+	// Corresponds with GET /.well-known/oauth-protected-resource (the `GetResourceMetadata` operationId).
+	GetResourceMetadata(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListAccounts List billing accounts
 	//
 	// Corresponds with GET /api/v1/admin/accounts (the `ListAccounts` operationId).
@@ -7202,6 +7221,23 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /readyz (the `GetReadiness` operationId).
 	GetReadiness(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+}
+
+// GetResourceMetadata Say who signs people in
+//
+// The metadata of a protected resource (RFC 9728), so that a program that was told this address alone finds the identity provider, whose own endpoints OpenID Connect Discovery tells.
+//
+// Corresponds with GET /.well-known/oauth-protected-resource (the `GetResourceMetadata` operationId).
+func (c *Client) GetResourceMetadata(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetResourceMetadataRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
 }
 
 // ListAccounts List billing accounts
@@ -11121,6 +11157,33 @@ func (c *Client) GetReadiness(ctx context.Context, reqEditors ...RequestEditorFn
 		return nil, err
 	}
 	return c.Client.Do(req)
+}
+
+// NewGetResourceMetadataRequest constructs an http.Request for the GetResourceMetadata method
+func NewGetResourceMetadataRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/.well-known/oauth-protected-resource")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
 }
 
 // NewListAccountsRequest constructs an http.Request for the ListAccounts method
@@ -21012,6 +21075,15 @@ func WithBaseURL(baseURL string) ClientOption {
 // ClientWithResponsesInterface is the interface specification for the client with responses above.
 type ClientWithResponsesInterface interface {
 
+	// GetResourceMetadataWithResponse Say who signs people in
+	//
+	// The metadata of a protected resource (RFC 9728), so that a program that was told this address alone finds the identity provider, whose own endpoints OpenID Connect Discovery tells.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /.well-known/oauth-protected-resource (the `GetResourceMetadata` operationId).
+	GetResourceMetadataWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetResourceMetadataResponse, error)
+
 	// ListAccountsWithResponse List billing accounts
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -22844,6 +22916,56 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /readyz (the `GetReadiness` operationId).
 	GetReadinessWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetReadinessResponse, error)
+}
+
+// GetResourceMetadataResponse200Headers the declared response headers of an HTTP 200 response for GetResourceMetadata
+type GetResourceMetadataResponse200Headers struct {
+	RateLimit       *string
+	RateLimitPolicy *string
+	XCorrelationID  string
+}
+
+type GetResourceMetadataResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *ResourceMetadata
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetResourceMetadataResponse200Headers
+}
+
+// GetJSON200 returns the response for an HTTP 200 `application/json` response
+func (r GetResourceMetadataResponse) GetJSON200() *ResourceMetadata {
+	return r.JSON200
+}
+
+// GetBody returns the raw response body bytes
+func (r GetResourceMetadataResponse) GetBody() []byte {
+	return r.Body
+}
+
+// Status returns HTTPResponse.Status
+func (r GetResourceMetadataResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetResourceMetadataResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ContentType is a convenience method to retrieve the Content-Type value from the HTTP response headers
+func (r GetResourceMetadataResponse) ContentType() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Header.Get("Content-Type")
+	}
+	return ""
 }
 
 // ListAccountsResponse200Headers the declared response headers of an HTTP 200 response for ListAccounts
@@ -30935,6 +31057,21 @@ func (r GetReadinessResponse) ContentType() string {
 	return ""
 }
 
+// GetResourceMetadataWithResponse Say who signs people in
+//
+// The metadata of a protected resource (RFC 9728), so that a program that was told this address alone finds the identity provider, whose own endpoints OpenID Connect Discovery tells.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /.well-known/oauth-protected-resource (the `GetResourceMetadata` operationId).
+func (c *ClientWithResponses) GetResourceMetadataWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetResourceMetadataResponse, error) {
+	rsp, err := c.GetResourceMetadata(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetResourceMetadataResponse(rsp)
+}
+
 // ListAccountsWithResponse List billing accounts
 //
 // Returns a wrapper object for the known response body format(s).
@@ -34134,6 +34271,59 @@ func (c *ClientWithResponses) GetReadinessWithResponse(ctx context.Context, reqE
 		return nil, err
 	}
 	return ParseGetReadinessResponse(rsp)
+}
+
+// ParseGetResourceMetadataResponse parses an HTTP response from a GetResourceMetadataWithResponse call
+func ParseGetResourceMetadataResponse(rsp *http.Response) (*GetResourceMetadataResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetResourceMetadataResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest ResourceMetadata
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetResourceMetadataResponse200Headers
+		if values := rsp.Header.Values("RateLimit"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimit = &value
+		}
+		if values := rsp.Header.Values("RateLimit-Policy"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "RateLimit-Policy", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.RateLimitPolicy = &value
+		}
+		if values := rsp.Header.Values("X-Correlation-Id"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "X-Correlation-Id", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.XCorrelationID = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
 }
 
 // ParseListAccountsResponse parses an HTTP response from a ListAccountsWithResponse call

@@ -307,9 +307,10 @@ var invocations = []invocation{
 	{"evidence keys", "", []string{"listEvidenceKeys"}},
 }
 
-// withoutCommand is every operation that no command asks for, and why.
+// withoutCommand is every operation that no invocation above asks for, and why.
 var withoutCommand = map[string]string{
 	"receiveStripeWebhook": "for Stripe alone, which signs it",
+	"getResourceMetadata":  "asked by a login that is told no issuer: TestALoginAsksThePlatformWhoSignsPeopleIn",
 	"getSession":           "a browser's session, by a cookie",
 	"signOut":              "ends a browser's session; gpuaas logout ends this program's at the issuer",
 	"logIn":                "off by default, and a password belongs to the issuer: gpuaas login asks there",

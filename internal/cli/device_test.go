@@ -255,10 +255,58 @@ func TestALoginTakesOneWay(t *testing.T) {
 	h := newHome(t)
 	for _, arguments := range [][]string{
 		{"--token-stdin", "--username", "u"}, {"--service-account", "sa_a"}, {"--secret-stdin"}, {"--password-stdin"},
-		{"--token-stdin"}, {}, {"--issuer", "nonsense"},
+		{"--token-stdin"}, {"--issuer", "nonsense"},
 	} {
 		if code, _, stderr := h.run(t, "", append([]string{"login"}, arguments...)...); code != ExitUsage {
 			t.Errorf("login %v ends with %d: %s", arguments, code, stderr)
 		}
+	}
+}
+
+// Whoever knows the platform's address alone signs in: the platform names the issuer, which is kept for the renewals.
+func TestALoginAsksThePlatformWhoSignsPeopleIn(t *testing.T) {
+	issuer := newIssuing(t)
+	for _, c := range []struct {
+		name, answer string
+		status, code int
+		said         string
+	}{
+		{"and is told", `{"authorization_servers":["` + issuer.URL + `/"]}`, http.StatusOK, ExitOK, "signed in as ada"},
+		{"and is told nothing", `{"authorization_servers":[]}`, http.StatusOK, ExitUsage, "give --issuer"},
+		{"and is told nonsense", `{"authorization_servers":["ftp://x"]}`, http.StatusOK, ExitUsage, "is not usable"},
+		{"of an older version", `{"error":{"code":"not_found","message":"There is nothing here."}}`, http.StatusNotFound, ExitUsage, "give --issuer or KEYCLOAK_ISSUER_URL"},
+		{"that is no platform", `<html>`, http.StatusOK, ExitUnavailable, "not what its contract says"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Type", "application/json")
+				if r.URL.Path == "/.well-known/oauth-protected-resource" {
+					w.WriteHeader(c.status)
+					_, _ = io.WriteString(w, c.answer)
+					return
+				}
+				_, _ = io.WriteString(w, someone)
+			}))
+			t.Cleanup(server.Close)
+			h := newHome(t)
+			code, _, stderr := h.run(t, "", "login", "--api-url", server.URL)
+			if code != c.code || !strings.Contains(stderr, c.said) {
+				t.Fatalf("it ends with %d: %s", code, stderr)
+			}
+			if c.code != ExitOK {
+				return
+			}
+			kept := h.kept(t)
+			if kept.Contexts[kept.Current].Issuer != issuer.URL {
+				t.Errorf("kept is %+v", kept)
+			}
+		})
+	}
+	h := newHome(t)
+	if err := write(h.path, configuration{Current: "a", Contexts: map[string]savedContext{"a": {APIURL: "https://other.example", Issuer: issuer.URL}}}); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, stderr := h.run(t, "", "login", "--api-url", "http://127.0.0.1:1"); code != ExitUnavailable || strings.Contains(stderr, "ABCD") {
+		t.Errorf("a platform that is away ends it with %d: %s", code, stderr)
 	}
 }

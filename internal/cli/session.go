@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -44,14 +45,17 @@ Secrets are never taken from the command line, where other users of the machine 
 		Args: none,
 	}
 	cmd.Flags().StringVar(&flags.username, "username", "", "user name, with a development issuer")
-	cmd.Flags().StringVar(&flags.issuer, "issuer", "", "the issuer's URL (else KEYCLOAK_ISSUER_URL, the context's or the development stack's)")
+	cmd.Flags().StringVar(&flags.issuer, "issuer", "", "the issuer's URL (else KEYCLOAK_ISSUER_URL, the context's, the development stack's, or the one that the platform names)")
 	cmd.Flags().StringVar(&flags.clientID, "client-id", "", "the OAuth client of the device flow (else the context's, or gpuaas-cli)")
 	cmd.Flags().StringVar(&flags.serviceAccount, "service-account", "", "sign in as this service account")
 	cmd.Flags().BoolVar(&flags.tokenStdin, "token-stdin", false, "read an access token from standard input")
 	cmd.Flags().BoolVar(&flags.passwordStdin, "password-stdin", false, "read the password from standard input")
 	cmd.Flags().BoolVar(&flags.secretStdin, "secret-stdin", false, "read the service account's secret from standard input")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		name, target, err := c.signInTarget(flags)
+		if err := flags.check(); err != nil {
+			return err
+		}
+		name, target, err := c.signInTarget(cmd.Context(), flags)
 		if err != nil {
 			return err
 		}
@@ -76,7 +80,7 @@ Secrets are never taken from the command line, where other users of the machine 
 }
 
 // signInTarget is the context that a login fills: the named one, which may be new, else the current one.
-func (c *command) signInTarget(flags loginFlags) (string, savedContext, error) {
+func (c *command) signInTarget(ctx context.Context, flags loginFlags) (string, savedContext, error) {
 	kept, err := c.configuration()
 	if err != nil {
 		return "", savedContext{}, err
@@ -89,27 +93,43 @@ func (c *command) signInTarget(flags loginFlags) (string, savedContext, error) {
 		name = firstContext
 	}
 	target := kept.Contexts[name]
-	target.APIURL = c.resolveAPIURL(target)
-	target.Issuer = c.issuer(flags.issuer, target)
+	server := c.resolveAPIURL(target)
+	target.APIURL, target.Issuer = server, c.issuer(flags.issuer, server, target)
 	target.ClientID = first(flags.clientID, target.ClientID, deviceClient)
+	if target.Issuer == "" && flags.atIssuer() {
+		if target.Issuer, err = c.namedIssuer(ctx, target.APIURL); err != nil {
+			return "", savedContext{}, err
+		}
+	}
 	return name, target, nil
 }
 
-// signIn obtains the tokens in the way that the flags ask for.
-func (c *command) signIn(ctx context.Context, flags loginFlags, target savedContext) (credentials, error) {
+// check says whether the flags ask for one way.
+func (f loginFlags) check() error {
 	ways := 0
-	for _, asked := range []bool{flags.tokenStdin, flags.username != "", flags.serviceAccount != ""} {
+	for _, asked := range []bool{f.tokenStdin, f.username != "", f.serviceAccount != ""} {
 		if asked {
 			ways++
 		}
 	}
 	switch {
 	case ways > 1:
-		return credentials{}, usage("login takes one of --token-stdin, --username and --service-account")
-	case flags.secretStdin != (flags.serviceAccount != ""):
-		return credentials{}, usage("--service-account and --secret-stdin go together")
-	case flags.passwordStdin && flags.username == "":
-		return credentials{}, usage("--password-stdin goes with --username")
+		return usage("login takes one of --token-stdin, --username and --service-account")
+	case f.secretStdin != (f.serviceAccount != ""):
+		return usage("--service-account and --secret-stdin go together")
+	case f.passwordStdin && f.username == "":
+		return usage("--password-stdin goes with --username")
+	default:
+		return nil
+	}
+}
+
+// atIssuer says whether the tokens come from an issuer.
+func (f loginFlags) atIssuer() bool { return !f.tokenStdin && f.serviceAccount == "" }
+
+// signIn obtains the tokens in the way that the flags ask for.
+func (c *command) signIn(ctx context.Context, flags loginFlags, target savedContext) (credentials, error) {
+	switch {
 	case flags.tokenStdin:
 		token, err := c.secret("token", 64<<10)
 		return credentials{AccessToken: token, Expires: expiry(token)}, err
@@ -126,9 +146,6 @@ func (c *command) signIn(ctx context.Context, flags loginFlags, target savedCont
 		}
 		token, err := c.passwordGrant(ctx, target.Issuer, flags.username, password)
 		return credentials{AccessToken: token, Expires: expiry(token)}, err
-	}
-	if target.Issuer == "" {
-		return credentials{}, usage("no issuer is known: give --issuer or KEYCLOAK_ISSUER_URL")
 	}
 	return c.deviceLogin(ctx, target.Issuer, target.ClientID)
 }
@@ -207,9 +224,6 @@ func (c *command) password(fromStdin bool) (string, error) {
 
 // passwordGrant is the one call of a development issuer; production issuers refuse it.
 func (c *command) passwordGrant(ctx context.Context, issuer, username, password string) (string, error) {
-	if issuer == "" {
-		return "", usage("no issuer is known: give --issuer or KEYCLOAK_ISSUER_URL")
-	}
 	secret := c.Environment("GPUAAS_CLIENT_SECRET")
 	if secret == "" {
 		secret = "dev-client-secret"
@@ -258,8 +272,38 @@ func (c *command) resolveAPIURL(used savedContext) string {
 	return strings.TrimRight(first(c.apiURL, c.Environment("GPUAAS_API_URL"), used.APIURL, c.developmentEndpoints().APIURL, "http://localhost:8081"), "/")
 }
 
-func (c *command) issuer(flag string, used savedContext) string {
-	return strings.TrimRight(first(flag, c.Environment("KEYCLOAK_ISSUER_URL"), used.Issuer, c.developmentEndpoints().IssuerURL), "/")
+// issuer takes the first of: the flag, the environment, what stands beside this server's address in the context, and in the development
+// stack. An issuer that was kept for another server says nothing about this one.
+func (c *command) issuer(flag, server string, used savedContext) string {
+	found := first(flag, c.Environment("KEYCLOAK_ISSUER_URL"))
+	if used.APIURL == "" || used.APIURL == server {
+		found = first(found, used.Issuer)
+	}
+	if development := c.developmentEndpoints(); strings.TrimRight(development.APIURL, "/") == server {
+		found = first(found, development.IssuerURL)
+	}
+	return strings.TrimRight(found, "/")
+}
+
+// namedIssuer asks the platform whose tokens it accepts (RFC 9728).
+func (c *command) namedIssuer(ctx context.Context, address string) (string, error) {
+	api, err := client.Connect(address, client.StaticToken(""), httpClient)
+	if err != nil {
+		return "", usage("the API's address %q is not usable", address)
+	}
+	var named client.ResourceMetadata
+	_, err = decode(&named)(api.ClientInterface.GetResourceMetadata(ctx))
+	var unreachable transportError
+	switch {
+	case errors.As(err, &unreachable):
+		return "", err
+	case err != nil: // of a version that does not tell
+		return "", usage("%s does not name its issuer: give --issuer or KEYCLOAK_ISSUER_URL (%v)", address, err)
+	}
+	if len(named.AuthorizationServers) == 0 {
+		return "", usage("%s names no issuer: give --issuer or KEYCLOAK_ISSUER_URL", address)
+	}
+	return strings.TrimRight(named.AuthorizationServers[0], "/"), nil
 }
 
 // first is the first text that is not empty.

@@ -1825,6 +1825,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/.well-known/oauth-protected-resource": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Say who signs people in
+         * @description The metadata of a protected resource (RFC 9728), so that a program that was told this address alone finds the identity provider, whose own endpoints OpenID Connect Discovery tells.
+         */
+        get: operations["getResourceMetadata"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/auth/session": {
         parameters: {
             query?: never;
@@ -5044,6 +5064,32 @@ export interface components {
              * @description For how long the secrets before it stay valid; policy's value when absent.
              */
             overlap_seconds?: number;
+        };
+        /**
+         * @example {
+         *       "resource": "https://gpuaas.example",
+         *       "resource_name": "GPUaaS",
+         *       "authorization_servers": [
+         *         "https://sso.example/realms/gpuaas"
+         *       ],
+         *       "bearer_methods_supported": [
+         *         "header"
+         *       ],
+         *       "resource_documentation": "https://gpuaas.example/docs"
+         *     }
+         */
+        ResourceMetadata: {
+            /**
+             * Format: uri
+             * @description Where the platform is found.
+             */
+            resource: string;
+            resource_name: string;
+            /** @description The issuer whose tokens are accepted, as it stands in them. */
+            authorization_servers: string[];
+            bearer_methods_supported: string[];
+            /** Format: uri */
+            resource_documentation: string;
         };
         /**
          * @example {
@@ -15129,6 +15175,45 @@ export interface operations {
             500: components["responses"]["InternalError"];
             502: components["responses"]["UpstreamError"];
             503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    getResourceMetadata: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Where tokens come from, and how they are presented. */
+            200: {
+                headers: {
+                    "X-Correlation-Id": components["headers"]["CorrelationId"];
+                    "RateLimit-Policy": components["headers"]["RateLimitPolicy"];
+                    RateLimit: components["headers"]["RateLimit"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "resource": "https://gpuaas.example",
+                     *       "resource_name": "GPUaaS",
+                     *       "authorization_servers": [
+                     *         "https://sso.example/realms/gpuaas"
+                     *       ],
+                     *       "bearer_methods_supported": [
+                     *         "header"
+                     *       ],
+                     *       "resource_documentation": "https://gpuaas.example/docs"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ResourceMetadata"];
+                };
+            };
+            422: components["responses"]["ValidationError"];
+            429: components["responses"]["RateLimitExceeded"];
+            500: components["responses"]["InternalError"];
         };
     };
     getSession: {
