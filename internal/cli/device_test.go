@@ -310,3 +310,26 @@ func TestALoginAsksThePlatformWhoSignsPeopleIn(t *testing.T) {
 		t.Errorf("a platform that is away ends it with %d: %s", code, stderr)
 	}
 }
+
+// A password is for an issuer that its person trusts: whoever answers at an address that was mistyped does not get it.
+func TestAPasswordGoesToNoIssuerThatThePlatformAloneNames(t *testing.T) {
+	for _, c := range []struct {
+		issuer string
+		code   int
+		said   string
+	}{
+		{"https://id.example/realms/gpuaas", ExitUsage, "a password is given to no issuer"},
+		{"http://localhost.example/realms/gpuaas", ExitUsage, "a password is given to no issuer"},
+		{"http://127.0.0.1:1/realms/gpuaas", ExitUnavailable, ""},
+		{"http://[::1]:1/realms/gpuaas", ExitUnavailable, ""},
+		{"http://localhost:1/realms/gpuaas", ExitUnavailable, ""},
+	} {
+		server, requests := heard(t, `{"authorization_servers":["`+c.issuer+`"]}`)
+		h := newHome(t)
+		h.environment["GPUAAS_PASSWORD"] = "secret"
+		code, _, stderr := h.run(t, "", "login", "--api-url", server.URL, "--username", "ada")
+		if code != c.code || !strings.Contains(stderr, c.said) || len(*requests) != 1 {
+			t.Errorf("%s: it ends with %d after %v: %s", c.issuer, code, *requests, stderr)
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -99,6 +100,9 @@ func (c *command) signInTarget(ctx context.Context, flags loginFlags) (string, s
 	if target.Issuer == "" && flags.atIssuer() {
 		if target.Issuer, err = c.namedIssuer(ctx, target.APIURL); err != nil {
 			return "", savedContext{}, err
+		}
+		if flags.username != "" && !onThisMachine(target.Issuer) {
+			return "", savedContext{}, usage("a password is given to no issuer that %s alone names, here %s: give --issuer or KEYCLOAK_ISSUER_URL", target.APIURL, printable(target.Issuer))
 		}
 	}
 	return name, target, nil
@@ -304,6 +308,16 @@ func (c *command) namedIssuer(ctx context.Context, address string) (string, erro
 		return "", usage("%s names no issuer: give --issuer or KEYCLOAK_ISSUER_URL", address)
 	}
 	return strings.TrimRight(named.AuthorizationServers[0], "/"), nil
+}
+
+// onThisMachine says whether an address is one of this machine's own, as a development issuer's is.
+func onThisMachine(address string) bool {
+	parsed, err := url.Parse(address)
+	if err != nil {
+		return false
+	}
+	host := parsed.Hostname()
+	return host == "localhost" || net.ParseIP(host).IsLoopback()
 }
 
 // first is the first text that is not empty.
