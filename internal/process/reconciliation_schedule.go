@@ -17,20 +17,30 @@ import (
 )
 
 const (
+	// scheduleLook is how often the schedule itself is compared, and policyLook how often what policy wants of it.
 	scheduleLook  = time.Minute
+	policyLook    = 3 * time.Second
 	scheduleRetry = 5 * time.Second
 	// scheduleCatchUp is how late a run may begin after an outage; the next one sees the same.
 	scheduleCatchUp = time.Minute
 )
 
 // keepSchedule keeps the one schedule of the reconciliation as policy wants it, until ctx ends: it is made where there is none, and compared
-// with what it should be. Several workers may do so at once; whether it is paused is an operator's word and stays.
+// with what it should be whenever policy changes, and now and then. Several workers may do so at once; whether it is paused is an operator's
+// word and stays.
 func keepSchedule(ctx context.Context, cluster client.Client, policies activities.IntPolicy, log *slog.Logger) error {
+	var (
+		kept     time.Duration
+		compared time.Time
+	)
 	for {
-		pause := scheduleLook
+		pause := policyLook
 		seconds, err := policies.Int(ctx, policy.ReconciliationIntervalSeconds)
-		if err == nil {
-			err = schedule(ctx, cluster, time.Duration(seconds)*time.Second, log)
+		wanted := time.Duration(seconds) * time.Second
+		if err == nil && (wanted != kept || time.Since(compared) >= scheduleLook) {
+			if err = schedule(ctx, cluster, wanted, log); err == nil {
+				kept, compared = wanted, time.Now()
+			}
 		}
 		if err != nil && ctx.Err() == nil {
 			log.WarnContext(ctx, "the schedule of the reconciliation could not be looked at and will be again", "error", err.Error())
