@@ -199,7 +199,7 @@ func (s *storm) oracle(conn *pgx.Conn, workflows workflowView) (*oracle, error) 
 	if err != nil {
 		return nil, err
 	}
-	return &oracle{db: conn, calls: s.log.all(), nodes: remains, out: os.Stdout, workflows: workflows}, nil
+	return &oracle{db: conn, calls: s.log.all(), nodes: remains, out: os.Stdout, workflows: workflows, cutOff: s.cutOff}, nil
 }
 
 // stopSeparate stops one of the programs for good.

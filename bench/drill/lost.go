@@ -64,7 +64,8 @@ func (s *storm) loseWorkflows(ctx context.Context) error {
 	return s.exchange(ctx, "lost")
 }
 
-// terminate ends workflows as somebody with Temporal's own tools does. One that has ended by itself, or whose allocation has, is not lost.
+// terminate ends workflows as somebody with Temporal's own tools does. One that has ended by itself, or whose allocation has, is not lost; of
+// the latter the oracle has to know that they did not end by themselves.
 func (s *storm) terminate(ctx context.Context, lost map[string]bool) error {
 	temporal, err := s.temporal()
 	if err != nil {
@@ -76,6 +77,9 @@ func (s *storm) terminate(ctx context.Context, lost map[string]bool) error {
 		state, readErr := s.waitState(ctx, id, "active", "releasing", "released")
 		if readErr != nil {
 			return readErr
+		}
+		if err == nil && state == "released" {
+			s.cutOff[id] = true
 		}
 		if err != nil || state == "released" {
 			delete(lost, id)

@@ -18,9 +18,11 @@ type oracle struct {
 	calls     []call
 	nodes     map[string]nodeRemains
 	workflows workflowView
-	out       io.Writer
-	checked   int
-	broken    int
+	// cutOff are the allocations whose workflows the storm terminated when they had ended and their workflows had not yet.
+	cutOff  map[string]bool
+	out     io.Writer
+	checked int
+	broken  int
 }
 
 // verdict is one invariant: how many objects were looked at, and what was wrong with which.

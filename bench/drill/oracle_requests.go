@@ -166,6 +166,9 @@ func (o *oracle) workflowsAgree(ctx context.Context, v *verdict) error {
 		expected := "Running"
 		if state == "released" || state == "failed" {
 			expected = "Completed"
+			if o.cutOff[id] {
+				expected = "Terminated"
+			}
 		}
 		v.expect(status == expected, "%s: the row is %s and the workflow %s", id, state, status)
 	}

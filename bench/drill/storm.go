@@ -38,6 +38,8 @@ type storm struct {
 	log       *callLog
 	logFile   io.Closer
 	killed    map[string]int
+	// cutOff are the allocations that had ended when their workflows, which had not, were terminated.
+	cutOff map[string]bool
 
 	mutex  sync.Mutex
 	active map[string]bool
@@ -63,7 +65,7 @@ func newStorm(config settings, random *mathrand.Rand) (*storm, error) {
 	fmt.Printf("drill: everything is kept in %s until the drill ends well\n", directory)
 	return &storm{
 		config: config, random: random, directory: directory, log: &callLog{out: file}, logFile: file,
-		killed: map[string]int{}, active: map[string]bool{},
+		killed: map[string]int{}, cutOff: map[string]bool{}, active: map[string]bool{},
 		env: []string{"GPUAAS_DATA=" + directory, "GPUAAS_PORT_BASE=" + strconv.Itoa(base),
 			"GPUAAS_SIM_NODES=" + strconv.Itoa(config.nodes), "PLANT=" + plantOfNodes(config.plant)},
 	}, nil
