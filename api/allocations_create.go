@@ -21,7 +21,6 @@ import (
 	"github.com/gpuaas/gpuaas/domain/id"
 	"github.com/gpuaas/gpuaas/domain/money"
 	authored "github.com/gpuaas/gpuaas/domain/policy"
-	"github.com/gpuaas/gpuaas/internal/policy"
 	"github.com/gpuaas/gpuaas/internal/telemetry"
 	"github.com/gpuaas/gpuaas/internal/temporal"
 	"github.com/gpuaas/gpuaas/schema/queries"
@@ -168,7 +167,15 @@ func (s *server) admit(ctx context.Context, request workflows.AdmitRequest) (wor
 	if err != nil {
 		return workflows.AdmitReply{}, err
 	}
-	reply, err := s.updateWithStart(ctx, request, values)
+	patience := values.Seconds(authored.AllocationAdmitDeadlineSeconds)
+	admitBefore := s.config.Now().UTC().Add(patience)
+	asking, cancel := context.WithTimeout(ctx, patience+2*time.Second)
+	defer cancel()
+	var reply workflows.AdmitReply
+	err = temporal.AskUntilAnswered(asking, func(ctx context.Context) (err error) {
+		reply, err = s.updateWithStart(ctx, request, admitBefore)
+		return err
+	})
 	if err == nil {
 		return reply, nil
 	}
@@ -184,15 +191,12 @@ func (s *server) admit(ctx context.Context, request workflows.AdmitRequest) (wor
 	return reply, found
 }
 
-func (s *server) updateWithStart(ctx context.Context, request workflows.AdmitRequest, values policy.Values) (workflows.AdmitReply, error) {
+func (s *server) updateWithStart(ctx context.Context, request workflows.AdmitRequest, admitBefore time.Time) (workflows.AdmitReply, error) {
 	var reply workflows.AdmitReply
 	cluster, err := s.temporal()
 	if err != nil {
 		return reply, err
 	}
-	patience := values.Seconds(authored.AllocationAdmitDeadlineSeconds)
-	ctx, cancel := context.WithTimeout(ctx, patience+2*time.Second)
-	defer cancel()
 	start := cluster.NewWithStartWorkflowOperation(client.StartWorkflowOptions{
 		ID: workflows.AllocationWorkflowID(request.AllocationID), TaskQueue: workflows.AllocationsQueue,
 		WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
@@ -205,7 +209,7 @@ func (s *server) updateWithStart(ctx context.Context, request workflows.AdmitReq
 			workflows.AttributeAccount.ValueSet(string(request.Principal.AccountID)),
 			workflows.AttributeSKU.ValueSet(string(request.SKU)),
 		),
-	}, workflows.AllocationType, workflows.AllocationInput{AllocationID: request.AllocationID, AdmitBefore: s.config.Now().UTC().Add(patience)})
+	}, workflows.AllocationType, workflows.AllocationInput{AllocationID: request.AllocationID, AdmitBefore: admitBefore})
 	update, err := cluster.UpdateWithStartWorkflow(ctx, client.UpdateWithStartWorkflowOptions{
 		StartWorkflowOperation: start,
 		UpdateOptions: client.UpdateWorkflowOptions{

@@ -26,19 +26,22 @@ func (s *server) order(ctx context.Context, patience time.Duration, o orderedWor
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	start := cluster.NewWithStartWorkflowOperation(client.StartWorkflowOptions{
-		ID: o.id, TaskQueue: o.queue, WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
-		WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE, StaticSummary: o.summary,
-	}, o.kind, o.input)
-	handle, err := cluster.UpdateWithStartWorkflow(ctx, client.UpdateWithStartWorkflowOptions{
-		StartWorkflowOperation: start,
-		UpdateOptions: client.UpdateWorkflowOptions{
-			UpdateID: middleware.RequestOf(ctx).ID, UpdateName: o.update, Args: []any{o.asked}, WaitForStage: client.WorkflowUpdateStageCompleted,
-		},
+	err = temporal.AskUntilAnswered(ctx, func(ctx context.Context) error {
+		start := cluster.NewWithStartWorkflowOperation(client.StartWorkflowOptions{
+			ID: o.id, TaskQueue: o.queue, WorkflowIDConflictPolicy: enums.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
+			WorkflowIDReusePolicy: enums.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE, StaticSummary: o.summary,
+		}, o.kind, o.input)
+		handle, err := cluster.UpdateWithStartWorkflow(ctx, client.UpdateWithStartWorkflowOptions{
+			StartWorkflowOperation: start,
+			UpdateOptions: client.UpdateWorkflowOptions{
+				UpdateID: middleware.RequestOf(ctx).ID, UpdateName: o.update, Args: []any{o.asked}, WaitForStage: client.WorkflowUpdateStageCompleted,
+			},
+		})
+		if err != nil {
+			return err
+		}
+		return handle.Get(ctx, reply)
 	})
-	if err == nil {
-		err = handle.Get(ctx, reply)
-	}
 	if err == nil {
 		return nil
 	}

@@ -3,6 +3,7 @@
 package process_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -27,6 +28,7 @@ import (
 	"github.com/gpuaas/gpuaas/internal/redis/redistest"
 	"github.com/gpuaas/gpuaas/internal/store"
 	"github.com/gpuaas/gpuaas/internal/store/storetest"
+	"github.com/gpuaas/gpuaas/internal/telemetry"
 	"github.com/gpuaas/gpuaas/internal/temporal"
 	"github.com/gpuaas/gpuaas/internal/temporal/temporaltest"
 	"github.com/gpuaas/gpuaas/schema/queries"
@@ -45,6 +47,8 @@ type platform struct {
 	// live is the context of the programs, which running counts.
 	live    context.Context
 	running sync.WaitGroup
+	// troubles is what the programs logged as an error or a warning; a test that fails shows it.
+	troubles troubles
 	// internal is where each program says how it is, by its name; the newest of several.
 	internal sync.Map
 }
@@ -52,6 +56,27 @@ type platform struct {
 // health has a program tell of itself on an address of its own.
 func (p *platform) health(program string) process.HealthConfig {
 	return process.HealthConfig{Address: "127.0.0.1:0", Listening: func(address string) { p.internal.Store(program, address) }}
+}
+
+// troubles keeps what many goroutines log.
+type troubles struct {
+	mutex   sync.Mutex
+	written bytes.Buffer
+}
+
+func (l *troubles) Write(line []byte) (int, error) {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	return l.written.Write(line)
+}
+
+// show tells the last of them to the log of a test.
+func (l *troubles) show(t *testing.T) {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	const most = 16 << 10
+	text := l.written.String()
+	t.Log("the last that the programs logged:\n" + text[max(0, len(text)-most):])
 }
 
 func newPlatform(t *testing.T, nodes int) *platform {
@@ -62,7 +87,7 @@ func newPlatform(t *testing.T, nodes int) *platform {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	p.live = ctx
-	log := slog.New(slog.DiscardHandler)
+	log := telemetry.NewLogger(&p.troubles, slog.LevelWarn)
 	var err error
 	if p.cluster, err = temporal.Dial(ctx, p.config, log); err != nil {
 		t.Fatal(err)
@@ -85,6 +110,9 @@ func newPlatform(t *testing.T, nodes int) *platform {
 		cancel()
 		p.running.Wait()
 		p.cluster.Close()
+		if t.Failed() {
+			p.troubles.show(t)
+		}
 	})
 	p.url = p.replica(t, process.NodeAPIConfig{}).url
 	p.exec(t, `INSERT INTO policy_values (key, version, value, actor_user_id) VALUES ('provisioning.runtime_mode', 1, '"noop"', 'platform'),
@@ -116,7 +144,7 @@ func (p *platform) replica(t *testing.T, nodes process.NodeAPIConfig) replica {
 	listening, gateway := make(chan string, 1), make(chan string, 1)
 	p.running.Go(func() {
 		config := process.APIConfig{Temporal: p.config, Redis: p.cache, Nodes: nodes, Health: p.health("api"), Address: "127.0.0.1:0", IDSecret: strings.Repeat("i", 32),
-			Log: process.LogConfig{Logger: slog.New(slog.DiscardHandler)}, Database: process.DatabaseConfig{URL: p.AppURL, MaxConnections: 24},
+			Log: process.LogConfig{Logger: telemetry.NewLogger(&p.troubles, slog.LevelWarn)}, Database: process.DatabaseConfig{URL: p.AppURL, MaxConnections: 24},
 			OIDC:           oidc.Config{Issuer: p.issuer.server.URL, Audiences: []string{"gpuaas-api"}, Clients: []string{"gpuaas-api"}},
 			Listening:      func(address string) { listening <- address },
 			NodesListening: func(address, _ string) { gateway <- address }}
