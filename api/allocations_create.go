@@ -30,6 +30,10 @@ import (
 // admitOperation is the operation under which the step of admission keeps its answers.
 const admitOperation = "allocation.create"
 
+// LongestAnswer is how long a handler may take at most: the program cuts the connection a little later, and a caller who is cut
+// off learns less than one who is told to ask again.
+const LongestAnswer = 80 * time.Second
+
 const (
 	longestLabel  = 63
 	longestSSHKey = 8192
@@ -169,7 +173,7 @@ func (s *server) admit(ctx context.Context, request workflows.AdmitRequest) (wor
 	}
 	patience := values.Seconds(authored.AllocationAdmitDeadlineSeconds)
 	admitBefore := s.config.Now().UTC().Add(patience)
-	asking, cancel := context.WithTimeout(ctx, patience+2*time.Second)
+	asking, cancel := context.WithTimeout(ctx, admissionWait(patience))
 	defer cancel()
 	var reply workflows.AdmitReply
 	err = temporal.AskUntilAnswered(asking, func(ctx context.Context) (err error) {
@@ -189,6 +193,12 @@ func (s *server) admit(ctx context.Context, request workflows.AdmitRequest) (wor
 		found = fault.Wrap(err, fault.ServiceUnavailable, "")
 	}
 	return reply, found
+}
+
+// admissionWait is how long a request waits for an admission that must come within patience. A run that is admitted later is
+// found by a repeat of the request.
+func admissionWait(patience time.Duration) time.Duration {
+	return min(patience+2*time.Second, LongestAnswer)
 }
 
 func (s *server) updateWithStart(ctx context.Context, request workflows.AdmitRequest, admitBefore time.Time) (workflows.AdmitReply, error) {

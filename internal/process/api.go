@@ -116,8 +116,8 @@ func (c APIConfig) temporalUI() (*url.URL, error) {
 
 const (
 	headerTimeout = 10 * time.Second
-	// requestTimeout covers the longest wait a request may ask for, and its answer.
-	requestTimeout = 90 * time.Second
+	// requestTimeout covers the longest wait of a request, and its answer on its way.
+	requestTimeout = api.LongestAnswer + 10*time.Second
 	idleTimeout    = 2 * time.Minute
 	// drainTimeout is how long requests may finish after the program was told to stop.
 	drainTimeout = 10 * time.Second
