@@ -118,7 +118,7 @@ func newPlatform(t *testing.T, nodes int) *platform {
 	p.exec(t, `INSERT INTO policy_values (key, version, value, actor_user_id) VALUES ('provisioning.runtime_mode', 1, '"noop"', 'platform'),
 		('rate_limit.api_requests_per_minute', 1, '1000000', 'platform'), ('rate_limit.financial_requests_per_minute', 1, '100000', 'platform'),
 		('rate_limit.admin_overview_requests_per_minute', 1, '1000000', 'platform'),
-		('rate_limit.unauthenticated_requests_per_minute', 1, '1000000', 'platform'), ('allocation.admit_deadline_seconds', 1, '600', 'platform')`)
+		('rate_limit.unauthenticated_requests_per_minute', 1, '1000000', 'platform')`)
 	p.exec(t, `INSERT INTO skus (id, name, gpu_model, gpu_count, gpu_memory_bytes, cpu_model, cpu_count, memory_bytes, disk_bytes, os_image, cuda_version, location)
 		VALUES ($1, 'h100', 'NVIDIA H100', 8, 1, 'cpu', 1, 1, 1, 'ubuntu', '12.8', 'here')`, string(crowdSKU))
 	p.exec(t, `INSERT INTO sku_prices (id, sku_id, currency, rate_micros_per_hour, valid_from) VALUES ($1, $2, 'usd', 3600000, '2026-01-01')`,
